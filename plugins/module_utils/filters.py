@@ -1,0 +1,143 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a platform's parser makes of a running configuration, and the naive evaluator over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .packets import Match, Packet
+
+PERMIT, DENY = "permit", "deny"
+JUMP, GOTO, RETURN = "jump", "goto", "return"
+UNKNOWN = "unknown"  # what happens to the packet could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a filter: an ACE, a term, a rule. The first entry that matches decides.
+
+    `matches` is a union; () matches nothing. `doubt` says what was not understood: the entry then
+    matches at most `matches`, perhaps less. `line` counts from 1 in the text that was parsed.
+    """
+
+    action: str
+    matches: tuple[Match, ...]
+    line: int
+    text: str
+    target: str = ""  # the filter that JUMP and GOTO go to
+    doubt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """An ordered list of entries. `default` is the action behind the last one, as the vendor has it."""
+
+    name: str
+    family: int
+    entries: tuple[Entry, ...]
+    default: str
+    line: int
+    text: str = ""  # the line that begins it, or what stands for it where it is not defined
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A filter in force on an attachment. Every one of `filters`, in their order, must permit a packet."""
+
+    attachment: str
+    direction: str  # "in": the router receives it there; "out": it sends it there
+    family: int
+    filters: tuple[str, ...]
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A place where subscribers can hang, as the configuration shows it."""
+
+    name: str
+    line: int
+    prefixes: tuple[str, ...] = ()  # connected or routed there, "192.0.2.1/24" as written
+    shutdown: bool = False
+    source_check: str = ""  # the line of a strict unicast RPF check, "" without one
+    source_check_line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A line that was not understood and may matter."""
+
+    line: int
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Filters by (family, name). A name that is bound but not defined has a Filter too: what the vendor does then."""
+
+    filters: Mapping[tuple[int, str], Filter]
+    bindings: tuple[Binding, ...] = ()
+    interfaces: Mapping[str, Interface] = field(default_factory=dict)
+    doubts: tuple[Doubt, ...] = ()
+    hostname: str = ""
+    filter_lines: int = 0  # lines that belong to filters, groups, lists and bindings
+
+
+class NotThisPlatform(ValueError):
+    """The text is no running configuration of this platform, or not a whole one."""
+
+
+def matches(match: Match, packet: Packet) -> bool:
+    for name, alternatives in match.items():
+        here = packet[name]
+        for value, mask in alternatives:
+            if here & mask == value:
+                break
+        else:
+            return False
+    return True
+
+
+def evaluate(configuration: Configuration, family: int, name: str, packet: Packet) -> tuple[set[str], list[Entry]]:
+    """Walk the filter for one packet, entry by entry, without any of the cleverness of prove.py.
+
+    Returns the actions that are possible, {"permit"}, {"deny"} or both where an entry is in doubt,
+    and the entries that matched.
+    """
+    chosen = configuration.filters[family, name]
+    actions, seen = _walk(configuration, chosen, packet, 0)
+    if RETURN in actions:
+        actions = actions - {RETURN} | {chosen.default}
+    if UNKNOWN in actions:
+        actions = {PERMIT, DENY}
+    return actions, seen
+
+
+def _walk(configuration: Configuration, chosen: Filter, packet: Packet, depth: int) -> tuple[set[str], list[Entry]]:
+    if depth > 64:  # nft refuses loops; a text that has one anyway is not understood
+        return {UNKNOWN}, []
+    actions: set[str] = set()
+    seen: list[Entry] = []
+    for entry in chosen.entries:
+        for match in entry.matches:
+            if matches(match, packet):
+                break
+        else:
+            continue
+        seen.append(entry)
+        if entry.action in (JUMP, GOTO):
+            inner, below = _walk(configuration, configuration.filters[chosen.family, entry.target], packet, depth + 1)
+            seen += below
+            if entry.action == JUMP and RETURN in inner:
+                actions |= inner - {RETURN}
+                continue
+            actions |= inner
+        else:
+            actions.add(entry.action)
+        if not entry.doubt:
+            return actions, seen
+    return actions | {chosen.default if depth == 0 else RETURN}, seen

@@ -1,0 +1,300 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Is there a packet in this header space that the filters permit, or deny? Which one, by which line?
+
+A header is one integer, its fields side by side (`packets.FIELDS`), and a set of headers is a *cube*
+`(value, mask)`: the bits in the mask are fixed. The search takes a cube, keeps the lines that meet it,
+up to the first that covers it, and splits it on a bit that the first line cares about, until the first
+line covers what is left. A cube in which no remaining line can give the wanted action is dropped whole:
+that is what makes 10,000 lines cheap. The number of line tests is bounded; past it the answer is `unknown`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .filters import DENY, GOTO, JUMP, PERMIT, RETURN, UNKNOWN, Configuration, Entry, Filter, evaluate
+from .packets import FIELDS, Match, Packet, width
+
+# Line tests for one question and for one Search; a million take about 0.2 s on a 2020s core.
+QUESTION_LIMIT = 5_000_000
+SEARCH_LIMIT = 50_000_000
+
+SKIP = "skip"  # the question does not ask about these packets
+
+Cube = tuple[int, int]
+# value, mask, factors (each a union of cubes; all must fit), action, target, in doubt
+Line = tuple[int, int, tuple[tuple[Cube, ...], ...], str, str, bool]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Is there a packet in `scope`, not in `exempt`, for which the filters give `wanted`?"""
+
+    wanted: str
+    scope: tuple[Match, ...]
+    exempt: tuple[Match, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`found`: True, False, or None when a line in doubt or the limit leaves it open.
+
+    `packet` shows it, `entries` are the lines that it matched, the deciding one last; both are there
+    for True, and for None where a line in doubt is the reason. `reason` says why it is open.
+    """
+
+    found: bool | None
+    packet: Packet | None = None
+    entries: tuple[Entry, ...] = ()
+    reason: str = ""
+
+
+class _TooComplex(Exception):
+    pass
+
+
+@lru_cache(maxsize=2)
+def _offsets(family: int) -> dict[str, int]:
+    offsets, position = {}, 0
+    for name in reversed(FIELDS):
+        offsets[name] = position
+        position += width(name, family)
+    return offsets
+
+
+def _cube_lines(match: Match, family: int, action: str, target: str = "", doubt: bool = False) -> Line | None:
+    offsets = _offsets(family)
+    value = mask = 0
+    factors = []
+    for name, alternatives in match.items():
+        offset = offsets[name]
+        if len(alternatives) == 1:
+            value |= alternatives[0][0] << offset
+            mask |= alternatives[0][1] << offset
+        elif not alternatives:
+            return None
+        else:
+            factors.append(tuple((one << offset, care << offset) for one, care in alternatives))
+    return value, mask, tuple(factors), action, target, doubt
+
+
+def _compile(chosen: Filter, default: str) -> list[Line]:
+    lines = []
+    for entry in chosen.entries:
+        for match in entry.matches:
+            line = _cube_lines(match, chosen.family, entry.action, entry.target, bool(entry.doubt))
+            if line:
+                lines.append(line)
+    lines.append((0, 0, (), default, "", False))
+    return lines
+
+
+_EVERYTHING: Line = (0, 0, (), PERMIT, "", False)
+
+
+def _expand(match: Match, family: int) -> Iterator[Cube]:
+    """The match as single cubes: the product of its unions."""
+    line = _cube_lines(match, family, SKIP)
+    if line is None:
+        return
+    cubes = [(line[0], line[1])]
+    for factor in line[2]:
+        cubes = [(value | one, mask | care) for value, mask in cubes for one, care in factor]
+    yield from cubes
+
+
+def _packet(cube: Cube, family: int) -> Packet:
+    """A packet in the cube, the free bits as in an ordinary TCP SYN."""
+    usual = {
+        "protocol": 6, "source_port": 49152, "destination_port": 80, "tcp_flags": 2, "icmp_type": 8, "ttl": 64,
+        "length": 60, "source": 0xC6336407, "destination": 0xCB007109,
+    }  # fmt: skip
+    if family == 6:
+        usual |= {"source": 0x20010DB8_0001 << 80 | 7, "destination": 0x20010DB8_FFFF << 80 | 9}
+    value, mask = cube
+    packet = {}
+    for name, offset in _offsets(family).items():
+        full = (1 << width(name, family)) - 1
+        fixed = mask >> offset & full
+        packet[name] = usual.get(name, 0) & ~fixed | value >> offset & full
+    return packet
+
+
+class Search:
+    """Questions to the filters of one configuration, of one family, answered from shared compiled lists."""
+
+    def __init__(self, configuration: Configuration, family: int) -> None:
+        self.configuration = configuration
+        self.family = family
+        self._compiled: dict[tuple[str, bool], list[Line]] = {}
+        self._spent = 0
+
+    def ask(self, stages: Sequence[str], questions: Sequence[Question]) -> list[Answer]:
+        """One answer per question. A packet passes when every filter named in `stages` permits it, in order.
+
+        With no stage everything is permitted, as where no filter is bound.
+        """
+        pending = [
+            (cube, number) for number, question in enumerate(questions) for match in question.scope
+            for cube in _expand(match, self.family)
+        ]  # fmt: skip
+        answers = [Answer(False)] * len(questions)
+        if not pending:
+            return answers
+        lines = self._lines(stages[0], base=True) if stages else [_EVERYTHING]
+        for cube, number, near in _share(sorted(pending), lines):
+            if not answers[number].found:
+                answer = self._one(stages, questions[number], cube, near)
+                if answer.found or answer.found is None and answers[number].found is False:
+                    answers[number] = answer
+        return answers
+
+    def _lines(self, name: str, base: bool) -> list[Line]:
+        """The compiled filter; as a base it ends with its default, as a jump's target with a return."""
+        key = name, base
+        if key not in self._compiled:
+            chosen = self.configuration.filters[self.family, name]
+            self._compiled[key] = _compile(chosen, chosen.default if base else RETURN)
+        return self._compiled[key]
+
+    def _one(self, stages: Sequence[str], question: Question, cube: Cube, near: list[Line]) -> Answer:
+        exempt = [line for match in question.exempt if (line := _cube_lines(match, self.family, SKIP))]
+        doubtful: Answer | None = None
+        try:
+            for leaf, actions in self._leaves(stages, cube, exempt + near, question.wanted):
+                answer = self._shown(stages, leaf, actions, question.wanted)
+                if answer.found:
+                    return answer
+                doubtful = doubtful or answer
+        except _TooComplex:
+            return doubtful or Answer(None, reason="the lines overlap too much to decide within the search's limit")
+        return doubtful or Answer(False)
+
+    def _shown(self, stages: Sequence[str], leaf: Cube, actions: frozenset[str], wanted: str) -> Answer:
+        """The leaf's packet, put to the naive evaluator before anyone sees it."""
+        packet = _packet(leaf, self.family)
+        possible: set[str] = {PERMIT}
+        entries: list[Entry] = []
+        for name in stages:
+            here, seen = evaluate(self.configuration, self.family, name, packet)
+            entries += seen
+            possible = possible - {PERMIT} | here
+            if PERMIT not in here:
+                break
+        if actions == {wanted} != possible:
+            return Answer(None, reason=f"the two evaluators disagree on {packet}: please report this")
+        if possible == {wanted}:
+            return Answer(True, packet, tuple(entries))
+        unread = [entry for entry in entries if entry.doubt or entry.action == UNKNOWN]
+        return Answer(None, packet, tuple(entries), next((entry.doubt or entry.text for entry in unread), ""))
+
+    def _leaves(self, stages: Sequence[str], cube: Cube, lines: list[Line], wanted: str) -> Iterator[_Leaf]:
+        """Cubes whose packets all have the same possible actions, the wanted one among them.
+
+        After the first leaf in doubt only certain ones follow: one example of doubt is enough.
+        """
+        spent, doubt_shown = 0, False
+        tasks: list[_Task] = [(cube[0], cube[1], lines, None, 0, frozenset())]
+        while tasks:
+            value, mask, lines, rest, stage, possible = tasks.pop()
+            if doubt_shown and possible - {wanted}:
+                continue
+            spent += len(lines)
+            self._spent += len(lines)
+            if spent > QUESTION_LIMIT or self._spent > SEARCH_LIMIT:
+                raise _TooComplex
+            lines = _relevant(lines, value, mask)
+            last = stage >= len(stages) - 1
+            if wanted not in possible and not any(_may_give(line[3], wanted, last) for line in lines):
+                continue
+            head = lines[0]
+            bit = _splitting_bit(head, mask, value)
+            if bit:
+                low, high = (value, mask | bit), (value | bit, mask | bit)
+                inside, outside = (high, low) if head[0] & bit else (low, high)
+                if not head[2] and len(lines) == 2 and last and lines[1][3] in _FINAL:
+                    # Only the head divides this cube: all of what it matches, and any packet that it does not.
+                    inside = value | head[0], mask | head[1]
+                tasks.append((*outside, lines, rest, stage, possible))
+                tasks.append((*inside, lines, rest, stage, possible))
+                continue
+            action, target, doubt = head[3:]
+            if action == RETURN and rest is None and not doubt:
+                action = self.configuration.filters[self.family, stages[stage]].default
+            if doubt:
+                sure = action in (PERMIT, DENY) and (last or action == DENY)
+                tasks.append((value, mask, lines[1:], rest, stage, possible | ({action} if sure else {PERMIT, DENY})))
+            elif action == JUMP:
+                tasks.append((value, mask, self._lines(target, base=False), (lines[1:], rest), stage, possible))
+            elif action == GOTO:
+                tasks.append((value, mask, self._lines(target, base=False), rest, stage, possible))
+            elif action == RETURN and rest is not None:
+                tasks.append((value, mask, rest[0], rest[1], stage, possible))
+            elif action == PERMIT and not last:
+                tasks.append((value, mask, self._lines(stages[stage + 1], base=True), None, stage + 1, possible))
+            elif action != SKIP:
+                actions = possible | ({PERMIT, DENY} if action == UNKNOWN else {action})
+                if wanted in actions and not (doubt_shown and actions != {wanted}):
+                    doubt_shown = doubt_shown or actions != {wanted}
+                    yield (value, mask), actions
+
+
+_Leaf = tuple[Cube, frozenset[str]]
+_Rest = tuple[list[Line], "_Rest | None"]
+# The cube's value and mask, the lines ahead, where they return to, the stage, what an entry in doubt made possible.
+_Task = tuple[int, int, list[Line], "_Rest | None", int, frozenset[str]]
+_FINAL = (PERMIT, DENY, SKIP, UNKNOWN)
+
+
+def _may_give(action: str, wanted: str, last: bool) -> bool:
+    return action == wanted or action in (UNKNOWN, JUMP, GOTO, RETURN) or (action == PERMIT and not last)
+
+
+def _relevant(lines: Iterable[Line], value: int, mask: int) -> list[Line]:
+    """The lines that meet the cube, in their order, up to the first that covers it for certain."""
+    kept = []
+    free = ~mask
+    for line in [line for line in lines if not (line[0] ^ value) & line[1] & mask]:
+        covers = not line[1] & free
+        for factor in line[2]:
+            meeting = [care for one, care in factor if not (one ^ value) & care & mask]
+            if not meeting:
+                break
+            covers = covers and any(not care & free for care in meeting)
+        else:
+            kept.append(line)
+            if covers and not line[5] and line[3] != JUMP:
+                break
+    return kept
+
+
+def _splitting_bit(line: Line, mask: int, value: int) -> int:
+    """The first bit that the line cares about and the cube leaves free; 0 when the line covers the cube."""
+    free = line[1] & ~mask
+    if not free:
+        for factor in line[2]:
+            meeting = [care & ~mask for one, care in factor if not (one ^ value) & care & mask]
+            if all(meeting):
+                free = meeting[0]
+                break
+    return 1 << free.bit_length() - 1 if free else 0
+
+
+def _share(pending: list[tuple[Cube, int]], lines: list[Line]) -> Iterator[tuple[Cube, int, list[Line]]]:
+    """Give each cube the lines that may meet it, narrowing for ever smaller groups of like cubes."""
+    if len(pending) == 1 or len(lines) < 32:
+        yield from ((cube, number, lines) for cube, number in pending)
+        return
+    first = pending[0][0][0]
+    common, differ = -1, 0
+    for (value, mask), _ in pending:
+        common &= mask
+        differ |= value ^ first
+    common &= ~differ
+    near = _relevant(lines, first & common, common)
+    middle = len(pending) // 2
+    yield from _share(pending[:middle], near)
+    yield from _share(pending[middle:], near)
