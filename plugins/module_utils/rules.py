@@ -1,0 +1,194 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""From the policy to the rules of a filter, vendor-neutral. What they must achieve is in obligations.py, apart.
+
+The order inside a filter matters, because every permit is a hole for what comes below it: first what both
+profiles deny outright, then the controls whose exceptions cannot meet port 25 coming back, then the return path
+(P2), whose permit for the smarthosts would otherwise hide the other denies, and last the source validation (P8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .policy import Attachment, Policy, Pool
+
+Ranges = tuple[tuple[int, int], ...]
+
+SMTP: Ranges = ((25, 25),)
+NOT_SMTP: Ranges = ((0, 24), (26, 65535))
+NETBIOS: Ranges = ((135, 135), (137, 139), (445, 445))
+RPC_OVER_HTTP: Ranges = ((593, 593),)
+MESSENGER: Ranges = ((1025, 1029),)
+SSDP: Ranges = ((1900, 1900),)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of a filter. Empty means any; prefixes are text, port ranges have both ends in them."""
+
+    action: str  # "permit" | "deny"
+    protocol: str = ""  # a name of packets.PROTOCOLS
+    sources: tuple[str, ...] = ()
+    destinations: tuple[str, ...] = ()
+    source_ports: Ranges = ()
+    destination_ports: Ranges = ()
+    icmp: tuple[tuple[int, int | None], ...] = ()  # type and code, None for every code
+    later_fragments: bool = False  # only fragments behind the first
+    undetermined: bool = False  # only packets whose header chain is incomplete (RFC 7112)
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """What becomes one filter. The last rule always matches everything."""
+
+    name: str
+    family: int
+    direction: str  # "up" | "down"
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    attachment: str
+    direction: str
+    family: int
+    filter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The filters to create and every place to bind them."""
+
+    filters: tuple[RuleSet, ...]
+    binds: tuple[Bind, ...]
+
+
+def compile_change(policy: Policy, attachments: Sequence[Attachment]) -> Change:
+    """The filters for these attachments, each content once, and their bindings in both directions and families."""
+    filters: dict[str, RuleSet] = {}
+    binds = []
+    for attachment in attachments:
+        pools = [policy.pools[name] for name in attachment.pools]
+        for family in (4, 6):
+            if not any(pool.prefixes(family) for pool in pools):
+                continue
+            for direction in ("up", "down"):
+                rules = tuple(_upward(policy, pools, family) if direction == "up" else _downward(policy, pools, family))
+                # The name is the content's, so a filter is never edited in place: the old one stays whole until
+                # nothing refers to it.
+                name = f"ISP-{direction.upper()}{family}-{hashlib.sha256(repr(rules).encode()).hexdigest()[:8]}"
+                filters[name] = RuleSet(name, family, direction, rules)
+                binds.append(Bind(attachment.name, direction, family, name))
+    return Change(tuple(filters.values()), tuple(binds))
+
+
+def _upward(policy: Policy, pools: Sequence[Pool], family: int) -> Iterator[Rule]:
+    own = _prefixes(pools, family)
+    yield from _terms(policy.before, "up", family)
+    yield from _strict(policy, family)
+    for control, protocols, ports, title in (
+        ("P4", ("tcp", "udp"), NETBIOS, "P4 NetBIOS, SMB, RPC"),
+        ("P5", ("tcp",), RPC_OVER_HTTP, "P5 RPC over HTTP"),
+        ("P7", ("udp",), SSDP, "P7 SSDP"),
+    ):
+        for protocol in protocols:
+            for covered in _covered(policy, control, pools, family):
+                for prefix in _excepted(policy, control, own, family):
+                    yield Rule("permit", protocol, (prefix,), destination_ports=ports, comment=f"{title}: exception")
+                yield Rule("deny", protocol, covered, destination_ports=ports, comment=title)
+    for covered in _covered(policy, "P1", pools, family):
+        smarthosts = _prefixes(policy.smarthosts, family)
+        if smarthosts:
+            yield Rule("permit", "tcp", own, smarthosts, destination_ports=SMTP, comment="P1 to the smarthosts")
+        for prefix in _excepted(policy, "P1", own, family):
+            yield Rule("permit", "tcp", (prefix,), destination_ports=SMTP, comment="P1 exception")
+        yield Rule("deny", "tcp", covered, destination_ports=SMTP, comment="P1 port 25 egress")
+    yield from _terms(policy.after, "up", family)
+    if not list(_covered(policy, "P8", pools, family)):
+        yield Rule("permit", comment="everything else")
+        return
+    yield Rule("permit", "", own, comment="P8 the pools' own sources")
+    for prefix in _excepted(policy, "P8", own, family):
+        yield Rule("permit", "", (prefix,), comment="P8 exception")
+    if family == 4:
+        yield Rule("permit", "udp", ("0.0.0.0/32",), destination_ports=((67, 67),), comment="P10 DHCP")
+    else:
+        yield Rule("permit", "", ("fe80::/10",), comment="P10 link-local: ND, DHCPv6")
+        yield Rule("permit", "icmp6", ("::/128",), comment="P10 duplicate address detection")
+    yield Rule("deny", comment="P8 source validation")
+
+
+def _downward(policy: Policy, pools: Sequence[Pool], family: int) -> Iterator[Rule]:
+    own = _prefixes(pools, family)
+    yield from _terms(policy.before, "down", family)
+    yield from _strict(policy, family)
+    for control, protocols, ports, title in (
+        ("P4", ("tcp", "udp"), NETBIOS, "P4 NetBIOS, SMB, RPC"),
+        ("P5", ("tcp",), RPC_OVER_HTTP, "P5 RPC over HTTP"),
+        ("P6", ("udp",), MESSENGER, "P6 Messenger"),
+        ("P7", ("udp",), SSDP, "P7 SSDP"),
+        ("P3", ("tcp",), SMTP, "P3 port 25 to the pool"),
+    ):
+        for protocol in protocols:
+            for covered in _covered(policy, control, pools, family):
+                for prefix in _excepted(policy, control, own, family):
+                    # An exception from this control is none from the return path: source port 25 stays out of it.
+                    free = protocol == "udp" or prefix in _excepted(policy, "P2", own, family)
+                    free = free or not list(_covered(policy, "P2", pools, family))
+                    sources = () if free else NOT_SMTP
+                    yield Rule("permit", protocol, (), (prefix,), sources, ports, comment=f"{title}: exception")
+                yield Rule("deny", protocol, (), covered, destination_ports=ports, comment=title)
+    for covered in _covered(policy, "P2", pools, family):
+        smarthosts = _prefixes(policy.smarthosts, family)
+        if smarthosts:
+            yield Rule("permit", "tcp", smarthosts, own, SMTP, comment="P2 from the smarthosts")
+        for prefix in _excepted(policy, "P2", own, family):
+            yield Rule("permit", "tcp", (), (prefix,), SMTP, comment="P2 exception")
+        yield Rule("deny", "tcp", (), covered, SMTP, comment="P2 port 25 return path")
+    yield from _terms(policy.after, "down", family)
+    yield Rule("permit", comment="everything else")
+
+
+def _strict(policy: Policy, family: int) -> Iterator[Rule]:
+    if policy.profile == "strict":
+        yield Rule("deny", "tcp", later_fragments=True, comment="strict: TCP is not fragmented")
+        if family == 6:
+            yield Rule("deny", undetermined=True, comment="strict: incomplete header chain")
+
+
+def _prefixes(owners: Sequence[Pool] | Sequence[object], family: int) -> tuple[str, ...]:
+    return tuple(prefix for owner in owners for prefix in owner.prefixes(family))  # type: ignore[attr-defined]
+
+
+def _covered(policy: Policy, control: str, pools: Sequence[Pool], family: int) -> Iterator[tuple[str, ...]]:
+    """Nothing when the control covers none of the pools, () (any address) when it covers all, else their prefixes."""
+    setting = policy.controls[control]
+    covered = [pool for pool in pools if setting.enabled and pool.kind in setting.kinds]
+    prefixes = _prefixes(covered, family)
+    if prefixes:
+        yield () if len(covered) == len(pools) else prefixes
+
+
+def _excepted(policy: Policy, control: str, own: tuple[str, ...], family: int) -> tuple[str, ...]:
+    """The excepted prefixes that lie in the attachment's own."""
+    import ipaddress
+
+    networks = [ipaddress.ip_network(prefix) for prefix in own]
+    return tuple(
+        exception.prefix
+        for exception in policy.exceptions
+        if control in exception.controls and exception.family == family
+        and any(ipaddress.ip_network(exception.prefix).subnet_of(network) for network in networks)  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _terms(terms: Sequence[object], direction: str, family: int) -> Iterator[Rule]:
+    for term in terms:
+        if direction in term.directions and family in term.families:  # type: ignore[attr-defined]
+            yield term.rule  # type: ignore[attr-defined]
