@@ -10,12 +10,13 @@ profiles deny outright, then the controls whose exceptions cannot meet port 25 c
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .policy import Attachment, Policy, Pool
+    from .policy import Attachment, Policy, Pool, Smarthost, Term
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -88,34 +89,41 @@ def compile_change(policy: Policy, attachments: Sequence[Attachment]) -> Change:
     return Change(tuple(filters.values()), tuple(binds))
 
 
+# The controls that deny one service to everybody: protocols, destination ports, what a router shows beside the line.
+_SERVICES = {
+    "P4": (("tcp", "udp"), NETBIOS, "P4 NetBIOS, SMB, RPC"),
+    "P5": (("tcp",), RPC_OVER_HTTP, "P5 RPC over HTTP"),
+    "P6": (("udp",), MESSENGER, "P6 Messenger"),
+    "P7": (("udp",), SSDP, "P7 SSDP"),
+    "P3": (("tcp",), SMTP, "P3 port 25 to the pool"),
+}
+
+
 def _upward(policy: Policy, pools: Sequence[Pool], family: int) -> Iterator[Rule]:
     own = _prefixes(pools, family)
+    smarthosts = _prefixes(policy.smarthosts, family)
     yield from _terms(policy.before, "up", family)
     yield from _strict(policy, family)
-    for control, protocols, ports, title in (
-        ("P4", ("tcp", "udp"), NETBIOS, "P4 NetBIOS, SMB, RPC"),
-        ("P5", ("tcp",), RPC_OVER_HTTP, "P5 RPC over HTTP"),
-        ("P7", ("udp",), SSDP, "P7 SSDP"),
-    ):
-        for protocol in protocols:
-            for covered in _covered(policy, control, pools, family):
+    for control in ("P4", "P5", "P7"):
+        covered = _covered(policy, control, pools, family)
+        if covered is not None:
+            protocols, ports, title = _SERVICES[control]
+            for protocol in protocols:
                 for prefix in _excepted(policy, control, own, family):
                     yield Rule("permit", protocol, (prefix,), destination_ports=ports, comment=f"{title}: exception")
                 yield Rule("deny", protocol, covered, destination_ports=ports, comment=title)
-    for covered in _covered(policy, "P1", pools, family):
-        smarthosts = _prefixes(policy.smarthosts, family)
+    covered = _covered(policy, "P1", pools, family)
+    if covered is not None:
         if smarthosts:
             yield Rule("permit", "tcp", own, smarthosts, destination_ports=SMTP, comment="P1 to the smarthosts")
         for prefix in _excepted(policy, "P1", own, family):
             yield Rule("permit", "tcp", (prefix,), destination_ports=SMTP, comment="P1 exception")
         yield Rule("deny", "tcp", covered, destination_ports=SMTP, comment="P1 port 25 egress")
     yield from _terms(policy.after, "up", family)
-    if not list(_covered(policy, "P8", pools, family)):
+    if _covered(policy, "P8", pools, family) is None:
         yield Rule("permit", comment="everything else")
         return
     yield Rule("permit", "", own, comment="P8 the pools' own sources")
-    for prefix in _excepted(policy, "P8", own, family):
-        yield Rule("permit", "", (prefix,), comment="P8 exception")
     if family == 4:
         yield Rule("permit", "udp", ("0.0.0.0/32",), destination_ports=((67, 67),), comment="P10 DHCP")
     else:
@@ -126,31 +134,27 @@ def _upward(policy: Policy, pools: Sequence[Pool], family: int) -> Iterator[Rule
 
 def _downward(policy: Policy, pools: Sequence[Pool], family: int) -> Iterator[Rule]:
     own = _prefixes(pools, family)
+    smarthosts = _prefixes(policy.smarthosts, family)
+    return_path = _covered(policy, "P2", pools, family)
+    return_excepted = _excepted(policy, "P2", own, family)
     yield from _terms(policy.before, "down", family)
     yield from _strict(policy, family)
-    for control, protocols, ports, title in (
-        ("P4", ("tcp", "udp"), NETBIOS, "P4 NetBIOS, SMB, RPC"),
-        ("P5", ("tcp",), RPC_OVER_HTTP, "P5 RPC over HTTP"),
-        ("P6", ("udp",), MESSENGER, "P6 Messenger"),
-        ("P7", ("udp",), SSDP, "P7 SSDP"),
-        ("P3", ("tcp",), SMTP, "P3 port 25 to the pool"),
-    ):
-        for protocol in protocols:
-            for covered in _covered(policy, control, pools, family):
+    for control, (protocols, ports, title) in _SERVICES.items():
+        covered = _covered(policy, control, pools, family)
+        if covered is not None:
+            for protocol in protocols:
                 for prefix in _excepted(policy, control, own, family):
                     # An exception from this control is none from the return path: source port 25 stays out of it.
-                    free = protocol == "udp" or prefix in _excepted(policy, "P2", own, family)
-                    free = free or not list(_covered(policy, "P2", pools, family))
-                    sources = () if free else NOT_SMTP
+                    bounded = protocol == "tcp" and return_path is not None and prefix not in return_excepted
+                    sources = NOT_SMTP if bounded else ()
                     yield Rule("permit", protocol, (), (prefix,), sources, ports, comment=f"{title}: exception")
                 yield Rule("deny", protocol, (), covered, destination_ports=ports, comment=title)
-    for covered in _covered(policy, "P2", pools, family):
-        smarthosts = _prefixes(policy.smarthosts, family)
+    if return_path is not None:
         if smarthosts:
             yield Rule("permit", "tcp", smarthosts, own, SMTP, comment="P2 from the smarthosts")
-        for prefix in _excepted(policy, "P2", own, family):
+        for prefix in return_excepted:
             yield Rule("permit", "tcp", (), (prefix,), SMTP, comment="P2 exception")
-        yield Rule("deny", "tcp", (), covered, SMTP, comment="P2 port 25 return path")
+        yield Rule("deny", "tcp", (), return_path, SMTP, comment="P2 port 25 return path")
     yield from _terms(policy.after, "down", family)
     yield Rule("permit", comment="everything else")
 
@@ -162,33 +166,33 @@ def _strict(policy: Policy, family: int) -> Iterator[Rule]:
             yield Rule("deny", undetermined=True, comment="strict: incomplete header chain")
 
 
-def _prefixes(owners: Sequence[Pool] | Sequence[object], family: int) -> tuple[str, ...]:
-    return tuple(prefix for owner in owners for prefix in owner.prefixes(family))  # type: ignore[attr-defined]
+def _prefixes(owners: Sequence[Pool | Smarthost], family: int) -> tuple[str, ...]:
+    return tuple(prefix for owner in owners for prefix in owner.prefixes(family))
 
 
-def _covered(policy: Policy, control: str, pools: Sequence[Pool], family: int) -> Iterator[tuple[str, ...]]:
-    """Nothing when the control covers none of the pools, () (any address) when it covers all, else their prefixes."""
+def _covered(policy: Policy, control: str, pools: Sequence[Pool], family: int) -> tuple[str, ...] | None:
+    """The prefixes that the control covers: () for any address when it covers all pools, None when it covers none."""
     setting = policy.controls[control]
     covered = [pool for pool in pools if setting.enabled and pool.kind in setting.kinds]
-    prefixes = _prefixes(covered, family)
-    if prefixes:
-        yield () if len(covered) == len(pools) else prefixes
+    if len(covered) == len(pools):
+        return ()
+    return _prefixes(covered, family) or None
 
 
 def _excepted(policy: Policy, control: str, own: tuple[str, ...], family: int) -> tuple[str, ...]:
     """The excepted prefixes that lie in the attachment's own."""
-    import ipaddress
-
-    networks = [ipaddress.ip_network(prefix) for prefix in own]
     return tuple(
         exception.prefix
         for exception in policy.exceptions
         if control in exception.controls and exception.family == family
-        and any(ipaddress.ip_network(exception.prefix).subnet_of(network) for network in networks)  # type: ignore[arg-type]
+        and any(_within(exception.prefix, prefix) for prefix in own)
     )  # fmt: skip
 
 
-def _terms(terms: Sequence[object], direction: str, family: int) -> Iterator[Rule]:
-    for term in terms:
-        if direction in term.directions and family in term.families:  # type: ignore[attr-defined]
-            yield term.rule  # type: ignore[attr-defined]
+def _within(inner: str, outer: str) -> bool:
+    one, other = ipaddress.ip_network(inner), ipaddress.ip_network(outer)
+    return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]
+
+
+def _terms(terms: Sequence[Term], direction: str, family: int) -> Iterator[Rule]:
+    return (term.rule for term in terms if direction in term.directions and family in term.families)
