@@ -6,26 +6,67 @@ SHELL := /bin/bash
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
 	$(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
 UV := .cache/uv/bin/uv
-BIN := .venv/bin
-# The project's own choice of packages, whatever the user's shell or configuration says of indexes.
+# Packages come from uv.lock alone, and run from the checkout alone, whatever the user's shell has set.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME ANSIBLE_CONFIG ANSIBLE_COLLECTIONS_PATH ANSIBLE_ROLES_PATH
 export UV_PYTHON_DOWNLOADS := never
 export UV_COMPILE_BYTECODE := 1
-export UV_PROJECT_ENVIRONMENT := .venv
-unexport VIRTUAL_ENV PYTHONPATH ANSIBLE_CONFIG
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1 \t\2/p' Makefile | expand -t 24
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1\t\2/p' Makefile | expand -t 20
+
+.PHONY: setup
+setup: .venv/synced ## the environment .venv, from uv.lock with its hashes
 
 $(UV): tools/uv.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer in PATH: install one, or name it: make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { echo "$(PYTHON) has no pip: install it (Debian: apt-get install python3-pip)"; exit 1; }
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --require-hashes --target .cache/uv -r tools/uv.txt
+	@PIP_ROOT_USER_ACTION=ignore $(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade \
+		--require-hashes --no-deps --target .cache/uv -r tools/uv.txt
 	@touch $@
 
-.venv/synced: $(UV) uv.lock pyproject.toml galaxy.yml
-	$(UV) sync --quiet --frozen --python "$$(command -v $(PYTHON))"
+.venv/synced: $(UV) uv.lock pyproject.toml
+	@$(UV) sync --quiet --frozen --python "$$(command -v $(PYTHON))"
 	@touch $@
 
-.PHONY: setup
-setup: .venv/synced ## .venv with everything, from uv.lock
+.PHONY: demo
+demo: .venv/synced ## the small ISP of the lab: audit, mend, audit again, and a third run that changes nothing
+	@tools/system_packages demo
+	@python tools/demo.py
+
+.PHONY: test
+test: .venv/synced ## everything: linters, types, tests (what is skipped, and why, stands above the last line)
+	@tools/system_packages test
+	@$(MAKE) --no-print-directory lint
+	pytest -n auto
+
+.PHONY: lint
+lint: .venv/synced ## ruff, mypy, yamllint, ansible-lint
+	ruff check
+	mypy
+	yamllint --strict .
+	ansible-lint --offline --strict
+
+.PHONY: docs
+docs: .venv/synced ## the generated pages: role READMEs, docs/controls.md, CHANGELOG.md
+	python tools/role_readme.py
+
+.PHONY: test-matrix
+test-matrix: $(UV) ## the tests on the lowest and the newest supported versions, where the Pythons exist
+	@UV=$(UV) tools/test_matrix
+
+.PHONY: bench
+bench: $(UV) ## speed and memory against the references, in an environment that also has cisco.ios
+	@UV_PROJECT_ENVIRONMENT=.venv-bench $(UV) sync --quiet --frozen --all-groups --python "$$(command -v $(PYTHON))"
+	PATH="$(CURDIR)/.venv-bench/bin:$$PATH" pytest tests/bench
+
+.PHONY: build
+build: .venv/synced ## dist/: the wheel, the sdist and the collection for ansible-galaxy
+	@rm -rf dist
+	python -m hatchling build -d dist
+	ansible-galaxy collection build --output-path dist
+
+.PHONY: clean
+clean: ## takes everything away that a target made, but backups and reports
+	rm -rf .venv .venv-* .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .ansible
