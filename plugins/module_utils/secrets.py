@@ -1,0 +1,170 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Hide the secrets of configuration text before anyone sees it: reports, diffs, error messages.
+
+The keyword stays, the value goes: `snmp-server community <hidden> RO`. In doubt a value is hidden: a
+line that shows too little is a nuisance, one that shows a key is an incident. What is public stays:
+host keys, certificates, names of key chains. Every step is linear in the length of the line, because
+the text is whatever a router sends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+HIDDEN = "<hidden>"
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Only a line that holds one of these can have a secret that the rules below know.
+_SUSPECT = re.compile(r"pass|secret|key|psk|token|communit|snmp|auth|spi |://|\$\w+\$|%[@^+]%", re.IGNORECASE)
+
+# Secrets that show themselves by their form or by the words right before them. The group stays.
+_FORMS = tuple(
+    re.compile(form, re.IGNORECASE)
+    for form in (
+        # crypt(3), Cisco 5/8/9, Junos $9$; Huawei's %^%# brackets; the password of a URL.
+        r"()\$(?:\d{1,2}[a-z]?|2[abxy]|y|gy|sha\d+)\$[^\s\"';,]+",
+        r"()%[@^+]%[@#]\S*",
+        r"(://[^\s/:@]*:)[^\s/@]+(?=@)",
+        # SNMPv3 users: auth sha X priv aes 128 Y.
+        r"(\bauth\s+(?:md5|sha[\d-]*)\s+)\S+",
+        r"(\bpriv\s+(?:3des|des(?:56)?|aes(?:[\s-]*\d{3})?)\s+)\S+",
+        (
+            r"(\bsnmp-server\s+host\s+\S+\s+(?:vrf\s+\S+\s+)?(?:(?:traps|informs)\s+)?"
+            r"(?:version\s+(?:1|2c|3\s+(?:auth|noauth|priv))\s+)?)(?!version\b|traps\b|informs\b|vrf\b)\S+"
+        ),
+        # OSPF and NTP: message-digest-key 1 md5 7 X, authentication-key 1 md5 X 7, also with `type` and `value`.
+        (
+            r"(\b(?:message-digest|authentication)-key\s+\d+\s+(?:type\s+)?(?:md5|sha\S*|hmac\S*|cmac\S*)\s+"
+            r"(?:value\s+|\d\s+(?=\S))?)\S+"
+        ),
+        # First-hop redundancy and NHRP: standby 1 authentication text X.
+        r"(\b(?:standby|vrrp|glbp|nhrp)\s+(?:\d+\s+)?(?:peer\s+)?authentication\s+(?:text\s+)?)(?!text\s|md5\s|mode\s)\S+",
+        # IPsec keys by hand: spi 256 md5 HEX, spi 500 esp aes-cbc 128 HEX sha1 HEX.
+        r"(\b(?:md5|sha-?\d+|aes-cbc\s+\d+|des|3des|null|esp)\s+(?:\d\s+)?)[0-9a-f]{16,}\b",
+    )
+)
+
+# A word whose value is secret, whatever stands before it: shared-secret, wpa-psk, hello-authentication-key.
+_NAME = re.compile(
+    r"(?:[\w.-]*[-_.])?(?:password|passwd|passphrase|password-value|secret|psk|pre-?shared-?key|shared-?key|key-?string"
+    r"|(?:authentication|encryption|privacy|server|session|auth|api)[-_]?key|private-?key|(?:api|auth|access)[-_]token)"
+)
+# A bare `key` is a secret where one of these stands before it on the line ...
+_KEY_OF = _words("tacacs-server radius-server tacacs radius server-private isakmp pre-shared-key authentication md5")
+# ... and `community` where one of these does; Junos' braces leave only the word itself.
+_COMMUNITY_OF = _words("snmp snmp-server snmp-agent")
+# What may stand between the name and the value. Those that say it is encoded end it at the next space.
+_ENCODED = _words("5 6 7 8 8a 9 10 cipher irreversible-cipher encrypted sha512 sha256 md5 hash hash2")
+_KINDS = _ENCODED | _words(
+    "0 1 2 3 4 level 15 ascii ascii-text hexadecimal hex simple clear cleartext local remote value read write key "
+    "type sha1 = :"
+)
+# Lines that Cisco and FRR read to their end: a clear password may hold spaces.
+_TO_THE_END = _words(
+    "enable username password secret passphrase key key-string neighbor ip ppp isis mpls l2tp vpdn domain-password "
+    "area-password radius-server tacacs-server server-key"
+)
+# Words behind a name that make it harmless: `password encryption aes`, `key chain X`, 'the password was refused'.
+_NO_VALUE = _words(
+    "encryption chain address hostname is was were are for of on and or in at to from by with that has must could "
+    "cannot nor refused"
+)
+_LEADING = _words("- + no set delete")
+
+_PRIVATE_BEGIN = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+_PRIVATE_END = re.compile(r"-----END [A-Z ]*PRIVATE KEY-----")
+
+
+def redact(line: str) -> str:
+    """The line, its secret values replaced by `<hidden>`. A second pass changes nothing."""
+    if not _SUSPECT.search(line):
+        return line
+    for form in _FORMS:
+        line = form.sub(rf"\g<1>{HIDDEN}", line)
+    pieces, position = [], 0
+    for start, end in _values(line):
+        pieces += [line[position:start], HIDDEN]
+        position = end
+    return "".join(pieces) + line[position:]
+
+
+def redact_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Line by line, with private keys in PEM form, which span many lines, hidden whole."""
+    inside = False
+    for line in lines:
+        if (inside and _PRIVATE_END.search(line)) or _PRIVATE_BEGIN.search(line):
+            inside = bool(_PRIVATE_BEGIN.search(line)) and not _PRIVATE_END.search(line)
+            yield _PRIVATE_BEGIN.split(_PRIVATE_END.split(line)[0])[0] + f"private key {HIDDEN}"
+        elif not inside:
+            yield redact(line)
+
+
+def _values(line: str) -> Iterator[tuple[int, int]]:
+    """Where the values are that follow a name, as (start, end)."""
+    words = [(found.start(), found.group().lower()) for found in re.finditer(r"\S+", line)]
+    seen: set[str] = set()
+    first, done = "", 0
+    for index, (start, word) in enumerate(words):
+        if start < done:
+            continue
+        name, sign, value = _split(word)
+        if not first and word not in _LEADING:
+            first = word.lstrip("+-")
+            name = name.lstrip("+-") if not sign else name
+        if value and _NAME.fullmatch(name):
+            done = _end(line, start + len(name) + len(sign))
+            yield start + len(name) + len(sign), done
+        elif _secret_follows(name, first, seen, [text for _, text in words[index + 1 : index + 3]]):
+            span = _following(line, words, index + 1, first)
+            if span:
+                done = span[1]
+                yield span
+        seen.add(name)
+
+
+def _split(word: str) -> tuple[str, str, str]:
+    """'password=x' as its name, its sign and its value."""
+    found = re.match(r"([^=:]*)([=:])(.*)", word)
+    return found.groups() if found else (word, "", "")  # type: ignore[return-value]
+
+
+def _secret_follows(name: str, first: str, seen: set[str], after: list[str]) -> bool:
+    if not after or after[0] in _NO_VALUE:
+        return False
+    if name == "key":
+        quoted = after[0][0] in "\"'"
+        encoded = after[0] in _KINDS and len(after) > 1 and first not in ("match", "permit", "deny")
+        return first == "key" or quoted or encoded or bool(seen & _KEY_OF)
+    if name == "community":
+        return bool(seen & _COMMUNITY_OF) or (first == "community" and after[-1] == "{")
+    return bool(_NAME.fullmatch(name))
+
+
+def _following(line: str, words: list[tuple[int, str]], index: int, first: str) -> tuple[int, int] | None:
+    """The value that begins at the word `index`, behind the words that only say how it is encoded."""
+    encoded = False
+    while index < len(words) - 1 and words[index][1] in _KINDS:
+        encoded = encoded or words[index][1] in _ENCODED
+        index += 1
+    start = words[index][0]
+    if line.startswith(HIDDEN, start):
+        return None
+    if first in _TO_THE_END and not encoded and line[start] not in "\"'":
+        return start, len(line.rstrip())
+    return start, _end(line, start)
+
+
+def _end(line: str, start: int) -> int:
+    """Where the value that starts there ends: at its closing quote, or before a space or a closing `;`."""
+    quote = line[start]
+    if quote in "\"'":
+        closing = re.compile(rf"(?:[^{quote}\\]|\\.)*").match(line, start + 1)
+        return min(len(line), closing.end() + 1) if closing else len(line)
+    found = re.compile(r"\S+?(?=[;,'\"]*(?:\s|$))").match(line, start)
+    return found.end() if found else len(line)
