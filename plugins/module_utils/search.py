@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .filters import DENY, GOTO, JUMP, PERMIT, RETURN, UNKNOWN, Configuration, Entry, Filter, evaluate
-from .packets import FIELDS, Match, Packet, width
+from .packets import FIELDS, Alternatives, Match, Packet, width
 
 # Line tests for one question and for one Search; a million take about 0.2 s on a 2020s core.
 QUESTION_LIMIT = 5_000_000
@@ -27,6 +27,8 @@ SKIP = "skip"  # the question does not ask about these packets
 Cube = tuple[int, int]
 # value, mask, factors (each a union of cubes; all must fit), action, target, in doubt
 Line = tuple[int, int, tuple[tuple[Cube, ...], ...], str, str, bool]
+# Unions that a packet must be in, one of each: what is left of a question's scope beside its cube.
+_Gate = tuple[tuple[Cube, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class _TooComplex(Exception):
 @lru_cache(maxsize=2)
 def _offsets(family: int) -> dict[str, int]:
     offsets, position = {}, 0
-    for name in reversed(FIELDS):
+    for name in reversed(list(FIELDS)):
         offsets[name] = position
         position += width(name, family)
     return offsets
@@ -95,15 +97,37 @@ def _compile(chosen: Filter, default: str) -> list[Line]:
 _EVERYTHING: Line = (0, 0, (), PERMIT, "", False)
 
 
-def _expand(match: Match, family: int) -> Iterator[Cube]:
-    """The match as single cubes: the product of its unions."""
-    line = _cube_lines(match, family, SKIP)
-    if line is None:
+def _expand(match: Match, family: int) -> Iterator[tuple[Cube, _Gate]]:
+    """The match as cubes with a gate: fields that pick out lines are multiplied out, wide ones stay unions."""
+    narrow = {name: options for name, options in match.items() if _picks_lines(name, options)}
+    line = _cube_lines(narrow, family, SKIP)
+    gate = _cube_lines({name: options for name, options in match.items() if name not in narrow}, family, SKIP)
+    if line is None or gate is None:
         return
     cubes = [(line[0], line[1])]
     for factor in line[2]:
         cubes = [(value | one, mask | care) for value, mask in cubes for one, care in factor]
-    yield from cubes
+    for value, mask in cubes:
+        yield (value | gate[0], mask | gate[1]), gate[2]
+
+
+def _picks_lines(name: str, options: Alternatives) -> bool:
+    full = (1 << (FIELDS[name] or 32)) - 1
+    ports = name in ("source_port", "destination_port") and all(mask == full for _, mask in options)
+    return ports or name in ("protocol", "source", "destination")
+
+
+def _through(cube: Cube, gate: _Gate) -> Cube | None:
+    """A part of the cube that the gate lets through, None when there is none. Its factors are of different fields."""
+    value, mask = cube
+    for factor in gate:
+        for one, care in factor:
+            if not (one ^ cube[0]) & care & cube[1]:
+                value, mask = value | one, mask | care
+                break
+        else:
+            return None
+    return value, mask
 
 
 def _packet(cube: Cube, family: int) -> Packet:
@@ -138,16 +162,16 @@ class Search:
         With no stage everything is permitted, as where no filter is bound.
         """
         pending = [
-            (cube, number) for number, question in enumerate(questions) for match in question.scope
-            for cube in _expand(match, self.family)
+            (cube, number, gate) for number, question in enumerate(questions) for match in question.scope
+            for cube, gate in _expand(match, self.family)
         ]  # fmt: skip
         answers = [Answer(False)] * len(questions)
         if not pending:
             return answers
         lines = self._lines(stages[0], base=True) if stages else [_EVERYTHING]
-        for cube, number, near in _share(sorted(pending), lines):
+        for cube, number, gate, near in _share(sorted(pending), lines):
             if not answers[number].found:
-                answer = self._one(stages, questions[number], cube, near)
+                answer = self._one(stages, questions[number], cube, gate, near)
                 if answer.found or answer.found is None and answers[number].found is False:
                     answers[number] = answer
         return answers
@@ -160,11 +184,11 @@ class Search:
             self._compiled[key] = _compile(chosen, chosen.default if base else RETURN)
         return self._compiled[key]
 
-    def _one(self, stages: Sequence[str], question: Question, cube: Cube, near: list[Line]) -> Answer:
+    def _one(self, stages: Sequence[str], question: Question, cube: Cube, gate: _Gate, near: list[Line]) -> Answer:
         exempt = [line for match in question.exempt if (line := _cube_lines(match, self.family, SKIP))]
         doubtful: Answer | None = None
         try:
-            for leaf, actions in self._leaves(stages, cube, exempt + near, question.wanted):
+            for leaf, actions in self._leaves(stages, cube, gate, exempt + near, question.wanted):
                 answer = self._shown(stages, leaf, actions, question.wanted)
                 if answer.found:
                     return answer
@@ -191,16 +215,23 @@ class Search:
         unread = [entry for entry in entries if entry.doubt or entry.action == UNKNOWN]
         return Answer(None, packet, tuple(entries), next((entry.doubt or entry.text for entry in unread), ""))
 
-    def _leaves(self, stages: Sequence[str], cube: Cube, lines: list[Line], wanted: str) -> Iterator[_Leaf]:
+    def _leaves(
+        self, stages: Sequence[str], cube: Cube, gate: _Gate, lines: list[Line], wanted: str
+    ) -> Iterator[_Leaf]:
         """Cubes whose packets all have the same possible actions, the wanted one among them.
 
         After the first leaf in doubt only certain ones follow: one example of doubt is enough.
         """
         spent, doubt_shown = 0, False
+        gated = 0
+        for factor in gate:
+            for _, care in factor:
+                gated |= care
         tasks: list[_Task] = [(cube[0], cube[1], lines, None, 0, frozenset())]
         while tasks:
             value, mask, lines, rest, stage, possible = tasks.pop()
-            if doubt_shown and possible - {wanted}:
+            within = _through((value, mask), gate)
+            if within is None or (doubt_shown and possible - {wanted}):
                 continue
             spent += len(lines)
             self._spent += len(lines)
@@ -215,7 +246,8 @@ class Search:
             if bit:
                 low, high = (value, mask | bit), (value | bit, mask | bit)
                 inside, outside = (high, low) if head[0] & bit else (low, high)
-                if not head[2] and len(lines) == 2 and last and lines[1][3] in _FINAL:
+                alone = len(lines) == 2 and last and lines[1][3] in _FINAL
+                if alone and not head[2] and not head[1] & gated:
                     # Only the head divides this cube: all of what it matches, and any packet that it does not.
                     inside = value | head[0], mask | head[1]
                 tasks.append((*outside, lines, rest, stage, possible))
@@ -239,7 +271,7 @@ class Search:
                 actions = possible | ({PERMIT, DENY} if action == UNKNOWN else {action})
                 if wanted in actions and not (doubt_shown and actions != {wanted}):
                     doubt_shown = doubt_shown or actions != {wanted}
-                    yield (value, mask), actions
+                    yield within, actions
 
 
 _Leaf = tuple[Cube, frozenset[str]]
@@ -283,14 +315,17 @@ def _splitting_bit(line: Line, mask: int, value: int) -> int:
     return 1 << free.bit_length() - 1 if free else 0
 
 
-def _share(pending: list[tuple[Cube, int]], lines: list[Line]) -> Iterator[tuple[Cube, int, list[Line]]]:
+_Pending = tuple[Cube, int, _Gate]
+
+
+def _share(pending: list[_Pending], lines: list[Line]) -> Iterator[tuple[Cube, int, _Gate, list[Line]]]:
     """Give each cube the lines that may meet it, narrowing for ever smaller groups of like cubes."""
     if len(pending) == 1 or len(lines) < 32:
-        yield from ((cube, number, lines) for cube, number in pending)
+        yield from ((*one, lines) for one in pending)
         return
     first = pending[0][0][0]
     common, differ = -1, 0
-    for (value, mask), _ in pending:
+    for (value, mask), _, _ in pending:
         common &= mask
         differ |= value ^ first
     common &= ~differ

@@ -1,0 +1,177 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Does this configuration keep the policy? One Finding for everything that must hold, with packet and lines."""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from .filters import DENY, Binding, Configuration, Entry
+from .findings import COMPLIANT, UNKNOWN, VIOLATED, Evidence, Finding
+from .obligations import Obligation, obligations
+from .packets import packet_text
+from .policy import Attachment, Policy
+from .search import Answer, Question, Search
+
+_LIST_DIRECTION = {"up": "in", "down": "out"}
+_OPPOSITE = {DENY: "permit", "permit": DENY}
+
+
+def audit(
+    configuration: Configuration, policy: Policy, attachments: Sequence[Attachment], host: str, link_local: bool = True
+) -> list[Finding]:
+    """Every obligation of every attachment, then what the configuration shows and the policy does not."""
+    findings = []
+    for family in (4, 6):
+        groups: dict[tuple[str, ...] | None, list[tuple[Obligation, Binding | None]]] = defaultdict(list)
+        for attachment in attachments:
+            for obligation in obligations(policy, attachment, link_local):
+                if obligation.family == family:
+                    binding = bound(configuration, attachment.name, obligation.direction, family)
+                    groups[binding.filters if binding else None].append((obligation, binding))
+        search = Search(configuration, family)
+        for filters, group in groups.items():
+            questions = [Question(_OPPOSITE[one.must], one.scope, one.exempt) for one, _ in group]
+            answers = search.ask(filters or (), questions)
+            for (obligation, binding), answer in zip(group, answers, strict=True):
+                findings.append(_finding(configuration, host, obligation, binding, answer))
+    findings += _coverage(configuration, policy, attachments, host)
+    findings += _exceptions(policy, attachments, host)
+    findings.append(_reading(configuration, host))
+    return findings
+
+
+def bound(configuration: Configuration, attachment: str, direction: str, family: int) -> Binding | None:
+    """The filters in force on the attachment for "up" or "down" traffic, None where everything passes."""
+    wanted = (attachment, _LIST_DIRECTION[direction], family)
+    found = (one for one in configuration.bindings if (one.attachment, one.direction, one.family) == wanted)
+    return next(found, None)
+
+
+def _finding(
+    configuration: Configuration, host: str, obligation: Obligation, binding: Binding | None, answer: Answer
+) -> Finding:
+    packet = reason = mend = ""
+    fields: tuple[tuple[str, int], ...] = ()
+    evidence = tuple(Evidence(entry.line, entry.text) for entry in answer.entries)
+    verdict = {False: COMPLIANT, True: VIOLATED, None: UNKNOWN}[answer.found]
+    if answer.packet:
+        packet, fields = packet_text(answer.packet, obligation.family), tuple(sorted(answer.packet.items()))
+    check = configuration.interfaces.get(obligation.attachment)
+    if verdict != COMPLIANT and obligation.control == "P8" and check and check.source_check:
+        verdict, packet, fields = COMPLIANT, "", ()
+        evidence = (Evidence(check.source_check_line, check.source_check),)
+        reason = "strict unicast RPF validates the sources, given that routes lead only to the pools"
+    elif verdict == UNKNOWN:
+        reason = f"not known: {answer.reason}" if answer.reason else "not known: a line was not understood"
+        mend = "read the line yourself, or rewrite it in a form that is understood"
+    elif verdict == VIOLATED:
+        reason, mend = _blame(configuration, obligation, binding, answer.entries)
+        evidence = evidence or _binding_evidence(configuration, binding)
+    return Finding(
+        control=obligation.control, host=host, attachment=obligation.attachment, pool=obligation.pool,
+        direction=obligation.direction, family=obligation.family, verdict=verdict, title=obligation.title,
+        reason=reason, packet=packet, fields=fields, evidence=evidence, mend=mend,
+    )  # fmt: skip
+
+
+def _blame(
+    configuration: Configuration, obligation: Obligation, binding: Binding | None, entries: Sequence[Entry]
+) -> tuple[str, str]:
+    where = f"{obligation.attachment}, {_LIST_DIRECTION[obligation.direction]}bound, IPv{obligation.family}"
+    if binding is None:
+        return f"no filter is bound to {where}, so everything passes", "bind a filter there: playbooks/routers.yml does"
+    deciding = entries[-1] if entries else None
+    if obligation.must == DENY:
+        if deciding is None:
+            return (
+                f"{' and '.join(binding.filters)} on {where} has no line for this packet and permits it",
+                "playbooks/routers.yml binds a complete filter",
+            )
+        return (
+            f"line {deciding.line} permits it before any line denies it",
+            f"deny it above line {deciding.line}, or narrow that line",
+        )
+    if deciding is None or deciding.action == "permit":
+        return f"the end of {' and '.join(binding.filters)} on {where} denies it", "permit it before the end of the filter"
+    return f"line {deciding.line} denies it", f"permit it above line {deciding.line}, or narrow that line"
+
+
+def _binding_evidence(configuration: Configuration, binding: Binding | None) -> tuple[Evidence, ...]:
+    if binding is None:
+        return ()
+    found = [Evidence(binding.line, binding.text)]
+    for name in binding.filters:
+        chosen = configuration.filters[binding.family, name]
+        found.append(Evidence(chosen.line, chosen.text or f"{name}, whose default is {chosen.default}"))
+    return tuple(dict.fromkeys(found))
+
+
+def _coverage(
+    configuration: Configuration, policy: Policy, attachments: Sequence[Attachment], host: str
+) -> Iterator[Finding]:
+    """C1: what the policy names exists, and what carries a pool is in the policy."""
+    named = [attachment.name for attachment in attachments]
+    title = "every attachment that carries a pool is in the policy, and exists"
+    wrong = False
+    for name in named:
+        if not fnmatch.filter(configuration.interfaces, name):
+            wrong = True
+            yield Finding(
+                "C1", host, name, "", "", 0, VIOLATED, title,
+                reason=f"the router has no {name}",
+                mend=f"correct isp_attachments of {host}; the configuration shows "
+                + (", ".join(sorted(configuration.interfaces)[:8]) or "no interface"),
+            )  # fmt: skip
+    for interface in configuration.interfaces.values():
+        # A loopback lends its address to unnumbered interfaces; subscribers hang there, not on the loopback.
+        if interface.shutdown or re.match(r"lo(opback)?\d*(\.\d+)?$", interface.name, re.IGNORECASE):
+            continue
+        if any(fnmatch.fnmatchcase(interface.name, name) for name in named):
+            continue
+        carried = {pool.name for pool in policy.pools.values() if _carries(interface.prefixes, pool.ipv4 + pool.ipv6)}
+        if carried:
+            wrong = True
+            yield Finding(
+                "C1", host, interface.name, ", ".join(sorted(carried)), "", 0, VIOLATED, title,
+                reason=f"{interface.name} carries addresses of a pool, and the policy does not name it",
+                evidence=(Evidence(interface.line, f"{interface.name}: {', '.join(interface.prefixes)}"),),
+                mend=f"add {interface.name} to isp_attachments of {host}",
+            )  # fmt: skip
+    if not wrong:
+        yield Finding("C1", host, "", "", "", 0, COMPLIANT, title)
+
+
+def _carries(prefixes: Sequence[str], pool: Sequence[str]) -> bool:
+    networks = [ipaddress.ip_interface(prefix).network for prefix in prefixes]
+    return any(network.overlaps(ipaddress.ip_network(prefix)) for network in networks if network.prefixlen for prefix in pool)
+
+
+def _exceptions(policy: Policy, attachments: Sequence[Attachment], host: str) -> Iterator[Finding]:
+    """C3: an expired exception counts as absent, and is said."""
+    pools = {name for attachment in attachments for name in attachment.pools}
+    for exception in policy.expired:
+        own = [policy.pools[name] for name in pools if _carries([exception.prefix], policy.pools[name].prefixes(exception.family))]
+        for pool in own:
+            yield Finding(
+                "C3", host, "", pool.name, "", exception.family, VIOLATED, "every exception is in force",
+                reason=f"the exception of {exception.prefix} ({exception.owner}) ended on {exception.until}",
+                mend="extend it or remove it with isp.hardening.policy_exception; until then it counts as absent",
+            )  # fmt: skip
+
+
+def _reading(configuration: Configuration, host: str) -> Finding:
+    """C2: nothing that may matter was left unread."""
+    title = "every line that may matter to a filter was understood"
+    if not configuration.doubts:
+        return Finding("C2", host, "", "", "", 0, COMPLIANT, title)
+    return Finding(
+        "C2", host, "", "", "", 0, UNKNOWN, title,
+        reason="; ".join(dict.fromkeys(doubt.reason for doubt in configuration.doubts)),
+        evidence=tuple(Evidence(doubt.line, doubt.text) for doubt in configuration.doubts),
+        mend="read these lines yourself; a verdict that rests on them is unknown",
+    )  # fmt: skip
