@@ -62,7 +62,7 @@ bench: $(UV) ## speed and memory against the references, in an environment that 
 	PATH="$(CURDIR)/.venv-bench/bin:$$PATH" pytest tests/bench
 
 .PHONY: build
-build: .venv/synced ## dist/: the wheel, the sdist and the collection for ansible-galaxy
+build: .venv/synced ## dist/: the wheel and its sources for pip, the collection for ansible-galaxy
 	@rm -rf dist
 	python -m hatchling build -d dist
 	ansible-galaxy collection build --output-path dist
