@@ -78,6 +78,7 @@ class PolicyException:
     reason: str
     until: datetime.date
     controls: tuple[str, ...]
+    pool: str = ""  # the pool that it is a part of
 
     @property
     def family(self) -> int:
@@ -150,8 +151,9 @@ def read_policy(data: object, today: datetime.date) -> tuple[Policy | None, list
         return None, problems
     tree = _mapping(data, path, problems, ("profile", "pools", "smarthosts", "exceptions", "controls", "terms"))
     profile = _choice(tree.get("profile", "standard"), (*path, "profile"), problems, PROFILES)
+    known = len(problems)
     pools = _pools(tree.get("pools"), (*path, "pools"), problems)
-    space = _PoolSpace(pools, problems)
+    space = _PoolSpace(pools, problems, whole=len(problems) == known)
     smarthosts = _smarthosts(tree.get("smarthosts", []), (*path, "smarthosts"), problems, space)
     exceptions = _exceptions(tree.get("exceptions", []), (*path, "exceptions"), problems, space)
     controls = _controls(tree.get("controls", {}), (*path, "controls"), problems)
@@ -411,7 +413,8 @@ def _pools(data: object, path: Path, problems: _Problems) -> list[_RawPool]:
 class _PoolSpace:
     """All prefixes of all pools, to be asked which one an address belongs to. Reports those that overlap."""
 
-    def __init__(self, pools: Sequence[_RawPool], problems: _Problems) -> None:
+    def __init__(self, pools: Sequence[_RawPool], problems: _Problems, whole: bool) -> None:
+        self.whole = whole  # every pool could be read
         self.first: dict[int, list[int]] = {4: [], 6: []}
         self.outer: dict[int, list[_Prefix]] = {4: [], 6: []}
         number = 0
@@ -499,7 +502,9 @@ def _exceptions(data: object, path: Path, problems: _Problems, space: _PoolSpace
     for place, item in _items(data, path, problems):
         known = len(problems)
         tree = _mapping(item, place, problems, keys, keys[:4])
-        prefix = _exception_prefix(tree["prefix"], (*place, "prefix"), problems, space) if "prefix" in tree else ""
+        prefix, pool = "", ""
+        if "prefix" in tree:
+            prefix, pool = _exception_prefix(tree["prefix"], (*place, "prefix"), problems, space)
         if prefix and any(prefix == other.prefix for other in exceptions):
             problems.add(
                 (*place, "prefix"), f"a second exception for {prefix}", "keep one; extend it instead of adding another"
@@ -516,9 +521,8 @@ def _exceptions(data: object, path: Path, problems: _Problems, space: _PoolSpace
                 problems.add(where, f"there is no exception from {name}", f"take {name} out; {_why_none(name)}")
             controls.append(name)
         if len(problems) == known and until:
-            exceptions.append(
-                PolicyException(prefix, owner, reason, until, tuple(dict.fromkeys(controls)) or EXCEPTION_CONTROLS)
-            )
+            chosen = tuple(dict.fromkeys(controls)) or EXCEPTION_CONTROLS
+            exceptions.append(PolicyException(prefix, owner, reason, until, chosen, pool))
     return exceptions
 
 
@@ -528,22 +532,26 @@ def _why_none(control: str) -> str:
     return "addresses that subscribers truly have belong into a pool"
 
 
-def _exception_prefix(data: object, path: Path, problems: _Problems, space: _PoolSpace) -> str:
+def _exception_prefix(data: object, path: Path, problems: _Problems, space: _PoolSpace) -> tuple[str, str]:
+    """The prefix and the name of its pool, '' for both where there is a problem."""
     network = _network(data, path, problems)
     if network is None:
-        return ""
+        return "", ""
     pool = space.meeting(network)
     if pool is None:
-        problems.add(path, f"{network} is in no pool", "an exception is a part of a pool: mend the prefix or remove it")
-        return ""
+        if space.whole:  # else the pool may well be one of those that could not be read
+            problems.add(
+                path, f"{network} is in no pool", "an exception is a part of a pool: mend the prefix or remove it"
+            )
+        return "", ""
     if network.prefixlen <= pool.network.prefixlen:
         problems.add(
             path,
             f"{network} is too wide: it takes in all of {pool.network} of pool '{pool.pool}'",
             "name only the customer's own addresses, or give these customers a pool of kind static or business",
         )
-        return ""
-    return str(network)
+        return "", ""
+    return str(network), pool.pool
 
 
 def _date(data: object, path: Path, problems: _Problems) -> datetime.date | None:

@@ -1,0 +1,205 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The policy and the attachments of a whole inventory, checked at once, before anything connects."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from . import platforms
+from .policy import (
+    Path,
+    Policy,
+    PolicyException,
+    Problem,
+    check_attachments,
+    path_text,
+    pool_names,
+    read_attachments,
+    read_policy,
+)
+from .policy_files import Files, locate
+
+EXPIRY_NOTICE = 14  # days before the last day of an exception from which on it is announced
+VARIABLES = ("isp_policy", "isp_attachments", "ansible_network_os")
+
+
+@dataclass(frozen=True, slots=True)
+class HostVariables:
+    """What one host has of VARIABLES, as plain data without templates, and what could not be templated."""
+
+    host: str
+    groups: tuple[str, ...]
+    values: Mapping[str, object]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def is_router(self) -> bool:
+        return any(name in self.values for name in ("isp_attachments", "ansible_network_os"))
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One problem, at one place, for the hosts that have it."""
+
+    place: str  # "file:line", or "" where it is in no file that can be read
+    hosts: tuple[str, ...]
+    variable: str
+    reason: str
+    mend: str
+
+    def __str__(self) -> str:
+        where = self.place or "host " + ", ".join(self.hosts[:3])
+        if not self.place and len(self.hosts) > 3:
+            where += f" and {len(self.hosts) - 3} more"
+        what = f"{self.variable}: {self.reason}" if self.variable else self.reason
+        return f"{where}: {what}; {self.mend}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Every mistake of the inventory, and what is no mistake but worth a word."""
+
+    mistakes: tuple[Mistake, ...]
+    warnings: tuple[str, ...]
+    expired: tuple[PolicyException, ...]
+    expiring: tuple[PolicyException, ...]
+    routers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One policy, and the hosts that have it by the same groups: whoever shares both shares its lines."""
+
+    value: object
+    policy: Policy | None
+    hosts: list[HostVariables]
+
+
+def check_inventory(hosts: Sequence[HostVariables], files: Files, today: datetime.date) -> Verdict:
+    """All that is wrong with the variables of all hosts."""
+    found: dict[tuple[str, str, str, str], list[str]] = {}
+
+    def note(owner: HostVariables, problem: Problem) -> None:
+        place = locate(files, owner.host, owner.groups, problem.path, owner.values.get(str(problem.path[0])))
+        key = (place, path_text(problem.path), problem.reason, problem.mend)
+        found.setdefault(key, []).append(owner.host)
+
+    for broken_file in files.problems:
+        place = f"{broken_file.file}:{broken_file.line}" if broken_file.line else broken_file.file
+        found[place, "", broken_file.reason, broken_file.mend] = []
+    routers = [host for host in hosts if host.is_router]
+    if not routers and not files.problems:
+        mend = "give your routers isp_attachments and ansible_network_os, as inventories/example does"
+        found["inventory", "", "has no routers", mend] = []
+    readings: list[_Reading] = []
+    for host in hosts:
+        for problem in host.problems:
+            note(host, problem)
+        if not host.is_router and "isp_policy" not in host.values:
+            continue
+        broken = {problem.path[0] for problem in host.problems}
+        reading = _shared(readings, host)
+        if reading is None:
+            policy, problems = read_policy(host.values.get("isp_policy"), today)
+            reading = _Reading(host.values.get("isp_policy"), policy, [])
+            readings.append(reading)
+            for problem in problems if "isp_policy" not in broken else ():
+                note(host, problem)
+        reading.hosts.append(host)
+        if host.is_router:
+            for problem in _router(host, reading.policy):
+                if problem.path[0] not in broken:
+                    note(host, problem)
+    mistakes = tuple(Mistake(place, tuple(names), *rest) for (place, *rest), names in found.items())
+    expired, expiring, warnings = _notes(readings, files, today)
+    return Verdict(mistakes, warnings, expired, expiring, tuple(host.host for host in routers))
+
+
+def _shared(readings: Sequence[_Reading], host: HostVariables) -> _Reading | None:
+    value = host.values.get("isp_policy")
+    return next((one for one in readings if one.hosts[0].groups == host.groups and one.value == value), None)
+
+
+def _router(host: HostVariables, policy: Policy | None) -> list[Problem]:
+    problems = []
+    platform = host.values.get("ansible_network_os")
+    known = ", ".join(platforms.names())
+    if platform is None:
+        problems.append(Problem(("ansible_network_os",), "is not set", f"set it to one of {known}"))
+    else:
+        try:
+            platforms.load(str(platform))
+        except ValueError:
+            problems.append(
+                Problem(("ansible_network_os",), f"unknown platform '{platform}'", f"set it to one of {known}")
+            )
+    value = host.values.get("isp_attachments")
+    if policy:
+        return problems + read_attachments(value, policy)[1]
+    return problems + check_attachments(value, pool_names(host.values.get("isp_policy")))[1]
+
+
+def _notes(
+    readings: Sequence[_Reading], files: Files, today: datetime.date
+) -> tuple[tuple[PolicyException, ...], tuple[PolicyException, ...], tuple[str, ...]]:
+    expired: dict[PolicyException, None] = {}
+    expiring: dict[PolicyException, None] = {}
+    warnings: dict[str, None] = {}
+    attached = _attached(readings)
+    for reading in readings:
+        if reading.policy is None:
+            continue
+        for exception in reading.policy.expired:
+            expired[exception] = None
+            text = f"expired on {exception.until} and counts as absent; extend or remove it"
+            warnings[_about(exception, reading, files, text)] = None
+        for exception in reading.policy.exceptions:
+            days = (exception.until - today).days
+            if days <= EXPIRY_NOTICE:
+                expiring[exception] = None
+                left = f"in {days} days, on" if days > 1 else "tomorrow," if days else "today,"
+                text = f"expires {left} {exception.until}; extend or remove it"
+                warnings[_about(exception, reading, files, text)] = None
+            for text in _without_effect(reading.policy, exception):
+                warnings[_about(exception, reading, files, text)] = None
+        for name in sorted(reading.policy.pools.keys() - attached):
+            place = _place(reading, files, ("isp_policy", "pools", name))
+            warnings[f"{place}pool '{name}' hangs on no attachment of any host, so that nothing filters it"] = None
+    return tuple(expired), tuple(expiring), tuple(warnings)
+
+
+def _without_effect(policy: Policy, exception: PolicyException) -> Iterator[str]:
+    kind = policy.pools[exception.pool].kind
+    for control in exception.controls:
+        setting = policy.controls[control]
+        if not setting.enabled or kind not in setting.kinds:
+            why = f"covers no {kind} pools" if setting.enabled else "is switched off"
+            yield f"has no effect on {control}, which {why}; take {control} out of it"
+
+
+def _attached(readings: Sequence[_Reading]) -> set[str]:
+    """The pools that hang on some attachment of some host."""
+    names = {name for reading in readings for name in pool_names(reading.value)}
+    values = [host.values.get("isp_attachments") for reading in readings for host in reading.hosts]
+    return {pool for value in values for attachment in check_attachments(value, names)[0] for pool in attachment.pools}
+
+
+def _about(exception: PolicyException, reading: _Reading, files: Files, text: str) -> str:
+    exceptions = reading.value["exceptions"]  # type: ignore[index]  # it was read: it is there
+    index = next(
+        number
+        for number, item in enumerate(exceptions)
+        if ipaddress.ip_network(str(item["prefix"])) == ipaddress.ip_network(exception.prefix)
+    )
+    place = _place(reading, files, ("isp_policy", "exceptions", index))
+    return f"{place}the exception for {exception.prefix} ({exception.owner}) {text}"
+
+
+def _place(reading: _Reading, files: Files, path: Path) -> str:
+    host = reading.hosts[0]
+    place = locate(files, host.host, host.groups, path, reading.value)
+    return f"{place}: " if place else ""
