@@ -1,0 +1,1012 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the platforms with an industry-standard CLI share: the shape of the text, access lists, groups, interfaces.
+
+A platform describes how it differs in a `Dialect`. Reading goes in two steps: the text is cut into blocks in one
+pass, then groups and lists are read, so that a list may use a group that stands below it. A line of a list that
+is not understood becomes an entry that is unknown or in doubt, never nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..filters import (
+    DENY,
+    PERMIT,
+    UNKNOWN,
+    Binding,
+    Configuration,
+    Doubt,
+    Entry,
+    Filter,
+    Interface,
+    NotThisPlatform,
+)  # fmt: skip
+from ..packets import (
+    ADDRESS_WIDTH,
+    EXTENSIONS,
+    INITIAL,
+    LATER_FRAGMENT,
+    PROTOCOLS,
+    TCP_FLAGS,
+    WITH_PORTS,
+    Alternatives,
+    Match,
+    address_text,
+    address_value,
+    exactly,
+    flags_any,
+    intersection,
+    prefix,
+    span,
+    union,
+)  # fmt: skip
+
+TCP, UDP, ICMP, ICMP6 = PROTOCOLS["tcp"], PROTOCOLS["udp"], PROTOCOLS["icmp"], PROTOCOLS["icmp6"]
+
+DSCP = {"default": 0, "ef": 46, **{f"cs{value}": value * 8 for value in range(8)}} | {
+    f"af{high}{low}": high * 8 + low * 2 for high in range(1, 5) for low in range(1, 4)
+}
+PRECEDENCE = {
+    "routine": 0, "priority": 1, "immediate": 2, "flash": 3, "flash-override": 4, "critical": 5, "internet": 6,
+    "network": 7,
+}  # fmt: skip
+TOS = {"normal": 0, "min-monetary-cost": 1, "max-reliability": 2, "max-throughput": 4, "min-delay": 8}
+
+# Names of the IANA service name registry (RFC 6335). Releases print more and more of them; a platform's own names,
+# some of which differ from these, are laid over them.
+_IANA = {
+    "chargen": 19, "daytime": 13, "discard": 9, "domain": 53, "echo": 7, "epmap": 135, "http": 80, "https": 443,
+    "kerberos": 88, "ldap": 389, "ldaps": 636, "ldp": 646, "microsoft-ds": 445, "msrpc": 135, "nameserver": 42,
+    "netbios-dgm": 138, "netbios-ns": 137, "netbios-ss": 139, "netbios-ssn": 139, "nfs": 2049, "ntp": 123,
+    "pim-rp-disc": 496, "radius": 1812, "radius-acct": 1813, "rtsp": 554, "sip": 5060, "sip-tls": 5061, "snmp": 161,
+    "snmptrap": 162, "ssh": 22, "stun": 3478, "sunrpc": 111, "tacacs": 49, "talk": 517, "time": 37, "www": 80,
+}  # fmt: skip
+IANA_TCP = _IANA | {
+    "bgp": 179, "finger": 79, "ftp": 21, "ftp-data": 20, "ftps": 990, "gopher": 70, "hostname": 101, "ident": 113,
+    "imap": 143, "imap3": 220, "imaps": 993, "irc": 194, "iscsi": 3260, "klogin": 543, "kshell": 544, "login": 513,
+    "ms-sql-s": 1433, "msdp": 639, "mysql": 3306, "nntp": 119, "nntps": 563, "pop2": 109, "pop3": 110, "pop3s": 995,
+    "pptp": 1723, "rsync": 873, "smtp": 25, "submission": 587, "submissions": 465, "telnet": 23, "uucp": 540,
+    "whois": 43,
+}  # fmt: skip
+IANA_UDP = _IANA | {
+    "biff": 512, "bootpc": 68, "bootps": 67, "dhcpv6-client": 546, "dhcpv6-server": 547, "ipsec-nat-t": 4500,
+    "isakmp": 500, "mobile-ip": 434, "rip": 520, "ssdp": 1900, "syslog": 514, "tftp": 69, "who": 513, "xdmcp": 177,
+}  # fmt: skip
+
+# Type and code of ICMP (RFC 792, 1122, 1812) under the names that Cisco prints; None: every code.
+ICMP_NAMES: Mapping[str, tuple[int, int | None]] = {
+    "administratively-prohibited": (3, 13), "alternate-address": (6, None), "conversion-error": (31, None),
+    "dod-host-prohibited": (3, 10), "dod-net-prohibited": (3, 9), "echo": (8, None), "echo-reply": (0, None),
+    "general-parameter-problem": (12, 0), "host-isolated": (3, 8), "host-precedence-unreachable": (3, 14),
+    "host-redirect": (5, 1), "host-tos-redirect": (5, 3), "host-tos-unreachable": (3, 12), "host-unknown": (3, 7),
+    "host-unreachable": (3, 1), "information-reply": (16, None), "information-request": (15, None),
+    "mask-reply": (18, None), "mask-request": (17, None), "mobile-redirect": (32, None), "net-redirect": (5, 0),
+    "net-tos-redirect": (5, 2), "net-tos-unreachable": (3, 11), "net-unreachable": (3, 0), "network-unknown": (3, 6),
+    "no-room-for-option": (12, 2), "option-missing": (12, 1), "packet-too-big": (3, 4), "parameter-problem": (12, None),
+    "port-unreachable": (3, 3), "precedence-unreachable": (3, 15), "protocol-unreachable": (3, 2),
+    "reassembly-timeout": (11, 1), "redirect": (5, None), "router-advertisement": (9, None),
+    "router-solicitation": (10, None), "source-quench": (4, None), "source-route-failed": (3, 5),
+    "time-exceeded": (11, None), "timestamp-reply": (14, None), "timestamp-request": (13, None),
+    "traceroute": (30, None), "ttl-exceeded": (11, 0), "unreachable": (3, None),
+}  # fmt: skip
+# ICMPv6 (RFC 4443, 4861, 2710, 2894, 6275).
+ICMP6_NAMES: Mapping[str, tuple[int, int | None]] = {
+    "beyond-scope": (1, 2), "destination-unreachable": (1, 3), "dhaad-reply": (145, None), "dhaad-request": (144, None),
+    "echo-reply": (129, None), "echo-request": (128, None), "header": (4, 0), "hop-limit": (3, 0),
+    "mld-query": (130, None), "mld-reduction": (132, None), "mld-report": (131, None), "mld-v2-report": (143, None),
+    "mpd-advertisement": (147, None), "mpd-solicitation": (146, None), "nd-na": (136, None), "nd-ns": (135, None),
+    "next-header": (4, 1), "no-admin": (1, 1), "no-route": (1, 0), "packet-too-big": (2, None),
+    "parameter-option": (4, 2), "parameter-problem": (4, None), "port-unreachable": (1, 4),
+    "reassembly-timeout": (3, 1), "redirect": (137, None), "renum-command": (138, 0), "renum-result": (138, 1),
+    "renum-seq-number": (138, 255), "router-advertisement": (134, None), "router-renumbering": (138, None),
+    "router-solicitation": (133, None), "time-exceeded": (3, None), "unreachable": (1, None),
+}  # fmt: skip
+
+# Protocol numbers that are IPv6 extension headers (RFC 8200, 6275), and what packets.py calls them.
+EXTENSION_NUMBERS = {0: "hop-by-hop", 43: "routing", 44: "fragment", 60: "destination-options", 135: "mobility"}
+_NO_EXTENSION: Alternatives = ((0, 0b111),)
+_SOME_EXTENSION: Alternatives = ((0b001, 0b001), (0b010, 0b010), (0b100, 0b100))
+_FIRST_OR_WHOLE: Alternatives = ((0, 0b10),)
+_NOTHING: Alternatives = ()
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one platform's text and meaning differ from another's."""
+
+    title: str  # of the platform, for messages
+    protocols: Mapping[str, int]  # beside ip, ipv6, ipv4 (any) and icmp
+    ports: Mapping[int, Mapping[str, int]]  # protocol number to port names
+    icmp_names: Mapping[int, Mapping[str, tuple[int, int | None]]]  # by family
+    bindings: Mapping[tuple[str, str], int]  # the two words of the interface command to the family
+    bindable: frozenset[str]  # first words of blocks beside `interface` in which such a command filters transit traffic
+    undefined: str  # what a bound list does that does not exist, and one without entries
+    empty: str
+    # Does the vendor document that a permit with L4 conditions matches later fragments on L3 alone, and a deny never?
+    # Where it does not, a line with L4 conditions is in doubt for later fragments.
+    later_fragments: frozenset[int]  # the families where it does
+    # Is the protocol sought behind IPv6 extension headers? Where no document says so, it is in doubt there.
+    header_chain: bool
+    neighbour_discovery: tuple[tuple[int, str], ...]  # ICMPv6 types that every IPv6 list permits at its end
+    neighbour_discovery_doubt: str  # why that is not certain, "" when it is
+    ignored: frozenset[str]  # first words of list lines that cannot change a match
+    suspicious: tuple[tuple[tuple[str, ...], str], ...]  # first words of interface lines that touch filtering, and why
+    not_lists: frozenset[str] = frozenset()  # words after `ip access-list` that are commands, not names
+
+
+@dataclass
+class _List:
+    name: str
+    family: int
+    standard: bool
+    line: int
+    text: str
+    lines: list[tuple[int, str, int]] = field(default_factory=list)  # number, raw text, words in front of the entry
+
+
+@dataclass
+class _Block:
+    words: list[str]
+    line: int
+    lines: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass
+class _Cut:
+    """The text as blocks, in one pass over its lines."""
+
+    lists: dict[tuple[int, str], _List] = field(default_factory=dict)
+    groups: dict[str, _Block] = field(default_factory=dict)
+    interfaces: dict[str, _Block] = field(default_factory=dict)
+    others: list[_Block] = field(default_factory=list)
+    routes: list[tuple[int, list[str]]] = field(default_factory=list)
+    pools: list[list[str]] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
+    hostname: str = ""
+    filter_lines: int = 0
+
+
+class _NotUnderstood(Exception):
+    """A line whose action or shape is not known."""
+
+
+_LATER_DOUBT = "what a line with layer 4 conditions does to later fragments is not documented"
+_CHAIN_DOUBT = "whether a protocol is sought behind IPv6 extension headers is not documented"
+_CUT_SHORT_DOUBT = "whether a protocol matches an incomplete header chain is not documented"
+
+# One reading of a line: what it matches, and why that is not certain ("" when it is).
+_Piece = tuple[tuple[Match, ...], str]
+
+
+def parse(text: str, dialect: Dialect) -> Configuration:
+    """The configuration's filters, bindings and interfaces. Linear in the text; never raises but NotThisPlatform."""
+    cut = _cut(text, dialect)
+    if not (cut.lists or cut.interfaces or cut.hostname):
+        raise NotThisPlatform(
+            f"the text holds no {dialect.title} configuration (no hostname, no interface, no access list): "
+            "check ansible_network_os and what the device answered"
+        )
+    cut.filter_lines += sum(len(block.lines) for block in cut.groups.values())
+    cut.filter_lines += sum(not skip for one in cut.lists.values() for _, _, skip in one.lines)
+    filters = _Lists(dialect, cut.groups).read(cut.lists.values())
+    interfaces, bindings, doubts, lines = _interfaces(cut, dialect)
+    for binding in bindings:
+        for name in binding.filters:
+            if (binding.family, name) not in filters:
+                text = f"{name} is bound and not defined: {_SAID[dialect.undefined].format(dialect.title)}"
+                filters[binding.family, name] = Filter(name, binding.family, (), dialect.undefined, binding.line, text)
+    return Configuration(
+        filters, bindings, interfaces, tuple(cut.doubts) + doubts, cut.hostname, cut.filter_lines + lines
+    )
+
+
+_SAID = {
+    PERMIT: "{} permits everything then",
+    DENY: "{} denies everything then",
+    UNKNOWN: "what {} does then is not documented",
+}
+_ENTRY_WORDS = frozenset({"permit", "deny", "remark", "sequence", "evaluate", "dynamic"})
+_INTERFACE_ONLY = frozenset({("ip", "address"), ("ipv6", "address"), ("ip", "verify"), ("ipv6", "verify")})
+
+
+def _cut(text: str, dialect: Dialect) -> _Cut:
+    cut = _Cut()
+    body: list[tuple[int, str, int]] | list[tuple[int, str]] | None = None
+    in_list = in_interface = False
+    banner = ""  # the delimiter of a banner whose text must not be read as configuration
+    for number, raw in enumerate(text.split("\n"), 1):
+        if banner:
+            if banner in raw:
+                banner = ""
+            continue
+        if not raw:
+            continue
+        if raw[0] in " \t":
+            if body is not None and not raw.isspace():
+                body.append((number, raw, 0) if in_list else (number, raw))  # type: ignore[arg-type]
+            continue
+        if raw[0] == "!":
+            continue
+        words = raw.split()
+        if not words:
+            continue
+        first = words[0]
+        if first == "access-list":
+            body = None
+            _numbered(cut, words, number, raw, remove=False)
+            continue
+        second = words[1] if len(words) > 1 else ""
+        if in_list and body is not None and (first in _ENTRY_WORDS or first.isdecimal()):
+            body.append((number, raw, 0))  # type: ignore[arg-type]
+            continue
+        pair = first, second
+        if in_interface and body is not None and (pair in dialect.bindings or pair in _INTERFACE_ONLY):
+            body.append((number, raw))  # type: ignore[arg-type]
+            continue
+        body, in_list, in_interface = None, False, False
+        if second == "access-list" and first in ("ip", "ipv6", "ipv4"):
+            chosen = _named(cut, words, number, raw, dialect)
+            body, in_list = (chosen.lines, True) if chosen else (None, False)
+        elif first == "interface" and second:
+            name = " ".join(words[1:])
+            block = cut.interfaces.setdefault(name, _Block(words, number))
+            body, in_interface = block.lines, True
+        elif first == "object-group" and len(words) > 2:
+            # `object-group network NAME`; the kind may take two words (NX-OS: `ip address`).
+            block = cut.groups.setdefault(words[-1], _Block(words, number))
+            cut.filter_lines += 1
+            body = block.lines
+        elif first in dialect.bindable:
+            cut.others.append(_Block(words, number))
+            body = cut.others[-1].lines
+        elif first == "no" or first == "default":
+            _forget(cut, words[1:], number, raw)
+        elif first in ("hostname", "switchname") and second:
+            cut.hostname = second
+        elif first == "banner" and len(words) > 1:
+            banner = _banner_end(words, raw)
+        elif pair == ("ip", "route") or pair == ("ipv6", "route"):
+            cut.routes.append((6 if first == "ipv6" else 4, words[2:]))
+        elif words[1:3] == ["local", "pool"]:
+            cut.pools.append(words[3:])
+        elif first == "vlan" and second in ("filter", "access-map"):
+            cut.doubts.append(Doubt(number, raw.strip(), "a VLAN access map filters too, and is not read"))
+    return cut
+
+
+def _banner_end(words: list[str], raw: str) -> str:
+    """What ends the banner that begins on this line, "" when it ends there too."""
+    rest = raw.split(None, 2)[2] if len(words) > 2 else ""
+    if not rest:
+        return "EOF"  # EOS: the text stands below, up to a line with EOF
+    mark = rest[:2] if rest[0] == "^" else rest[0]  # IOS prints a control character as ^C
+    return "" if mark in rest[len(mark) :] else mark
+
+
+def _numbered(cut: _Cut, words: list[str], number: int, raw: str, remove: bool) -> None:
+    """`access-list 101 permit ...`: 1-99 and 1300-1999 are standard, 100-199 and 2000-2699 extended (Cisco)."""
+    name = words[1] if len(words) > 1 else ""
+    if name.isdecimal() and len(name) < 5:
+        value = int(name)
+        standard, extended = value < 100 or 1300 <= value < 2000, 100 <= value < 200 or 2000 <= value < 2700
+        if not (standard or extended):
+            return  # MAC, bridging, IPX, ...: not of IP
+        skip = 2
+    elif len(words) > 3 and words[2] in ("extended", "standard"):
+        standard, skip = words[2] == "standard", 3
+    elif name in ("compiled", "hardware", "dynamic-extended") or not name:
+        return
+    else:
+        cut.doubts.append(Doubt(number, raw.strip(), "an access-list line of unknown shape"))
+        cut.filter_lines += 1
+        return
+    if remove:
+        cut.lists.pop((4, name), None)
+        return
+    cut.filter_lines += 1
+    chosen = cut.lists.get((4, name))
+    if chosen is None:
+        chosen = cut.lists[4, name] = _List(name, 4, standard, number, f"access-list {name}")
+    if len(words) > skip:
+        chosen.lines.append((number, raw, skip))
+
+
+def _list_name(words: list[str], dialect: Dialect | None) -> tuple[str, bool] | None:
+    """Name and whether it is a standard list, of the words behind `access-list`; None when it is another command."""
+    if not words or (dialect and words[0] in dialect.not_lists):
+        return None
+    if words[0] in ("standard", "extended") and len(words) > 1:
+        return words[1], words[0] == "standard"
+    return words[0], False
+
+
+def _named(cut: _Cut, words: list[str], number: int, raw: str, dialect: Dialect) -> _List | None:
+    found = _list_name(words[2:], dialect)
+    if found is None:
+        return None
+    name, standard = found
+    family = 6 if words[0] == "ipv6" else 4
+    cut.filter_lines += 1
+    chosen = cut.lists.get((family, name))
+    if chosen is None:
+        chosen = cut.lists[family, name] = _List(name, family, standard, number, raw.strip())
+    return chosen
+
+
+def _forget(cut: _Cut, words: list[str], number: int, raw: str) -> None:
+    """`no ...` at the top: the list, group or interface of that name, as far as it stands above, is gone."""
+    if words[:1] == ["access-list"]:
+        _numbered(cut, words, number, raw, remove=True)
+    elif words[1:2] == ["access-list"]:
+        found = _list_name(words[2:], None)
+        if found:
+            cut.lists.pop((6 if words[0] == "ipv6" else 4, found[0]), None)
+    elif words[:1] == ["object-group"] and len(words) > 2:
+        cut.groups.pop(words[-1], None)
+    elif words[:1] == ["interface"]:
+        cut.interfaces.pop(" ".join(words[1:]), None)
+
+
+class _Lists:
+    """Reads groups and list lines, each spelling of an address, a port and a protocol once."""
+
+    def __init__(self, dialect: Dialect, groups: Mapping[str, _Block]) -> None:
+        self.dialect = dialect
+        self.groups = groups
+        self._addresses: dict[tuple[int, str, str], tuple[Alternatives | None, int]] = {}
+        self._protocols: dict[tuple[int, str], int | None] = {}
+        self._ports: dict[tuple[int, str, str, str], tuple[Alternatives, int]] = {}
+        self._networks: dict[str, tuple[Alternatives, str]] = {}
+        self._services: dict[str, tuple[tuple[dict[str, Alternatives], ...], str]] = {}
+
+    def read(self, lists: Iterable[_List]) -> dict[tuple[int, str], Filter]:
+        return {(one.family, one.name): self._filter(one) for one in lists}
+
+    def _filter(self, chosen: _List) -> Filter:
+        entries: list[Entry] = []
+        order: list[int] = []
+        sequence, ordered, seen = 0, True, set()
+        settled: set[int] = set()
+        ignored = self.dialect.ignored
+        for number, raw, skip in chosen.lines:
+            words = raw.split()
+            if skip:
+                words = words[skip:]
+            if not words or words[0][0] == "!":
+                continue
+            text = raw.strip()
+            own = 0
+            if words[0].isdecimal() and len(words[0]) < 20:
+                own, words = int(words[0]), words[1:]
+            elif words[0] in ("sequence", "seq") and len(words) > 2 and words[1].isdecimal():
+                own, words = int(words[1]), words[2:]
+            elif words[-2:-1] == ["sequence"] and words[-1].isdecimal():
+                own, words = int(words[-1]), words[:-2]
+            if not words:
+                continue
+            action = words[0]
+            if action == "remark" or action in ignored:
+                continue
+            if action == "no" or action == "default":
+                kept = _without(entries, order, words[1:])
+                entries, order = [entries[index] for index in kept], [order[index] for index in kept]
+                continue
+            if action == "exit":
+                break
+            if own:
+                ordered = ordered and own > sequence
+            else:
+                own = sequence + 10
+            sequence = max(sequence, own)
+            repeated = own in seen
+            seen.add(own)
+            try:
+                if action == "permit" or action == "deny":
+                    pieces = self._entry(words, chosen, settled)
+                elif action == "evaluate":
+                    action, pieces = PERMIT, [(({},), "reflexive entries depend on the traffic")]
+                elif action == "dynamic" and len(words) > 3:
+                    start = next(index for index, word in enumerate(words) if word in ("permit", "deny"))
+                    action = words[start]
+                    pieces = self._entry(words[start:], chosen, settled)
+                    pieces = [(matches, doubt or "a dynamic entry depends on a login") for matches, doubt in pieces]
+                else:
+                    raise _NotUnderstood
+            except (_NotUnderstood, IndexError, ValueError, StopIteration):
+                action, pieces = UNKNOWN, [(({},), "")]
+            if repeated:
+                pieces = [(matches, doubt or "the sequence number is used twice") for matches, doubt in pieces]
+            for matches, doubt in pieces:
+                entries.append(Entry(action, matches, number, text, "", doubt))
+                order.append(own)
+        if not ordered:
+            entries = [entries[index] for index in sorted(range(len(entries)), key=order.__getitem__)]
+        default = DENY
+        if not entries:  # what a list of remarks alone does is not documented
+            default = UNKNOWN if chosen.lines else self.dialect.empty
+        elif chosen.family == 6:
+            entries += self._neighbour_discovery(chosen)
+        return Filter(chosen.name, chosen.family, tuple(entries), default, chosen.line, chosen.text)
+
+    def _neighbour_discovery(self, chosen: _List) -> list[Entry]:
+        return [
+            Entry(
+                PERMIT, ({"protocol": exactly(ICMP6, 8), "icmp_type": exactly(kind, 8), **INITIAL},), chosen.line,
+                f"{chosen.text}: implicit permit icmp any any {name}", "", self.dialect.neighbour_discovery_doubt,
+            )
+            for kind, name in self.dialect.neighbour_discovery
+        ]  # fmt: skip
+
+    def _entry(self, words: list[str], chosen: _List, settled: set[int]) -> list[_Piece]:
+        """The pieces of `permit ...` or `deny ...`. Raises _NotUnderstood, IndexError or ValueError otherwise."""
+        family, permit, at = chosen.family, words[0] == "permit", 1
+        base: dict[str, Alternatives] = {}
+        doubts: list[str] = []
+        if chosen.standard:
+            source, at = self._address(family, words, at, doubts)
+            if source is not None:
+                base["source"] = source
+            self._options(words, at, None, family, base, {}, doubts)
+            return [((base,), doubts[0] if doubts else "")]
+        layer4: dict[str, Alternatives] = {}
+        services: tuple[dict[str, Alternatives], ...] | None = None
+        protocol: int | None = None
+        if words[at] == "vlan":
+            doubts.append("the condition on a VLAN is not modelled")
+            at += 3
+        if words[at] == "object-group":
+            services, doubt = self._service(words[at + 1])
+            at += 2
+            if doubt:
+                doubts.append(doubt)
+        else:
+            key = family, words[at]
+            protocol = self._protocols[key] if key in self._protocols else self._protocol(*key)
+            at += 1
+            if protocol is not None:
+                base["protocol"] = ((protocol, 0xFF),)
+        source, at = self._address(family, words, at, doubts)
+        if source is not None:
+            base["source"] = source
+        count = len(words)
+        if at < count and words[at] in _OPERATORS:
+            layer4["source_port"], at = self._port(protocol, words, at, doubts)
+        destination, at = self._address(family, words, at, doubts)
+        if destination is not None:
+            base["destination"] = destination
+        if at < count:
+            if words[at] in _OPERATORS:
+                layer4["destination_port"], at = self._port(protocol, words, at, doubts)
+            if at < count:
+                self._options(words, at, protocol, family, base, layer4, doubts)
+        doubt = doubts[0] if doubts else ""
+        if services is None and family == 4 and not layer4:
+            return [((base,), doubt)]
+        if services is None:
+            return self._pieces(base, layer4, family, permit, doubt, settled)
+        pieces: list[_Piece] = []
+        for service in services:
+            inner = {**base, **{name: service[name] for name in service if name == "protocol"}}
+            upper = {**layer4, **{name: service[name] for name in service if name != "protocol"}}
+            pieces += self._pieces(inner, upper, family, permit, doubt, settled)
+        certain = tuple(match for matches, why in pieces for match in matches if not why)
+        return ([(certain, "")] if certain else []) + [piece for piece in pieces if piece[1]]
+
+    def _pieces(
+        self, base: dict[str, Alternatives], layer4: dict[str, Alternatives], family: int, permit: bool, doubt: str,
+        settled: set[int],
+    ) -> list[_Piece]:  # fmt: skip
+        """The line for whole packets and first fragments, and for what it says about later ones."""
+        unsure: list[_Piece] = []
+        if layer4:
+            certain: list[Match] = [{**base, **layer4, **INITIAL}]
+            if "fragment" in base:  # `fragments` beside ports: no device takes it
+                return [((certain[0],), doubt or "fragments together with layer 4 conditions")]
+            later: Match = {**base, "fragment": LATER_FRAGMENT}
+            if family not in self.dialect.later_fragments:
+                unsure.append(((later,), _LATER_DOUBT))
+            elif permit:
+                certain.append(later)
+        elif family == 6 and "protocol" in base and "fragment" not in base:
+            certain = [{**base, "undetermined": ((0, 1),)}, {**base, "fragment": LATER_FRAGMENT}]
+            cut_short: Match = {**base, "undetermined": ((1, 1),), "fragment": _FIRST_OR_WHOLE}
+            unsure.append(((cut_short,), _CUT_SHORT_DOUBT))
+        else:
+            certain = [base]
+        if family == 6 and not self.dialect.header_chain and "protocol" in base and "extension" not in base:
+            certain, hidden = self._first_header(base, certain, permit or bool(doubt), settled)
+            if hidden:
+                unsure.insert(0, (hidden, _CHAIN_DOUBT))
+        pieces: list[_Piece] = [(tuple(certain), doubt)] if certain else []
+        return pieces + [(matches, doubt or why) for matches, why in unsure]
+
+    def _first_header(
+        self, base: Match, certain: list[Match], permit: bool, settled: set[int]
+    ) -> tuple[list[Match], tuple[Match, ...]]:
+        """Split what a protocol matches into what is certain and what depends on the device.
+
+        A device compares either the first next-header or the one behind the extension headers. Once a line denies
+        an extension header by number to everybody, later lines see packets with it only on devices of the second
+        kind: from there on (`settled`) they are read so.
+        """
+        number = base["protocol"][0][0]
+        rest = {name: value for name, value in base.items() if name != "protocol"}
+        if number in EXTENSION_NUMBERS:
+            code = EXTENSIONS[EXTENSION_NUMBERS[number]]
+            if not permit and not rest:
+                settled.add(code)
+            return [], ({**rest, "extension": exactly(code, 3)}, base)
+        known = union(_NO_EXTENSION, *(exactly(code, 3) for code in settled))
+        open_ones = tuple(exactly(code, 3)[0] for code in EXTENSIONS.values() if code and code not in settled)
+        sure: list[Match] = [{**match, "extension": known} for match in certain]
+        return sure, tuple({**match, "extension": open_ones} for match in certain) if open_ones else ()
+
+    def _protocol(self, family: int, word: str) -> int | None:
+        """The number, None for any. Raises _NotUnderstood."""
+        if word in ("ip", "ipv4", "ipv6"):
+            found = None
+        elif word.isdecimal() and int(word) < 256:
+            found = int(word)
+        elif word == "icmp":
+            found = ICMP if family == 4 else ICMP6
+        elif word in self.dialect.protocols:
+            found = self.dialect.protocols[word]
+        else:
+            raise _NotUnderstood
+        self._protocols[family, word] = found
+        return found
+
+    def _address(self, family: int, words: list[str], at: int, doubts: list[str]) -> tuple[Alternatives | None, int]:
+        """The alternatives (None: any) of the address that begins at `at`, and where it ends."""
+        word = words[at]
+        if word == "any":
+            return None, at + 1
+        key = family, word, words[at + 1] if at + 1 < len(words) else ""
+        if key not in self._addresses:
+            if word == "object-group":
+                network, doubt = self._network(key[2])
+                if doubt:
+                    doubts.append(doubt)
+                    return network or None, at + 2
+                found: tuple[Alternatives, int] = network, 2
+            else:
+                found = _one_address(*key)
+            self._addresses[key] = found
+        alternatives, taken = self._addresses[key]
+        return alternatives, at + taken
+
+    def _port(self, protocol: int | None, words: list[str], at: int, doubts: list[str]) -> tuple[Alternatives, int]:
+        """The ports of `eq 25`, `range 137 139`, ... and where that ends. Every port, in doubt, for an unknown name."""
+        operator = words[at]
+        names = self.dialect.ports.get(protocol or 0, {})
+        if protocol is not None and protocol not in WITH_PORTS:
+            raise _NotUnderstood
+        if operator == "eq" and (at + 2 >= len(words) or words[at + 2] in _AFTER_PORT):
+            value = _number(words[at + 1], names, 16)
+            if value is not None:
+                return ((value, 0xFFFF),), at + 2
+        values: list[int] = []
+        end = at + 1
+        while end < len(words) and (value := _number(words[end], names, 16)) is not None:
+            values.append(value)
+            end += 1
+            if operator not in ("eq", "neq") and len(values) == (2 if operator == "range" else 1):
+                break
+        if not values or (operator == "range" and len(values) == 1):
+            doubts.append(f"the port in '{' '.join(words[at : end + 1])}' is not known")
+            return ((0, 0),), end + 1
+        return _compare(operator, values, 16), end
+
+    def _options(
+        self, words: list[str], at: int, protocol: int | None, family: int, base: dict[str, Alternatives],
+        layer4: dict[str, Alternatives], doubts: list[str],
+    ) -> None:  # fmt: skip
+        """What stands behind addresses and ports, into `base` and `layer4`; what the model lacks is a doubt."""
+        count, icmp_names = len(words), self.dialect.icmp_names[family]
+        while at < count:
+            word = words[at]
+            at += 1
+            if word == "log" or word == "log-input":
+                if at == count - 1 and words[at] not in _OPTION_WORDS:
+                    at += 1  # the cookie
+            elif word == "established" and protocol == TCP:
+                _narrow(layer4, "tcp_flags", flags_any(("ack", "rst")))
+            elif word in TCP_FLAGS and protocol == TCP:
+                names = [word]
+                while at < count and words[at] in TCP_FLAGS:
+                    names.append(words[at])
+                    at += 1
+                # Cisco, "ACL TCP Flags Filtering": listed one by one, any of them is enough.
+                _narrow(layer4, "tcp_flags", flags_any(tuple(names)))
+            elif word in ("match-any", "match-all") and protocol == TCP:
+                flags: list[tuple[int, int]] = []
+                while at < count and words[at][:1] in "+-" and words[at][1:] in TCP_FLAGS:
+                    bit = TCP_FLAGS[words[at][1:]]
+                    flags.append((bit if words[at][0] == "+" else 0, bit))
+                    at += 1
+                if word == "match-any":
+                    _narrow(layer4, "tcp_flags", tuple(flags))
+                for one in flags if word == "match-all" else ():
+                    _narrow(layer4, "tcp_flags", (one,))
+            elif word == "fragments" or word == "fragment":
+                base["fragment"] = LATER_FRAGMENT
+            elif word == "undetermined-transport":
+                base["undetermined"], base["fragment"] = ((1, 1),), _FIRST_OR_WHOLE
+            elif word == "dscp" and at < count and (value := _number(words[at], DSCP, 6)) is not None:
+                _narrow(base, "tos", ((value << 2, 0xFC),))
+                at += 1
+            elif word == "precedence" and at < count and (value := _number(words[at], PRECEDENCE, 3)) is not None:
+                _narrow(base, "tos", ((value << 5, 0xE0),))
+                at += 1
+            elif word == "tos" and at < count and (value := _number(words[at], TOS, 4)) is not None:
+                _narrow(base, "tos", ((value << 1, 0x1E),))
+                at += 1
+            elif word in _NUMERIC and at + 1 < count and words[at] in _OPERATORS:
+                name, bits = _NUMERIC[word]
+                end = at + (3 if words[at] == "range" else 2)
+                values = [int(one) for one in words[at + 1 : end]]
+                if len(values) != end - at - 1:
+                    raise _NotUnderstood
+                _narrow(base, name, _compare(words[at], values, bits))
+                at = end
+            elif word == "option" and at < count:
+                base["options"] = ((1, 1),)
+                if words[at] != "any-options":
+                    doubts.append(f"the condition 'option {words[at]}' is not modelled")
+                at += 1
+            elif word.removesuffix("-type") in ("routing", "dest-option", "mobility", "hbh"):
+                # The header may stand behind another one, which the model does not tell from its absence.
+                base["extension"] = _SOME_EXTENSION
+                doubts.append(f"the condition '{word}' is not modelled exactly")
+                at += word.endswith("-type")
+            elif word in ("reflect", "timeout"):  # also creates entries for `evaluate`; what it permits is the same
+                at += 1
+            elif protocol in (ICMP, ICMP6) and "icmp_type" not in layer4 and (word.isdecimal() or word in icmp_names):
+                if word.isdecimal():
+                    kind, code = int(word), None
+                    if at < count and words[at].isdecimal():
+                        code = int(words[at])
+                        at += 1
+                else:
+                    kind, code = icmp_names[word]
+                if kind > 255 or (code or 0) > 255:
+                    raise _NotUnderstood
+                layer4["icmp_type"] = exactly(kind, 8)
+                if code is not None:
+                    layer4["icmp_code"] = exactly(code, 8)
+            else:
+                end = at + 1 if word in _ONE_ARGUMENT else count  # how far a word reaches that is not known
+                doubts.append(f"the condition '{' '.join(words[at - 1 : end])}' is not modelled")
+                at = end
+
+    def _network(self, name: str) -> tuple[Alternatives, str]:
+        """The addresses of a group. With a doubt the alternatives are empty: nothing is known of it."""
+        if name not in self._networks:
+            self._networks[name] = _NOTHING, f"object group {name} contains itself"
+            self._networks[name] = self._read_network(name)
+        return self._networks[name]
+
+    def _read_network(self, name: str) -> tuple[Alternatives, str]:
+        block = self.groups.get(name)
+        if block is None:
+            return _NOTHING, f"object group {name} is not defined"
+        family = 6 if "v6" in block.words[1] else 4
+        found: list[Alternatives] = []
+        for number, raw in block.lines:
+            words = raw.split()
+            if not words or words[0][0] == "!" or words[0] == "description":
+                continue
+            if words[0].isdecimal():  # a sequence number
+                words = words[1:]
+            try:
+                if words[0] == "group-object":
+                    inner, doubt = self._network(words[1])
+                    if doubt:
+                        return _NOTHING, doubt
+                    found.append(inner)
+                else:
+                    found.append(_member(words[1:] if words[0] == "network-object" else words, family))
+            except (_NotUnderstood, IndexError, ValueError):
+                return _NOTHING, f"line {number} of object group {name} is not understood"
+        if not found:
+            return _NOTHING, f"object group {name} is empty"
+        return union(*found), ""
+
+    def _service(self, name: str) -> tuple[tuple[dict[str, Alternatives], ...], str]:
+        """The protocols and ports of a group. With a doubt it is any protocol."""
+        if name not in self._services:
+            self._services[name] = ({},), f"object group {name} contains itself"
+            self._services[name] = self._read_service(name)
+        return self._services[name]
+
+    def _read_service(self, name: str) -> tuple[tuple[dict[str, Alternatives], ...], str]:
+        block = self.groups.get(name)
+        if block is None:
+            return ({},), f"object group {name} is not defined"
+        family = 6 if "v6" in block.words[1] else 4
+        found: list[dict[str, Alternatives]] = []
+        for number, raw in block.lines:
+            words = raw.split()
+            if not words or words[0][0] == "!" or words[0] == "description":
+                continue
+            if words[0] == "protocol-object":
+                words = words[1:]
+            try:
+                if words[0] == "group-object":
+                    inner, doubt = self._service(words[1])
+                    if doubt:
+                        return ({},), doubt
+                    found += inner
+                    continue
+                numbers = [TCP, UDP] if words[0] == "tcp-udp" else [self._protocol(family, words[0])]
+                for protocol in numbers:
+                    found.append(self._service_member(words, protocol, family))
+            except (_NotUnderstood, IndexError, ValueError):
+                return ({},), f"line {number} of object group {name} is not understood"
+        if not found:
+            return ({},), f"object group {name} is empty"
+        return tuple(found), ""
+
+    def _service_member(self, words: list[str], protocol: int | None, family: int) -> dict[str, Alternatives]:
+        one: dict[str, Alternatives] = {} if protocol is None else {"protocol": exactly(protocol, 8)}
+        doubts: list[str] = []
+        if protocol in (TCP, UDP):
+            at, side = 1, "destination_port"
+            while at < len(words):
+                if words[at] in ("source", "destination"):
+                    side, at = f"{words[at]}_port", at + 1
+                if words[at] not in _OPERATORS:
+                    words = [*words[:at], "eq", *words[at:]]
+                one[side], at = self._port(protocol, words, at, doubts)
+                side = "destination_port"
+        else:
+            upper: dict[str, Alternatives] = {}
+            self._options(words, 1, protocol, family, one, upper, doubts)
+            one |= upper
+        if doubts:
+            raise _NotUnderstood
+        return one
+
+
+_OPERATORS = frozenset({"eq", "neq", "gt", "lt", "range"})
+_AFTER_PORT = frozenset({"any", "host", "established", "log", "object-group"})
+# Conditions that this model has no field for, with one word behind them.
+_ONE_ARGUMENT = frozenset({"time-range", "flow-label", "nexthop-group", "ecn", "cos", "vlan"})
+_NUMERIC = {"ttl": ("ttl", 8), "hop-limit": ("ttl", 8), "packet-length": ("length", 16), "length": ("length", 16)}
+_OPTION_WORDS = _ONE_ARGUMENT | frozenset(_NUMERIC) | frozenset(TCP_FLAGS) | {
+    "established", "fragments", "dscp", "precedence", "tos", "option", "reflect", "routing", "dest-option", "mobility",
+    "hbh", "match-any", "match-all", "undetermined-transport", "auth", "tracked",
+}  # fmt: skip
+
+
+def _number(word: str, names: Mapping[str, int], bits: int) -> int | None:
+    if word.isdecimal() and word.isascii() and len(word) < 6:
+        value = int(word)
+        return value if value < 1 << bits else None
+    return names.get(word)
+
+
+def _compare(operator: str, values: Sequence[int], bits: int) -> Alternatives:
+    """`eq 80 443`, `neq 25`, `gt 1023`, `lt 5`, `range 137 139` as alternatives."""
+    full = (1 << bits) - 1
+    first, last = values[0], values[-1]
+    if operator == "eq":
+        return union(*(exactly(value, bits) for value in values))
+    if operator == "gt":
+        return span(first + 1, full, bits)
+    if operator == "lt":
+        return span(0, first - 1, bits)
+    if operator == "range":
+        return span(min(first, last), max(first, last), bits)
+    edges = [-1, *sorted(set(values)), full + 1]
+    return union(*(span(low + 1, high - 1, bits) for low, high in itertools.pairwise(edges)))
+
+
+def _narrow(fields: dict[str, Alternatives], name: str, alternatives: Alternatives) -> None:
+    fields[name] = intersection(fields[name], alternatives) if name in fields else alternatives
+
+
+def _one_address(family: int, word: str, following: str) -> tuple[Alternatives, int]:
+    """`host A`, `A/24`, `A WILDCARD` or a bare `A`, and how many words it takes. Raises ValueError otherwise."""
+    if word == "host":
+        return exactly(address_value(following, family), ADDRESS_WIDTH[family]), 2
+    if "/" in word:
+        return prefix(word, family), 1
+    value, full = address_value(word, family), (1 << ADDRESS_WIDTH[family]) - 1
+    if following.count("." if family == 4 else ":") >= (3 if family == 4 else 2) and "/" not in following:
+        mask = full & ~address_value(following, family)
+        return ((value & mask, mask),), 2
+    return ((value, full),), 1
+
+
+def _member(words: list[str], family: int) -> Alternatives:
+    """A line of a network group: `host A`, `A/24`, `A NETMASK`, `range A B`, `any`."""
+    bits = ADDRESS_WIDTH[family]
+    if words[0] == "any":
+        return ((0, 0),)
+    if words[0] == "host" and len(words) == 2:
+        return exactly(address_value(words[1], family), bits)
+    if words[0] == "range" and len(words) == 3:
+        return span(address_value(words[1], family), address_value(words[2], family), bits)
+    if len(words) == 1:
+        return prefix(words[0], family)
+    if len(words) == 2:
+        value, mask = address_value(words[0], family), address_value(words[1], family)
+        if _length(mask, bits) is not None:
+            return ((value & mask, mask),)
+    raise _NotUnderstood
+
+
+def _length(mask: int, bits: int) -> int | None:
+    """The prefix length of a contiguous netmask."""
+    length = mask.bit_count()
+    return length if mask == ((1 << length) - 1) << (bits - length) else None
+
+
+def _without(entries: Sequence[Entry], order: Sequence[int], words: list[str]) -> list[int]:
+    """What stays of the entries after `no 20` or `no permit ...`: their indexes."""
+    if len(words) == 1 and words[0].isdecimal():
+        return [index for index, own in enumerate(order) if own != int(words[0])]
+    gone = words[1:] if words[:1] and words[0].isdecimal() else words
+    return [index for index, entry in enumerate(entries) if entry.text.split()[-len(gone) :] != gone]
+
+
+_DIRECTIONS = {"in": "in", "out": "out", "ingress": "in", "egress": "out"}
+
+
+def _interfaces(
+    cut: _Cut, dialect: Dialect
+) -> tuple[dict[str, Interface], tuple[Binding, ...], tuple[Doubt, ...], int]:
+    """Interfaces, bindings, doubts, and the number of lines that bind."""
+    bindings: dict[tuple[str, str, int], Binding] = {}
+    doubts: list[Doubt] = []
+    interfaces: dict[str, Interface] = {}
+    borrowed: list[tuple[str, int, str]] = []
+    pools: dict[str, tuple[str, ...]] = {}
+    for words in cut.pools:
+        if words:
+            pools[words[0]] = pools.get(words[0], ()) + _pool_prefixes(words[1:])
+    lines = 0
+    for name, block in [*cut.interfaces.items(), *((" ".join(block.words), block) for block in cut.others)]:
+        prefixes: list[str] = []
+        shutdown = sees_ipv6 = False
+        checks: dict[int, tuple[str, int]] = {}
+        attachment, indent = name, 0
+        for number, raw in block.lines:
+            words = raw.split()
+            if len(words) < 2:
+                shutdown = shutdown or words == ["shutdown"]
+                continue
+            depth = len(raw) - len(raw.lstrip())
+            indent = indent or depth
+            if depth <= indent:
+                # An Ethernet service instance is a place of its own inside the interface.
+                attachment = f"{name} service instance {words[2]}" if words[:2] == ["service", "instance"] else name
+            pair = words[0], words[1]
+            text = raw.strip()
+            if pair in dialect.bindings:
+                lines += 1
+                if len(words) == 4 and words[3] in _DIRECTIONS:
+                    family = dialect.bindings[pair]
+                    place = attachment, _DIRECTIONS[words[3]], family
+                    bindings[place] = Binding(*place, (words[2],), number, text)
+                else:
+                    doubts.append(Doubt(number, text, "a filter is bound in a form that is not understood"))
+            elif words[0] == "no" and tuple(words[1:3]) in dialect.bindings:
+                family = dialect.bindings[words[1], words[2]]
+                bindings.pop((attachment, _DIRECTIONS.get(words[-1], ""), family), None)
+            elif words == ["no", "shutdown"]:
+                shutdown = False
+            elif pair == ("ip", "address") or pair == ("ipv6", "address"):
+                family = 4 if words[0] == "ip" else 6
+                found = _interface_prefix(words[2:], family)
+                if found:
+                    prefixes.append(found)
+            elif words[1] == "unnumbered" and len(words) > 2 and words[0] in ("ip", "ipv6"):
+                target = "".join(words[2:4]) if len(words) > 3 and words[3][:1].isdecimal() else words[2]
+                borrowed.append((name, 6 if words[0] == "ipv6" else 4, target))
+            elif words[:3] == ["peer", "default", "ip"] or words[:3] == ["peer", "default", "ipv6"]:
+                for pool in words[words.index("pool") + 1 :] if "pool" in words else ():
+                    prefixes += pools.get(pool, ())
+            elif words[1] == "verify" and words[0] in ("ip", "ipv6"):
+                if _strict(words[2:]):
+                    checks[4 if words[0] == "ip" else 6] = text, number
+            else:
+                for start, reason in dialect.suspicious:
+                    if words[: len(start)] == list(start):
+                        doubts.append(Doubt(number, text, reason))
+            sees_ipv6 = sees_ipv6 or words[0] == "ipv6"
+        # The check counts only where it covers every family that the interface speaks.
+        check = checks.get(4, ("", 0)) if 6 in checks or not sees_ipv6 else ("", 0)
+        if name in cut.interfaces or any(place[0] == name for place in bindings):
+            interfaces[name] = Interface(name, block.line, tuple(prefixes), shutdown, *check)
+        for place in bindings:
+            if place[0].startswith(f"{name} service instance ") and place[0] not in interfaces:
+                interfaces[place[0]] = Interface(place[0], bindings[place].line)
+    for name, family, target in borrowed:
+        if name in interfaces and target in interfaces:
+            more = [one for one in interfaces[target].prefixes if (":" in one) == (family == 6)]
+            interfaces[name] = replace(interfaces[name], prefixes=(*interfaces[name].prefixes, *more))
+    _add_routes(cut.routes, interfaces)
+    return interfaces, tuple(bindings.values()), tuple(doubts), lines
+
+
+def _strict(words: list[str]) -> bool:
+    """Is `ip verify ...` a strict check: by the receiving interface, no default route, no list that lets more pass?"""
+    if words[:2] == ["unicast", "reverse-path"]:
+        return len(words) == 2
+    strict = words[:4] == ["unicast", "source", "reachable-via", "rx"]
+    return strict and not set(words[4:]) - {"allow-self-ping", "l2-src"}
+
+
+def _interface_prefix(words: list[str], family: int) -> str:
+    """`192.0.2.1 255.255.255.0 [secondary]`, `192.0.2.1/24`, `2001:db8::1/64 [...]` as address/length; "" for none."""
+    if not words or "link-local" in words:
+        return ""
+    try:
+        if "/" in words[0]:
+            value = address_value(words[0].partition("/")[0], family)
+            length = int(words[0].partition("/")[2])
+        elif family == 4 and len(words) > 1:
+            value = address_value(words[0], 4)
+            length = _length(address_value(words[1], 4), 32) or 0
+        else:
+            return ""
+    except ValueError:
+        return ""
+    return f"{address_text(value, family)}/{length}" if 0 < length <= ADDRESS_WIDTH[family] else ""
+
+
+def _pool_prefixes(words: list[str]) -> tuple[str, ...]:
+    """`198.51.100.1 198.51.100.100` (a range) or `2001:db8:100::/40 56` as prefixes."""
+    try:
+        if words and "/" in words[0]:
+            return (str(ipaddress.ip_network(words[0], strict=False)),)
+        low = ipaddress.IPv4Address(words[0])
+        high = ipaddress.IPv4Address(words[1]) if len(words) > 1 and words[1][:1].isdecimal() else low
+        return tuple(str(network) for network in ipaddress.summarize_address_range(low, high))
+    except (ValueError, IndexError):
+        return ()
+
+
+def _add_routes(routes: Sequence[tuple[int, list[str]]], interfaces: dict[str, Interface]) -> None:
+    """Prefixes that static routes lead to an interface, by its name or by a next hop on its network."""
+    connected: dict[tuple[int, int, int], str] = {}
+    lengths: set[tuple[int, int]] = set()
+    for name, interface in interfaces.items():
+        for one in interface.prefixes:
+            address = ipaddress.ip_interface(one)
+            length = address.network.prefixlen
+            lengths.add((address.version, length))
+            connected[address.version, length, int(address.network.network_address)] = name
+    found: dict[str, list[str]] = {}
+    for family, words in routes:
+        vrf = words[:1] == ["vrf"]
+        words = words[2:] if vrf else words
+        wide = 2 if words and "/" not in words[0] else 1
+        text = _interface_prefix(words[:wide], family)
+        target = words[wide] if len(words) > wide else ""
+        if not text or not target:
+            continue
+        if target not in interfaces:
+            if vrf:
+                continue  # whose networks the next hop is on is not known here
+            try:
+                value = address_value(target, family)
+            except ValueError:
+                continue
+            bits = ADDRESS_WIDTH[family]
+            for length in sorted((one for kind, one in lengths if kind == family), reverse=True):
+                near = connected.get((family, length, value >> (bits - length) << (bits - length)))
+                if near:
+                    target = near
+                    break
+        if target in interfaces and not target.lower().startswith("null"):
+            found.setdefault(target, []).append(text)
+    for name, more in found.items():
+        interfaces[name] = replace(interfaces[name], prefixes=(*interfaces[name].prefixes, *more))
