@@ -1,0 +1,191 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The one task per router: read, parse, prove, plan, push, read again over a fresh login, prove, confirm."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jinja2
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.isp.hardening.plugins.module_utils.audit import audit
+from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
+from ansible_collections.isp.hardening.plugins.module_utils.filters import Configuration
+from ansible_collections.isp.hardening.plugins.module_utils.findings import COMPLIANT, Finding
+from ansible_collections.isp.hardening.plugins.module_utils.plan import Management, Plan, Refused, propose, restoring
+from ansible_collections.isp.hardening.plugins.module_utils.policy import (
+    Attachment,
+    Policy,
+    path_text,
+    read_attachments,
+    read_policy,
+)
+from ansible_collections.isp.hardening.plugins.module_utils.push import Router, push
+from ansible_collections.isp.hardening.plugins.module_utils.secrets import redact
+from ansible_collections.isp.hardening.plugins.modules.edge_filter import DOCUMENTATION
+from ansible_collections.isp.hardening.plugins.plugin_utils.router import (
+    Ended,
+    ended_result,
+    platform_of,
+    running_text,
+    session_of,
+)
+
+_SPEC = argument_spec(DOCUMENTATION)
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Documented in plugins/modules/edge_filter.py."""
+
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: object = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        result["host"] = variables["inventory_hostname"]
+        try:
+            _, arguments = self.validate_argument_spec(_SPEC)
+            self._work(arguments, variables, result)
+        except Ended as end:
+            result |= ended_result(end, result["host"])
+        return result
+
+    def _work(self, arguments: dict[str, Any], variables: dict[str, Any], result: dict[str, Any]) -> None:
+        platform = platform_of(variables.get("ansible_network_os"))
+        result["platform"] = platform.__name__.rpartition(".")[2]
+        policy, attachments = _read_policy(arguments, result["host"])
+        names = [attachment.name for attachment in attachments]
+        router = session_of(self, platform)
+        running = running_text(self, platform, router)
+        before = platform.parse(running, names)
+        findings = audit(before, policy, attachments, result["host"], platform.LINK_LOCAL)
+        result |= _told(findings, before)
+        try:
+            if arguments["restore"]:
+                plan = restoring(platform, running, _backup_text(arguments["restore"]), names)
+            else:
+                render = self._renderer(platform, arguments["template"])
+                management = self._management(platform, variables)
+                plan = propose(platform, running, policy, attachments, findings, render, management)
+        except Refused as refused:
+            raise Ended("refused", str(refused)) from refused
+        result["kept"] = list(plan.kept)
+        result["changed"] = bool(plan.lines)
+        if plan.lines:
+            result["diff"] = [_diff(running, plan.predicted, result["host"])]
+        if self._task.check_mode or not plan.lines:
+            result["state"] = "audited" if self._task.check_mode else "unchanged"
+        else:
+            self._push(arguments, platform, router, plan, (running, before), (policy, attachments), result)
+        if plan.kept and not self._task.check_mode:
+            result |= {"failed": True, "msg": f"{result['host']}: {'; '.join(plan.kept)}"}
+
+    def _push(
+        self,
+        arguments: dict[str, Any],
+        platform: ModuleType,
+        router: Router,
+        plan: Plan,
+        old: tuple[str, Configuration],
+        wanted: tuple[Policy, Sequence[Attachment]],
+        result: dict[str, Any],
+    ) -> None:
+        policy, attachments = wanted
+        host = result["host"]
+        result["backup"] = _keep(Path(arguments["backup_dir"]), host, old[0])
+
+        def proved(now: Configuration) -> str:
+            for one in audit(now, policy, attachments, host, platform.LINK_LOCAL):
+                if one.verdict != COMPLIANT and (one.attachment, one.direction, one.family) in plan.places:
+                    return f"{one.attachment} ({one.direction}, IPv{one.family}) does not prove: {one.title}; {one.reason}"
+            return ""
+
+        names = [attachment.name for attachment in attachments]
+        outcome = push(platform, router, plan, old[1], names, proved, arguments["rollback_minutes"])
+        result["steps"] = list(outcome.steps)
+        if outcome.text and not platform.incomplete(outcome.text):
+            now = platform.parse(outcome.text, names)
+            result |= _told(audit(now, policy, attachments, host, platform.LINK_LOCAL), now)
+        if outcome.state != "changed":
+            result["changed"] = False
+            raise Ended(outcome.state, outcome.message)
+        result |= {"state": "changed", "msg": f"{host}: {outcome.message}"}
+
+    def _renderer(self, platform: ModuleType, template: str | None) -> Any:
+        name = template or f"{platform.__name__.rpartition('.')[2]}.j2"
+        path = Path(self._find_needle("templates", name))
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        try:
+            compiled = environment.from_string(path.read_text(encoding="utf-8"))
+        except jinja2.TemplateError as error:
+            raise Ended("refused", f"{path}: {error}") from error
+
+        def render(fields: dict[str, object]) -> str:
+            try:
+                return compiled.render(fields)
+            except jinja2.TemplateError as error:
+                raise Refused(f"{path}: {error}; nothing was changed") from error
+
+        return render
+
+    def _management(self, platform: ModuleType, variables: dict[str, Any]) -> Management | None:
+        port = int(variables.get("ansible_port") or 22)
+        if platform.DEVICE_TYPE:
+            controller, router = self._connection.addresses()
+            return Management(controller, router, port)
+        return None  # a forward chain does not see what comes to the router itself
+
+
+def _read_policy(arguments: dict[str, Any], host: str) -> tuple[Policy, tuple[Attachment, ...]]:
+    policy, problems = read_policy(arguments["policy"], datetime.date.today())
+    attachments: tuple[Attachment, ...] = ()
+    if policy:
+        attachments, problems = read_attachments(arguments["attachments"], policy)
+    if policy is None or problems:
+        lines = [f"{path_text(problem.path)} {problem.reason}: {problem.mend}" for problem in problems]
+        raise Ended("failed", "the policy is not right, and nothing was connected to: " + "; ".join(lines))
+    return policy, attachments
+
+
+def _told(findings: Sequence[Finding], configuration: Configuration) -> dict[str, Any]:
+    unread = sum(1 for one in configuration.filters.values() for entry in one.entries if entry.doubt)
+    return {
+        "findings": [finding.as_dict() for finding in findings],
+        "lines_read": configuration.filter_lines,
+        "lines_understood": configuration.filter_lines - unread - len(configuration.doubts),
+    }
+
+
+def _diff(before: str, after: str, host: str) -> dict[str, str]:
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), f"{host} running", f"{host} planned", lineterm=""
+    )
+    return {"prepared": "\n".join(redact(line) for line in lines) + "\n"}
+
+
+def _keep(directory: Path, host: str, text: str) -> str:
+    """The configuration holds secrets: the file is for its owner alone."""
+    directory = directory / host
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / f"{datetime.datetime.now():%Y%m%dT%H%M%S}.cfg"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    return str(path)
+
+
+def _backup_text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Ended("failed", f"the backup {shlex.quote(path)} cannot be read: {error}; nothing was changed") from error
+
+

@@ -1,0 +1,269 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible's connection options, made into one netmiko session."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+import paramiko
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.connection import ConnectionBase
+
+# netmiko's own exceptions for time-outs and logins derive from paramiko's, not from NetmikoBaseException.
+from netmiko import ConnectHandler, NetmikoAuthenticationException, NetmikoBaseException, NetmikoTimeoutException
+
+from ansible_collections.isp.hardening.plugins.module_utils import platforms
+
+DOCUMENTATION = """
+name: netmiko
+short_description: One netmiko session to a router's CLI
+description:
+  - Logs in to a router with netmiko, for as long as one task lasts. Nothing persists between tasks.
+  - The platform comes from C(ansible_network_os); names of other ecosystems work as aliases.
+  - A router that cannot be reached and a login that is refused are both UNREACHABLE, each with its own message.
+author: isp.hardening contributors
+options:
+  host:
+    description: Address or name of the router.
+    default: inventory_hostname
+    vars:
+      - name: inventory_hostname
+      - name: ansible_host
+  port:
+    description: Port of its SSH server.
+    type: int
+    default: 22
+    vars:
+      - name: ansible_port
+  network_os:
+    description: The platform.
+    required: true
+    vars:
+      - name: ansible_network_os
+  remote_user:
+    description: Whom to log in as.
+    vars:
+      - name: ansible_user
+  password:
+    description: The password, unless a key is used.
+    vars:
+      - name: ansible_password
+      - name: ansible_ssh_pass
+  private_key_file:
+    description: File of a private key.
+    type: path
+    ini:
+      - {section: defaults, key: private_key_file}
+    env:
+      - name: ANSIBLE_PRIVATE_KEY_FILE
+    vars:
+      - name: ansible_private_key_file
+      - name: ansible_ssh_private_key_file
+  enable_secret:
+    description: Secret of the privileged mode. The privileged mode is entered wherever the login does not give it.
+    vars:
+      - name: ansible_become_password
+      - name: ansible_become_pass
+  jump_host:
+    description: A host to go through, C([user@]host[:port]); OpenSSH logs in there with its own configuration and keys.
+    vars:
+      - name: ansible_netmiko_jump_host
+  host_key_checking:
+    description: Refuse a router whose host key is not known.
+    type: bool
+    default: true
+    ini:
+      - {section: defaults, key: host_key_checking}
+    env:
+      - name: ANSIBLE_HOST_KEY_CHECKING
+    vars:
+      - name: ansible_host_key_checking
+  known_hosts:
+    description: File of known host keys, besides C(~/.ssh/known_hosts).
+    type: path
+    vars:
+      - name: ansible_netmiko_known_hosts
+  connect_timeout:
+    description: Seconds to wait for the session to open.
+    type: int
+    default: 20
+    vars:
+      - name: ansible_connect_timeout
+  command_timeout:
+    description: Seconds of silence after which a command counts as unanswered.
+    type: int
+    default: 60
+    vars:
+      - name: ansible_command_timeout
+  session_log:
+    description: File for a log of the session. Off by default; it may hold what the router prints of its secrets.
+    type: path
+    vars:
+      - name: ansible_netmiko_session_log
+"""
+
+# Far above any configuration, far below what would hurt the controller.
+_OUTPUT_LIMIT = 64 * 1024 * 1024
+
+
+class LoginRefused(AnsibleConnectionFailure):
+    """The router answered and did not let us in."""
+
+
+class SessionLost(AnsibleConnectionFailure):
+    """The session ended, or fell silent, in the middle of a command."""
+
+
+class OutputRefused(AnsibleError):
+    """A command printed more than any configuration is long."""
+
+
+class Connection(ConnectionBase):
+    """`send` one command, `reset` for a fresh login."""
+
+    transport = "isp.hardening.netmiko"
+    has_pipelining = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._session: Any = None
+
+    def _connect(self) -> Connection:
+        if self._session is None:
+            self._session = self._open()
+            self._connected = True
+        return self
+
+    def _open(self) -> Any:
+        host, port = self.get_option("host"), self.get_option("port")
+        where = f"{host} port {port}"
+        try:
+            platform = platforms.load(self.get_option("network_os"))
+        except ValueError as error:
+            raise AnsibleError(f"{where}: {error}") from error
+        if not platform.DEVICE_TYPE:
+            raise AnsibleError(f"{where}: {self.get_option('network_os')} is reached with ansible_connection: ssh")
+        key = self.get_option("private_key_file")
+        known_hosts = self.get_option("known_hosts")
+        strict = self.get_option("host_key_checking")
+        try:
+            session = ConnectHandler(
+                device_type=platform.DEVICE_TYPE,
+                host=host,
+                port=port,
+                username=self.get_option("remote_user") or "",
+                password=self.get_option("password") or "",
+                secret=self.get_option("enable_secret") or "",
+                use_keys=bool(key),
+                key_file=key,
+                allow_agent=not key and not self.get_option("password"),
+                ssh_strict=strict,
+                system_host_keys=strict,
+                alt_host_keys=bool(strict and known_hosts),
+                alt_key_file=known_hosts or "",
+                conn_timeout=self.get_option("connect_timeout"),
+                read_timeout_override=self.get_option("command_timeout"),
+                session_log=self.get_option("session_log"),
+                sock=self._jump(host, port),
+            )
+            if not session.check_enable_mode():
+                session.enable()
+            return session
+        except NetmikoAuthenticationException as error:
+            user = self.get_option("remote_user") or "(no user)"
+            raise LoginRefused(
+                f"{where} refused the login of {user}: check ansible_user, ansible_password or the key"
+            ) from error
+        except (NetmikoTimeoutException, NetmikoBaseException, paramiko.SSHException, OSError, EOFError) as error:
+            raise AnsibleConnectionFailure(f"{where}: {_why(error)}") from error
+        except ValueError as error:  # netmiko's way to say that the enable secret was wrong
+            raise LoginRefused(f"{where} did not give the privileged mode: check ansible_become_password") from error
+
+    def _jump(self, host: str, port: int) -> paramiko.ProxyCommand | None:
+        jump = self.get_option("jump_host")
+        if not jump:
+            return None
+        address, _, jump_port = jump.partition(":")
+        command = ["ssh", "-o", "BatchMode=yes", "-p", jump_port or "22", "-W", f"{host}:{port}", address]
+        return paramiko.ProxyCommand(shlex.join(command))
+
+    def send(self, command: str) -> str:
+        """The command's output, without its echo and the prompt. Raises SessionLost or OutputRefused.
+
+        The session reads until the prompt stands alone at the end, and looks at that end only: netmiko's own
+        reader searches all that has come so far each time, which is slow on long configurations.
+        """
+        self._connect()
+        session = self._session
+        channel = session.remote_conn
+        prompt = re.compile(rf"(?:^|[\r\n]){re.escape(session.base_prompt)}[^\r\n]*[>#] ?$")
+        silence = self.get_option("command_timeout")
+        parts: list[str] = []
+        size, tail = 0, ""
+        try:
+            channel.settimeout(silence)
+            session.write_channel(command + session.RETURN)
+            while not prompt.search(tail):
+                piece = channel.recv(65536)
+                if not piece:
+                    raise EOFError("the router closed the session")
+                text = piece.decode("utf-8", "replace")
+                size += len(text)
+                if size > _OUTPUT_LIMIT:
+                    self.close()
+                    raise OutputRefused(
+                        f"'{command}' printed more than {_OUTPUT_LIMIT >> 20} MiB: no configuration is that long; "
+                        "nothing was changed"
+                    )
+                parts.append(text)
+                tail = (tail + text)[-512:]
+        except (OSError, EOFError, paramiko.SSHException, NetmikoBaseException) as error:
+            self.close()
+            raise SessionLost(f"the session was lost at '{command}': {_why(error)}") from error
+        if session.session_log:
+            session.session_log.write("".join(parts))
+        output = "".join(parts).replace("\r\n", "\n").replace("\r", "")
+        lines = output.split("\n")
+        if lines and command.strip() and command.strip() in lines[0]:
+            lines = lines[1:]
+        return "\n".join(lines[:-1])
+
+    def addresses(self) -> tuple[str, str]:
+        """Our own address and the router's, as the session's socket has them; empty behind a jump host."""
+        self._connect()
+        transport = self._session.remote_conn.get_transport()
+        if self.get_option("jump_host"):
+            return "", ""
+        return transport.sock.getsockname()[0], transport.sock.getpeername()[0]
+
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
+        """For ansible.builtin.raw: one command of the CLI."""
+        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        return 0, self.send(cmd).encode(), b""
+
+    def put_file(self, in_path: str, out_path: str) -> None:
+        raise AnsibleError("a router takes no files: use the actions of isp.hardening")
+
+    def fetch_file(self, in_path: str, out_path: str) -> None:
+        raise AnsibleError("a router gives no files: use the actions of isp.hardening")
+
+    def reset(self) -> None:
+        self.close()
+        self._connect()
+
+    def close(self) -> None:
+        session, self._session = self._session, None
+        self._connected = False
+        if session is not None:
+            # netmiko's disconnect() first sends 'exit', which hangs on a dead session; a router ends a closed one itself.
+            session.remote_conn_pre.close()
+
+
+def _why(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "not found in known_hosts" in text:
+        return f"{text}: add its host key, or name a file in ansible_netmiko_known_hosts"
+    return text

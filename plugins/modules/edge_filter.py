@@ -1,0 +1,77 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Documentation of the action of this name; it runs on the controller."""
+
+DOCUMENTATION = """
+module: edge_filter
+short_description: Audit, and make true, the subscriber filters of one router
+description:
+  - Reads the running configuration over one login, proves it against the policy packet by packet, and, where something
+    does not hold, plans the least change, proves every state on its way, pushes it with the platform's rollback timer
+    armed, logs in afresh, reads and proves again, and confirms.
+  - A configuration that keeps every obligation is left alone, whatever its text looks like.
+  - In check mode nothing is sent but the commands that read; the findings are the same. With C(--diff) it shows what
+    would change.
+  - Works over C(ansible_connection=isp.hardening.netmiko), and over Ansible's own C(ssh) for Linux routers.
+version_added: 1.0.0
+author: isp.hardening contributors
+options:
+  policy:
+    description: The policy, as docs/policy.md has it.
+    type: dict
+    required: true
+  attachments:
+    description: Where subscribers hang on this router, and of which pools.
+    type: list
+    elements: dict
+    required: true
+  template:
+    description: The Jinja2 template that lays out the filters. The name of the platform and C(.j2) when it is not given.
+    type: path
+  rollback_minutes:
+    description: After how many minutes the router takes an unconfirmed change back by itself.
+    type: int
+    default: 5
+  backup_dir:
+    description: Directory on the controller for the configuration as it was before a push.
+    type: path
+    default: backups
+  restore:
+    description: Put back the filters and bindings of this backup instead of making the policy true.
+    type: path
+"""
+
+EXAMPLES = """
+- name: Prove the filters, and mend what does not hold
+  isp.hardening.edge_filter:
+    policy: "{{ isp_policy }}"
+    attachments: "{{ isp_attachments }}"
+"""
+
+RETURN = """
+state:
+  description: >-
+    How it ended: audited, unchanged, changed, rolled_back, refused, unreachable, login_refused, rejected, session_lost
+    or failed.
+  type: str
+  returned: always
+findings:
+  description: One entry for everything that must hold; docs/report.md has the fields.
+  type: list
+  elements: dict
+  returned: when the configuration could be read
+steps:
+  description: What was done, in order.
+  type: list
+  elements: str
+  returned: when something was pushed
+kept:
+  description: Places that were left as they are although something does not hold there, and why.
+  type: list
+  elements: str
+  returned: when there are any
+backup:
+  description: File on the controller with the configuration before the push.
+  type: str
+  returned: when something was pushed
+"""
