@@ -114,9 +114,16 @@ def check_inventory(hosts: Sequence[HostVariables], files: Files, today: datetim
             for problem in _router(host, reading.policy):
                 if problem.path[0] not in broken:
                     note(host, problem)
-    mistakes = tuple(Mistake(place, tuple(names), *rest) for (place, *rest), names in found.items())
+    mistakes = sorted(
+        (Mistake(place, tuple(names), *rest) for (place, *rest), names in found.items()), key=_in_the_file
+    )
     expired, expiring, warnings = _notes(readings, files, today)
-    return Verdict(mistakes, warnings, expired, expiring, tuple(host.host for host in routers))
+    return Verdict(tuple(mistakes), warnings, expired, expiring, tuple(host.host for host in routers))
+
+
+def _in_the_file(mistake: Mistake) -> tuple[str, int]:
+    file, _, line = mistake.place.rpartition(":")
+    return (file, int(line)) if line.isdecimal() else (mistake.place, 0)
 
 
 def _shared(readings: Sequence[_Reading], host: HostVariables) -> _Reading | None:

@@ -250,10 +250,16 @@ def _a_kind(value: object) -> str:
 def _meant(word: str, known: Iterable[str], what: str) -> str:
     """The mend for a word that is not known: the nearest one, or all of them."""
     choices = list(known)
-    near = difflib.get_close_matches(word, choices, n=1) or [one for one in choices if one.lower() == word.lower()]
+    near = _near(word, choices)
     if near:
-        return f"did you mean '{near[0]}'?"
+        return f"did you mean '{near}'?"
     return f"the {what} are {', '.join(choices)}" if choices else f"there are no {what} yet"
+
+
+def _near(word: str, choices: Sequence[str]) -> str:
+    same = [one for one in choices if one.lower() == word.lower()]
+    # Ids of two or three letters are all near to each other.
+    return next(iter(same or (difflib.get_close_matches(word, choices, n=1) if len(word) > 3 else [])), "")
 
 
 def _mapping(
@@ -268,11 +274,16 @@ def _mapping(
             problems.add((*path, key), f"unknown key {_shown(key)}", _meant(str(key), keys, "keys"))
     for key in required:
         if key not in data:
-            problems.add(path, f"'{key}' is missing", _MISSING.get(key, f"add '{key}'"))
+            problems.add(path, f"'{key}' is missing", _MISSING[key])
     return {key: data[key] for key in keys if key in data}
 
 
 _MISSING = {
+    "name": "add 'name'",
+    "pools": "add 'pools': the pools whose subscribers hang there",
+    "kind": f"add 'kind': {', '.join(KINDS)}",
+    "prefix": "add 'prefix': the customer's own addresses",
+    "action": f"add 'action': {' or '.join(ACTIONS)}",
     "owner": "add 'owner': who answers for the exception, with a ticket or contract number",
     "reason": "add 'reason': why the exception is needed",
     "until": "add 'until': its last day, as 2027-01-31",
@@ -320,7 +331,11 @@ def _flag(data: object, path: Path, problems: _Problems) -> bool:
 def _choice(data: object, path: Path, problems: _Problems, choices: Sequence[str]) -> str:
     if isinstance(data, str) and data in choices:
         return _plain(data)
-    problems.add(path, f"{_shown(data)} is none of {', '.join(choices)}", _meant(str(data), choices, "choices"))
+    near = _near(str(data), choices)
+    few = "none of " + ", ".join(choices) if len(choices) < 8 else "not known"
+    problems.add(
+        path, f"{_shown(data)} is {few}", f"did you mean '{near}'?" if near else f"write one of {', '.join(choices)}"
+    )
     return choices[0]
 
 
@@ -480,9 +495,10 @@ def _smarthosts(data: object, path: Path, problems: _Problems, space: _PoolSpace
                         f"list its addresses, or prefixes of /{WIDEST_SMARTHOST[family]} and longer",
                     )
                 elif pool:
+                    where_to = "is inside" if network.prefixlen >= pool.network.prefixlen else "takes in"
                     problems.add(
                         where,
-                        f"smarthost {_host_text(network)} is inside {pool.network} of pool '{pool.pool}'",
+                        f"smarthost {_host_text(network)} {where_to} {pool.network} of pool '{pool.pool}'",
                         "give the smarthost an address outside the pools, or take its prefix out of the pool",
                     )
                 families[family].append(str(network))
