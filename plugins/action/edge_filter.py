@@ -42,7 +42,7 @@ from ansible_collections.isp.hardening.plugins.plugin_utils.router import (
 _SPEC = argument_spec(DOCUMENTATION)
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """Documented in plugins/modules/edge_filter.py."""
 
     _supports_check_mode = True
@@ -62,7 +62,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _work(self, arguments: dict[str, Any], variables: dict[str, Any], result: dict[str, Any]) -> None:
         platform = platform_of(variables.get("ansible_network_os"))
         result["platform"] = platform.__name__.rpartition(".")[2]
-        policy, attachments = _read_policy(arguments, result["host"])
+        policy, attachments = _read_policy(arguments)
         names = [attachment.name for attachment in attachments]
         router = session_of(self, platform)
         running = running_text(self, platform, router)
@@ -106,7 +106,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         def proved(now: Configuration) -> str:
             for one in audit(now, policy, attachments, host, platform.LINK_LOCAL):
                 if one.verdict != COMPLIANT and (one.attachment, one.direction, one.family) in plan.places:
-                    return f"{one.attachment} ({one.direction}, IPv{one.family}) does not prove: {one.title}; {one.reason}"
+                    return (
+                        f"{one.attachment} ({one.direction}, IPv{one.family}) does not prove: {one.title}; {one.reason}"
+                    )
             return ""
 
         names = [attachment.name for attachment in attachments]
@@ -145,7 +147,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return None  # a forward chain does not see what comes to the router itself
 
 
-def _read_policy(arguments: dict[str, Any], host: str) -> tuple[Policy, tuple[Attachment, ...]]:
+def _read_policy(arguments: dict[str, Any]) -> tuple[Policy, tuple[Attachment, ...]]:
     policy, problems = read_policy(arguments["policy"], datetime.date.today())
     attachments: tuple[Attachment, ...] = ()
     if policy:
@@ -187,5 +189,3 @@ def _backup_text(path: str) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Ended("failed", f"the backup {shlex.quote(path)} cannot be read: {error}; nothing was changed") from error
-
-

@@ -22,7 +22,7 @@ from ansible_collections.isp.hardening.plugins.plugin_utils.router import (
 )
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """Documented in plugins/modules/filter_search.py."""
 
     _supports_check_mode = True
@@ -38,7 +38,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             else:
                 text = running_text(self, platform, session_of(self, platform))
             attachments = [one["attachment"] for one in arguments["questions"] if one.get("attachment")]
-            return result | {"answers": ask(platform.parse(text, attachments), arguments["questions"]), "changed": False}
+            return result | {
+                "answers": ask(platform.parse(text, attachments), arguments["questions"]),
+                "changed": False,
+            }
         except Ended as end:
             return result | ended_result(end, variables["inventory_hostname"])
         except (NotThisPlatform, OSError, ValueError) as error:

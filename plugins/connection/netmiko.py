@@ -258,7 +258,7 @@ class Connection(ConnectionBase):
         session, self._session = self._session, None
         self._connected = False
         if session is not None:
-            # netmiko's disconnect() first sends 'exit', which hangs on a dead session; a router ends a closed one itself.
+            # netmiko's disconnect() sends 'exit' first, which hangs on a dead session.
             session.remote_conn_pre.close()
 
 

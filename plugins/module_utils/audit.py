@@ -70,7 +70,7 @@ def _finding(
         reason = f"not known: {answer.reason}" if answer.reason else "not known: a line was not understood"
         mend = "read the line yourself, or rewrite it in a form that is understood"
     elif verdict == VIOLATED:
-        reason, mend = _blame(configuration, obligation, binding, answer.entries)
+        reason, mend = _blame(obligation, binding, answer.entries)
         evidence = evidence or _binding_evidence(configuration, binding)
     return Finding(
         control=obligation.control, host=host, attachment=obligation.attachment, pool=obligation.pool,
@@ -79,9 +79,7 @@ def _finding(
     )  # fmt: skip
 
 
-def _blame(
-    configuration: Configuration, obligation: Obligation, binding: Binding | None, entries: Sequence[Entry]
-) -> tuple[str, str]:
+def _blame(obligation: Obligation, binding: Binding | None, entries: Sequence[Entry]) -> tuple[str, str]:
     where = f"{obligation.attachment}, {_LIST_DIRECTION[obligation.direction]}bound, IPv{obligation.family}"
     if binding is None:
         return f"no filter is bound to {where}, so everything passes", "bind a filter there: playbooks/routers.yml does"
@@ -97,7 +95,10 @@ def _blame(
             f"deny it above line {deciding.line}, or narrow that line",
         )
     if deciding is None or deciding.action == "permit":
-        return f"the end of {' and '.join(binding.filters)} on {where} denies it", "permit it before the end of the filter"
+        return (
+            f"the end of {' and '.join(binding.filters)} on {where} denies it",
+            "permit it before the end of the filter",
+        )
     return f"line {deciding.line} denies it", f"permit it above line {deciding.line}, or narrow that line"
 
 
@@ -148,14 +149,20 @@ def _coverage(
 
 def _carries(prefixes: Sequence[str], pool: Sequence[str]) -> bool:
     networks = [ipaddress.ip_interface(prefix).network for prefix in prefixes]
-    return any(network.overlaps(ipaddress.ip_network(prefix)) for network in networks if network.prefixlen for prefix in pool)
+    return any(
+        network.overlaps(ipaddress.ip_network(prefix)) for network in networks if network.prefixlen for prefix in pool
+    )
 
 
 def _exceptions(policy: Policy, attachments: Sequence[Attachment], host: str) -> Iterator[Finding]:
     """C3: an expired exception counts as absent, and is said."""
     pools = {name for attachment in attachments for name in attachment.pools}
     for exception in policy.expired:
-        own = [policy.pools[name] for name in pools if _carries([exception.prefix], policy.pools[name].prefixes(exception.family))]
+        own = [
+            policy.pools[name]
+            for name in pools
+            if _carries([exception.prefix], policy.pools[name].prefixes(exception.family))
+        ]
         for pool in own:
             yield Finding(
                 "C3", host, "", pool.name, "", exception.family, VIOLATED, "every exception is in force",

@@ -80,7 +80,9 @@ def obligations(policy: Policy, attachment: Attachment, link_local: bool) -> lis
                 for pool in inside:
                     if setting.enabled and pool.kind in setting.kinds and control != "P8":
                         demands = _DEMANDS[control](policy, pool, direction, family)
-                        found += [_place(demand, control, attachment, pool.name, direction, family) for demand in demands]
+                        found += [
+                            _place(demand, control, attachment, pool.name, direction, family) for demand in demands
+                        ]
                 if control == "P8" and setting.enabled and direction == "up" and _all_covered(setting.kinds, inside):
                     demand = _source_validation(inside, family)
                     found.append(_place(demand, control, attachment, "", direction, family))
@@ -238,7 +240,7 @@ def _source_validation(pools: Sequence[Pool], family: int) -> _Demand:
     return _Demand(DENY, [{}], exempt, "sources that are not of the attachment's pools are denied")
 
 
-def _submission(policy: Policy, pool: Pool, direction: str, family: int) -> Iterator[_Demand]:
+def _submission(_policy: Policy, pool: Pool, direction: str, family: int) -> Iterator[_Demand]:
     ports = union(*(exactly(port, 16) for port in (465, 587, 993, 995)))
     own = _addresses(pool.prefixes(family), family)
     subscriber, _ = _ENDS[direction]
@@ -267,7 +269,9 @@ def _network_works(policy: Policy, pool: Pool, direction: str, family: int) -> I
     dns = [
         match
         for protocol in (UDP, TCP)
-        for match in _conversation(protocol, upward, **own, **{near: _client_ports(policy, protocol), far: exactly(53, 16)})
+        for match in _conversation(
+            protocol, upward, **own, **{near: _client_ports(policy, protocol), far: exactly(53, 16)}
+        )
     ]
     yield _Demand(PERMIT, dns, (), "DNS is permitted")
 
@@ -290,7 +294,9 @@ def _strict(policy: Policy, pool: Pool, direction: str, family: int) -> Iterator
         fragments: Match = {"protocol": exactly(TCP, 8), "fragment": LATER_FRAGMENT, **own}
         yield _Demand(DENY, [fragments], (), "TCP fragments behind the first are denied (strict)")
         if family == 6:
-            yield _Demand(DENY, [{"undetermined": exactly(1, 1), **own}], (), "incomplete header chains are denied (strict)")
+            yield _Demand(
+                DENY, [{"undetermined": exactly(1, 1), **own}], (), "incomplete header chains are denied (strict)"
+            )
 
 
 _DEMANDS: Mapping[str, _Compile] = {
@@ -298,7 +304,11 @@ _DEMANDS: Mapping[str, _Compile] = {
     "P2": _port_25_return,
     "P3": _port_25_to_pool,
     "P4": _service(
-        "P4", (TCP, UDP), union(exactly(135, 16), span(137, 139, 16), exactly(445, 16)), "NetBIOS, SMB and RPC", "up down"
+        "P4",
+        (TCP, UDP),
+        union(exactly(135, 16), span(137, 139, 16), exactly(445, 16)),
+        "NetBIOS, SMB and RPC",
+        "up down",
     ),
     "P5": _service("P5", (TCP,), exactly(593, 16), "RPC over HTTP (TCP 593)", "up down"),
     "P6": _service("P6", (UDP,), _MESSENGER, "Messenger (UDP 1025-1029)", "down"),

@@ -136,7 +136,7 @@ def prefix(text: str, family: int) -> Alternatives:
     address, _, length = text.partition("/")
     bits = ADDRESS_WIDTH[family]
     value = address_value(address, family)
-    if length and not length.isdecimal() or int(length or bits) > bits:
+    if (length and not length.isdecimal()) or int(length or bits) > bits:
         raise ValueError(f"'{text}' has a bad prefix length")
     mask = ((1 << int(length or bits)) - 1) << (bits - int(length or bits))
     return ((value & mask, mask),)
@@ -184,7 +184,9 @@ def packet_text(packet: Packet, family: int) -> str:
         destination = bracket.format(destination, packet["destination_port"])
     words = [named(PROTOCOLS, protocol), source, ">", destination]
     if protocol == 6 and not later:
-        words.append("+".join(name.upper() for name, bit in TCP_FLAGS.items() if packet["tcp_flags"] & bit) or "no flags")
+        words.append(
+            "+".join(name.upper() for name, bit in TCP_FLAGS.items() if packet["tcp_flags"] & bit) or "no flags"
+        )
     if protocol in (1, 58) and not later:
         words.append(f"type {packet['icmp_type']} code {packet['icmp_code']}")
     if packet["extension"]:

@@ -59,7 +59,7 @@ class Management:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`lines` bring the change; `predicted` is the running text they lead to. `kept`: places left as they are, and why."""
+    """`lines` lead to the running text `predicted`. `kept`: places left as they are though wrong, and why."""
 
     lines: tuple[str, ...]
     predicted: str
@@ -199,7 +199,9 @@ def same_in_force(one: Configuration, other: Configuration) -> bool:
 def in_force(configuration: Configuration) -> dict[_Place, tuple[Filter, ...]]:
     """The filters of each place that has any, as (attachment, "in" or "out", family)."""
     return {
-        (one.attachment, one.direction, one.family): tuple(configuration.filters[one.family, name] for name in one.filters)
+        (one.attachment, one.direction, one.family): tuple(
+            configuration.filters[one.family, name] for name in one.filters
+        )
         for one in configuration.bindings
     }
 
@@ -213,13 +215,15 @@ def _never_weaker(before: Configuration, states: Sequence[Configuration]) -> Non
             here = now.get(place, ())
             if not any(all_same(here, whole.get(place, ())) for whole in (old, new)):
                 raise Refused(
-                    f"after step {number} of the push {place[0]} ({place[1]}, IPv{place[2]}) would have neither the old "
-                    "filter nor the new one: a filter in use must never be edited in place; nothing was changed"
+                    f"after step {number} of the push {place[0]} ({place[1]}, IPv{place[2]}) would have neither the "
+                    "old filter nor the new one: a filter in use is never edited in place; nothing was changed"
                 )
 
 
 def all_same(one: tuple[Filter, ...], other: tuple[Filter, ...]) -> bool:
-    return one == other or (len(one) == len(other) and all(_same(left, right) for left, right in zip(one, other, strict=True)))
+    return one == other or (
+        len(one) == len(other) and all(_same(left, right) for left, right in zip(one, other, strict=True))
+    )
 
 
 def _keeps_policy(
@@ -238,8 +242,8 @@ def _keeps_policy(
         if one.verdict != COMPLIANT and (place in places or _key(one) not in wrong_before):
             lines = "; ".join(f"line {evidence.line}: {evidence.text}" for evidence in one.evidence[-2:])
             raise Refused(
-                f"the filter that the template gives for {one.attachment} ({one.direction}, IPv{one.family}) does not "
-                f"prove: {one.title}, but {one.reason} [{one.packet}] {lines}; correct the template or the policy's own "
+                f"what the template gives for {one.attachment} ({one.direction}, IPv{one.family}) does not prove: "
+                f"{one.title}, but {one.reason} [{one.packet}] {lines}; correct the template or the policy's own "
                 "terms; nothing was changed"
             )
 

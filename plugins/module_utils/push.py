@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
-
-import re
 
 from .filters import Configuration
 from .plan import Plan, same_in_force
@@ -34,7 +33,7 @@ class Router(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`state` is changed, rolled_back, rejected or session_lost. `text` is the running text as last read, "" if it was not."""
+    """`state` is changed, rolled_back, rejected or session_lost. `text` is the running text as last read, or ""."""
 
     state: str
     message: str

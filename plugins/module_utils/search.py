@@ -172,7 +172,7 @@ class Search:
         for cube, number, gate, near in _share(sorted(pending), lines):
             if not answers[number].found:
                 answer = self._one(stages, questions[number], cube, gate, near)
-                if answer.found or answer.found is None and answers[number].found is False:
+                if answer.found or (answer.found is None and answers[number].found is False):
                     answers[number] = answer
         return answers
 

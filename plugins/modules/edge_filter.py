@@ -26,7 +26,7 @@ options:
     elements: dict
     required: true
   template:
-    description: The Jinja2 template that lays out the filters. The name of the platform and C(.j2) when it is not given.
+    description: The Jinja2 template that lays out the filters; C(PLATFORM.j2) of the role when it is not given.
     type: path
   rollback_minutes:
     description: After how many minutes the router takes an unconfirmed change back by itself.

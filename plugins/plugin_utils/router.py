@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -34,7 +34,8 @@ class _Cli:
         self._connection = connection
 
     def send(self, command: str) -> str:
-        return _lost(lambda: self._connection.send(command))
+        output: str = _lost(lambda: self._connection.send(command))
+        return output
 
     def reset(self) -> None:
         _lost(self._connection.reset)
@@ -102,7 +103,7 @@ def _shell_state(message: str) -> str:
     return "login_refused" if "Permission denied" in message else "unreachable"
 
 
-def ended_result(end: Ended, host: str) -> Mapping[str, object]:
+def ended_result(end: Ended, host: str) -> dict[str, Any]:
     """What Ansible is told of it: a host that cannot be talked to is unreachable, all else is failed."""
     kind = "unreachable" if end.state in ("unreachable", "login_refused") else "failed"
     return {"state": end.state, "msg": f"{host}: {end}", kind: True}
