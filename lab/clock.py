@@ -25,12 +25,13 @@ class Clock:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self._began = time.monotonic()
         self._pushed = 0.0
         self._timers: list[Timer] = []
 
     def now(self) -> float:
-        """Seconds since an arbitrary start."""
-        return time.monotonic() + self._pushed
+        """Seconds since the clock was made."""
+        return time.monotonic() - self._began + self._pushed
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         timer = Timer(self.now() + seconds, callback)

@@ -52,7 +52,7 @@ class Packet:
 
 
 def packet(values: Mapping[str, object]) -> Packet:
-    """A packet from a mapping, as JSON has it: addresses are text, the rest numbers. Raises ValueError with the reason."""
+    """A packet from a mapping as JSON has it: addresses are text, the rest numbers. Raises ValueError."""
     known = {field.name for field in fields(Packet)}
     if unknown := sorted(set(values) - known):
         raise ValueError(f"a packet has no field '{unknown[0]}', only {', '.join(sorted(known))}")

@@ -1,6 +1,6 @@
 # Copyright: isp.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""One file per kind of router, found by its name (the value of ansible_network_os). It defines a class `Device(Router)`."""
+"""One file per kind of router, found by its name: the value of ansible_network_os. It has a class `Device(Router)`."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Hang(Exception):
 
 @dataclass
 class Faults:
-    """What shall go wrong, once each. Numbers count from 1, over all sessions of the router, and start when they are set.
+    """What shall go wrong, once each. Numbers count from 1, over all sessions, and start when they are set.
 
     A command counts for `cut_after` and `hang_at` from the one that enters configuration on, as long as its session
     lives; it takes effect, but its reply never comes. A line counts for `reject_at` when it is typed in a configuration
@@ -124,7 +124,7 @@ class Session:
 class Router:
     """A router of one kind. `Device` of each file in this folder is one.
 
-    `text` is the configuration as in lab/configs; `enable_secret` '' means that a login is privileged already.
+    `factory_text` is the configuration as in lab/configs; `enable_secret` '' means that a login is privileged already.
     """
 
     session_class: type[Session]
@@ -132,6 +132,7 @@ class Router:
 
     def __init__(self, name: str, text: str, enable_secret: str = "") -> None:
         self.name = name
+        self.factory_text = text
         self.enable_secret = enable_secret
         self.clock = Clock()
         self.faults = Faults()
