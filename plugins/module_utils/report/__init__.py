@@ -1,0 +1,386 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a run found, as one `Report`; summary.py, json.py, junit.py and html.py are its four forms.
+
+`read` is the only door: every text that comes through it is bounded, free of control characters and
+free of secrets, so that no form has to think of a hostile router. All of it is sorted: the same input
+gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from ..controls import CONTROLS, CRITICAL, HIGH, LOW, MEDIUM, Control
+from ..findings import COMPLIANT, UNKNOWN, VIOLATED, Evidence, Finding
+from ..policy import Policy
+from ..secrets import redact, redact_lines
+
+NOT_AUDITED = "not audited"  # of a host: nothing could be judged
+VERDICTS = (VIOLATED, UNKNOWN, COMPLIANT)
+HOST_VERDICTS = (VIOLATED, NOT_AUDITED, UNKNOWN, COMPLIANT)  # worst first; one for each host
+SEVERITIES = (CRITICAL, HIGH, MEDIUM, LOW, "")
+# What became of a host, and how it is said. Those of _FINE ended as they should.
+STATES = {
+    "audited": "audited, nothing was to be changed",
+    "unchanged": "already as it should be, nothing was changed",
+    "changed": "changed, then read again and proved",
+    "rolled_back": "the change was taken back: the router has its old configuration",
+    "refused": "refused: nothing was sent",
+    "unreachable": "unreachable",
+    "login_refused": "the login was refused",
+    "rejected": "the router rejected a line",
+    "session_lost": "the session was lost",
+    "failed": "failed",
+}
+FINE = frozenset(("audited", "unchanged", "changed"))
+IN_FORCE, ENDS_SOON, EXPIRED = "in force", "ends soon", "expired"
+SOON = datetime.timedelta(days=30)
+
+# What a person can still read; the rest is counted.
+LONGEST_TEXT, MOST_EVIDENCE, MOST_DIFF_LINES = 1_000, 50, 2_000
+
+# C0, C1, surrogates, noncharacters and every format character that hides or turns text (bidi, zero width, tags).
+_INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ud800-\udfff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff"
+    "\U0001fffe\U0001ffff\U000e0000-\U0010ffff]"
+)
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host of the run. `verdict` is one of HOST_VERDICTS; `findings` are sorted, the worst first."""
+
+    name: str
+    platform: str
+    address: str
+    state: str
+    message: str
+    verdict: str
+    findings: tuple[Finding, ...]
+    changed: bool
+    diff: tuple[str, ...]  # unified, without file headers
+    steps: tuple[str, ...]
+    backup: str
+    seconds: float
+    lines_read: int
+    lines_understood: int
+
+    @cached_property
+    def cells(self) -> Mapping[str, Counter[str]]:
+        """How many findings of each verdict, by control."""
+        cells: dict[str, Counter[str]] = defaultdict(Counter)
+        for finding in self.findings:
+            cells[finding.control][finding.verdict] += 1
+        return cells
+
+    @property
+    def outcome(self) -> str:
+        """What became of the host, in a sentence."""
+        if self.state in FINE and not self.findings:
+            return "nothing was judged: no attachment and no control applied"
+        return f"{STATES[self.state]}: {self.message}" if self.message else STATES[self.state]
+
+    @cached_property
+    def causes(self) -> tuple[tuple[Finding, ...], ...]:
+        """What is not compliant, put together where one thing is the reason: one line, one missing binding."""
+        groups: dict[object, list[Finding]] = defaultdict(list)
+        for one in self.findings:
+            if one.verdict != COMPLIANT:
+                groups[one.verdict, one.reason, one.evidence, one.mend].append(one)
+        return tuple(map(tuple, groups.values()))
+
+
+@dataclass(frozen=True)
+class Exemption:
+    """An exception of the policy. `status` is IN_FORCE, ENDS_SOON or EXPIRED."""
+
+    prefix: str
+    owner: str
+    reason: str
+    until: str
+    controls: tuple[str, ...]
+    status: str
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """A pool or a smarthost of the policy; a smarthost has no kind."""
+
+    name: str
+    kind: str
+    prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole run. `hosts` begin with the worst; `controls` are those of the catalogue, then unknown ids."""
+
+    version: str
+    mode: str  # "check": nothing was changed; "apply"
+    started: str  # ISO 8601, or ""
+    finished: str
+    profile: str
+    pools: tuple[Addresses, ...]
+    smarthosts: tuple[Addresses, ...]
+    exceptions: tuple[Exemption, ...]
+    controls: tuple[Control, ...]
+    hosts: tuple[Host, ...]
+
+    @cached_property
+    def host_totals(self) -> Mapping[str, int]:
+        found = Counter(host.verdict for host in self.hosts)
+        return {verdict: found[verdict] for verdict in HOST_VERDICTS}
+
+    @cached_property
+    def totals(self) -> Mapping[str, int]:
+        found = Counter(finding.verdict for host in self.hosts for finding in host.findings)
+        return {verdict: found[verdict] for verdict in VERDICTS}
+
+    @cached_property
+    def judged(self) -> tuple[Control, ...]:
+        """The controls that at least one finding is about."""
+        seen = {control for host in self.hosts for control in host.cells}
+        return tuple(control for control in self.controls if control.id in seen)
+
+    def exceptions_that(self, status: str) -> tuple[Exemption, ...]:
+        return tuple(one for one in self.exceptions if one.status == status)
+
+    @property
+    def clean(self) -> bool:
+        """Everything was audited, everything is compliant, and no exception has expired."""
+        return self.host_totals[COMPLIANT] == len(self.hosts) and not self.exceptions_that(EXPIRED)
+
+
+def policy_summary(policy: Policy, today: datetime.date) -> dict[str, Any]:
+    """What a report says of a policy, as plain data for `read`."""
+    status = {
+        True: [(one, ENDS_SOON if one.until - today <= SOON else IN_FORCE) for one in policy.exceptions],
+        False: [(one, EXPIRED) for one in policy.expired],
+    }
+    return {
+        "profile": policy.profile,
+        "pools": [
+            {"name": one.name, "kind": one.kind, "prefixes": [*one.ipv4, *one.ipv6]} for one in policy.pools.values()
+        ],
+        "smarthosts": [{"name": one.name, "prefixes": [*one.ipv4, *one.ipv6]} for one in policy.smarthosts],
+        "exceptions": [
+            {
+                "prefix": one.prefix, "owner": one.owner, "reason": one.reason, "until": one.until.isoformat(),
+                "controls": list(one.controls), "status": said,
+            }
+            for one, said in status[False] + status[True]
+        ],
+    }  # fmt: skip
+
+
+def read(run: Mapping[str, Any]) -> Report:
+    """A run as plain data (docs/report.md has its shape) as a Report.
+
+    A host or a finding that lacks something is shown with what there is, and a verdict or a state that
+    is none of ours counts as `unknown` and `failed`: a report leaves nothing out.
+    """
+    policy = run.get("policy") or {}
+    hosts = sorted((_host(one) for one in run.get("hosts", ())), key=_worst_host_first)
+    unlisted = {finding.control for host in hosts for finding in host.findings} - set(CONTROLS)
+    return Report(
+        version=_text(run.get("version")),
+        mode="apply" if run.get("mode") == "apply" else "check",
+        started=_text(run.get("started")),
+        finished=_text(run.get("finished")),
+        profile=_text(policy.get("profile")),
+        pools=tuple(_addresses(one) for one in policy.get("pools", ())),
+        smarthosts=tuple(_addresses(one) for one in policy.get("smarthosts", ())),
+        exceptions=tuple(_exemption(one) for one in policy.get("exceptions", ())),
+        controls=(
+            *CONTROLS.values(),
+            *(Control(id, id, "", (), "", "", (), ()) for id in sorted(unlisted, key=natural)),
+        ),
+        hosts=tuple(hosts),
+    )
+
+
+def natural(text: str) -> tuple[tuple[int, int, str], ...]:
+    """A key that puts P2 before P10."""
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part)
+
+
+def where(finding: Finding) -> str:
+    """The place of a finding in one line: 'Virtual-Template1 · residential · up · IPv4'."""
+    parts = (finding.attachment, finding.pool, finding.direction, f"IPv{finding.family}" if finding.family else "")
+    return " · ".join(part for part in parts if part)
+
+
+@lru_cache(maxsize=65536)
+def clean(text: str) -> str:
+    """One line without secrets, that cannot hide anything, turn the text around or drive a terminal.
+
+    What is longer than LONGEST_TEXT is cut, with a note.
+    """
+    more = len(text) - LONGEST_TEXT
+    text = redact(text[:LONGEST_TEXT])
+    if not (text.isascii() and text.isprintable()):
+        text = _INVISIBLE.sub(_visible, text)
+    return f"{text} … ({more:,} more characters)" if more > 0 else text
+
+
+def _visible(found: re.Match[str]) -> str:
+    return "    " if found[0] == "\t" else f"<U+{ord(found[0]):04X}>"
+
+
+def _text(value: object) -> str:
+    return "" if value is None else clean(str(value))
+
+
+def _number(value: object) -> int:
+    return int(value) if isinstance(value, (int, float)) else 0
+
+
+def _texts(values: Iterable[object] | None) -> tuple[str, ...]:
+    return tuple(map(_text, values or ()))
+
+
+def _addresses(raw: Mapping[str, Any]) -> Addresses:
+    return Addresses(_text(raw.get("name")), _text(raw.get("kind")), _texts(raw.get("prefixes")))
+
+
+def _exemption(raw: Mapping[str, Any]) -> Exemption:
+    status = raw.get("status")
+    return Exemption(
+        prefix=_text(raw.get("prefix")),
+        owner=_text(raw.get("owner")),
+        reason=_text(raw.get("reason")),
+        until=_text(raw.get("until")),
+        controls=_texts(raw.get("controls")),
+        status=status if status in (IN_FORCE, ENDS_SOON) else EXPIRED,
+    )
+
+
+def _host(raw: Mapping[str, Any]) -> Host:
+    name = _text(raw.get("host"))
+    findings = tuple(sorted((_finding(one, name) for one in raw.get("findings") or ()), key=_worst_finding_first))
+    state = raw["state"] if raw.get("state") in STATES else "failed"
+    diff = raw.get("diff") or {}
+    return Host(
+        name=name,
+        platform=_text(raw.get("platform")),
+        address=_text(raw.get("address")),
+        state=state,
+        message=_text(raw.get("message")),
+        verdict=_verdict(state, findings),
+        findings=findings,
+        changed=bool(raw.get("changed")),
+        diff=_diff(str(diff.get("before") or ""), str(diff.get("after") or "")),
+        steps=_texts(raw.get("steps")),
+        backup=_text(raw.get("backup")),
+        seconds=round(float(raw.get("seconds") or 0), 1),
+        lines_read=_number(raw.get("lines_read")),
+        lines_understood=_number(raw.get("lines_understood")),
+    )
+
+
+def _verdict(state: str, findings: Sequence[Finding]) -> str:
+    """The worst that is known. A host that did not end well is never called compliant."""
+    found = {finding.verdict for finding in findings}
+    if VIOLATED in found:
+        return VIOLATED
+    if not found:
+        return NOT_AUDITED
+    return UNKNOWN if UNKNOWN in found or state not in FINE else COMPLIANT
+
+
+def _finding(raw: Mapping[str, Any], host: str) -> Finding:
+    evidence = [Evidence(_number(one.get("line")), _text(one.get("text"))) for one in raw.get("evidence") or ()]
+    if len(evidence) > MOST_EVIDENCE:
+        evidence[MOST_EVIDENCE:] = [Evidence(0, f"… and {len(evidence) - MOST_EVIDENCE:,} more lines")]
+    return Finding(
+        control=_text(raw.get("control")),
+        host=host,
+        attachment=_text(raw.get("attachment")),
+        pool=_text(raw.get("pool")),
+        direction=_text(raw.get("direction")),
+        family=_number(raw.get("family")),
+        verdict=raw["verdict"] if raw.get("verdict") in VERDICTS else UNKNOWN,
+        title=_text(raw.get("title")),
+        reason=_text(raw.get("reason")),
+        packet=_text(raw.get("packet")),
+        fields=tuple(sorted((_text(name), _number(value)) for name, value in dict(raw.get("fields") or {}).items())),
+        evidence=tuple(evidence),
+        mend=_text(raw.get("mend")),
+    )
+
+
+def _diff(before: str, after: str) -> tuple[str, ...]:
+    """What changed, as a unified diff; a changed secret shows as a change of hidden lines."""
+    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm=""))[2:]
+    shown = [clean(line) for line in redact_lines(lines[:MOST_DIFF_LINES])]
+    return (
+        (*shown, f"… and {len(lines) - MOST_DIFF_LINES:,} more lines") if len(lines) > MOST_DIFF_LINES else tuple(shown)
+    )
+
+
+def severity(control: str) -> str:
+    return CONTROLS[control].severity if control in CONTROLS else ""
+
+
+def _worst_finding_first(finding: Finding) -> tuple[Any, ...]:
+    return (
+        VERDICTS.index(finding.verdict), SEVERITIES.index(severity(finding.control)), natural(finding.control),
+        natural(finding.attachment), finding.direction, finding.family, finding.pool, finding.title, finding.packet,
+    )  # fmt: skip
+
+
+def _worst_host_first(host: Host) -> tuple[Any, ...]:
+    worst = host.findings[0] if host.findings else None
+    rank = SEVERITIES.index(severity(worst.control)) if worst and worst.verdict == VIOLATED else 0
+    return HOST_VERDICTS.index(host.verdict), rank, natural(host.name)
+
+
+def headline(report: Report) -> str:
+    """The run in one sentence for somebody who reads nothing else."""
+    total, counts = len(report.hosts), report.host_totals
+    if not total:
+        return "No host was in the run"
+    if report.clean:
+        return "The one host keeps the policy" if total == 1 else f"All {total:,} hosts keep the policy"
+    said = {
+        VIOLATED: "violate{s} the policy",
+        NOT_AUDITED: "could not be audited",
+        UNKNOWN: "{is_are} not known to keep it",
+    }
+    parts: list[str] = []
+    for verdict, words in said.items():
+        if count := counts[verdict]:
+            of = f"{count:,} of {total:,} host{'s' * (total > 1)}" if not parts else f"{count:,}"
+            parts.append(f"{of} {words.format(s='s' * (count == 1), is_are='is' if count == 1 else 'are')}")
+    if not parts:
+        count = len(report.exceptions_that(EXPIRED))
+        return f"Every host keeps the policy, but {count:,} exception{'s have' if count > 1 else ' has'} expired"
+    return ", ".join(parts)
+
+
+def duration(report: Report) -> str:
+    """'2026-11-23 09:14:07 UTC, 12 s', with as much as is known."""
+    try:
+        begin, end = (datetime.datetime.fromisoformat(text) for text in (report.started, report.finished))
+        seconds = (end - begin).total_seconds()
+    except (ValueError, TypeError):
+        return moment(report.finished or report.started)
+    took = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return f"{moment(report.started)}, {took}"
+
+
+def moment(text: str) -> str:
+    """An ISO 8601 time as people read it, in its own zone; anything else as it is."""
+    try:
+        return f"{datetime.datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S %Z}".strip()
+    except ValueError:
+        return text
