@@ -154,7 +154,7 @@ class Search:
         self.configuration = configuration
         self.family = family
         self._compiled: dict[tuple[str, bool], list[Line]] = {}
-        self._spent = 0
+        self.spent = 0  # line tests so far
 
     def ask(self, stages: Sequence[str], questions: Sequence[Question]) -> list[Answer]:
         """One answer per question. A packet passes when every filter named in `stages` permits it, in order.
@@ -234,8 +234,8 @@ class Search:
             if within is None or (doubt_shown and possible - {wanted}):
                 continue
             spent += len(lines)
-            self._spent += len(lines)
-            if spent > QUESTION_LIMIT or self._spent > SEARCH_LIMIT:
+            self.spent += len(lines)
+            if spent > QUESTION_LIMIT or self.spent > SEARCH_LIMIT:
                 raise _TooComplex
             lines = _relevant(lines, value, mask)
             last = stage >= len(stages) - 1
