@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -38,6 +39,7 @@ from ..packets import (
     Match,
     address_text,
     address_value,
+    complement,
     exactly,
     flags_any,
     intersection,
@@ -136,6 +138,7 @@ class Dialect:
     neighbour_discovery_doubt: str  # why that is not certain, "" when it is
     ignored: frozenset[str]  # first words of list lines that cannot change a match
     suspicious: tuple[tuple[tuple[str, ...], str], ...]  # first words of interface lines that touch filtering, and why
+    own_marks: frozenset[str]  # which of FOREIGN_MARKS are not foreign here
     not_lists: frozenset[str] = frozenset()  # words after `ip access-list` that are commands, not names
 
 
@@ -205,6 +208,47 @@ def parse(text: str, dialect: Dialect) -> Configuration:
     )
 
 
+# What the top of another vendor's configuration looks like.
+FOREIGN_MARKS = {
+    "Cisco IOS": r"^(Building configuration\.\.\.|Current configuration :)",
+    "Cisco IOS XR": r"^!! IOS XR Configuration",
+    "Cisco NX-OS": r"^(!Command: show running-config|version .*Bios:|feature [a-z])",
+    "Cisco ASA": r"^(: (Saved|Serial Number)|ASA Version )",
+    "Arista EOS": r"^(! Command: show running-config|! device: .*EOS)",
+    "Junos": r"^(## Last (commit|changed)|version [^\s;]+;|(system|interfaces|groups) \{|set (version|system|groups) )",
+    "nftables": r"^table (inet|ip|ip6|bridge|netdev|arp) \S+ \{",
+    "MikroTik RouterOS": r"^(# .* by RouterOS|/(interface|ip|system) )",
+    "Nokia SR OS": r"^# TiMOS-",
+    "Huawei VRP": r"^(sysname |!Software Version V)",
+}
+_TOP = 4000  # characters in which they are looked for
+
+
+def incomplete(text: str, dialect: Dialect) -> str:
+    """Why the text is not a whole running configuration of the platform, "" when it is."""
+    if not text.strip():
+        return "the device answered nothing"
+    if "\x1b" in text:
+        return f"line {_line_of(text, chr(27))} holds a terminal escape: the session is not a plain one"
+    for mark in ("--More--", "\x08"):
+        if mark in text:
+            return f"line {_line_of(text, mark)} holds a pager's prompt: the device stops after each page"
+    top = text[:_TOP].lstrip()
+    if top.startswith("%"):
+        return f"the device answered '{top.splitlines()[0].strip()}' in place of a configuration"
+    for title, pattern in FOREIGN_MARKS.items():
+        if title not in dialect.own_marks and re.search(pattern, top, re.MULTILINE):
+            return f"the text is a configuration of {title}, not of {dialect.title}: check ansible_network_os"
+    last = text.rstrip()[-200:].splitlines()[-1]
+    if last.strip() != "end":
+        return f"the text ends with '{last.strip()[:60]}' and not with 'end': it is cut off"
+    return ""
+
+
+def _line_of(text: str, mark: str) -> int:
+    return text.count("\n", 0, text.index(mark)) + 1
+
+
 _SAID = {
     PERMIT: "{} permits everything then",
     DENY: "{} denies everything then",
@@ -253,8 +297,7 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
             chosen = _named(cut, words, number, raw, dialect)
             body, in_list = (chosen.lines, True) if chosen else (None, False)
         elif first == "interface" and second:
-            name = " ".join(words[1:])
-            block = cut.interfaces.setdefault(name, _Block(words, number))
+            block = cut.interfaces.setdefault(interface_name(words), _Block(words, number))
             body, in_interface = block.lines, True
         elif first == "object-group" and len(words) > 2:
             # `object-group network NAME`; the kind may take two words (NX-OS: `ip address`).
@@ -277,6 +320,15 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
         elif first == "vlan" and second in ("filter", "access-map"):
             cut.doubts.append(Doubt(number, raw.strip(), "a VLAN access map filters too, and is not read"))
     return cut
+
+
+def interface_name(words: Sequence[str]) -> str:
+    """Of `interface Virtual-Template1 type tunnel` or `interface Ethernet 1`: the name alone, as one word."""
+    return (
+        "".join(words[1:3])
+        if words[1:2] and words[1].isalpha() and words[2:3] and words[2][0].isdecimal()
+        else words[1]
+    )
 
 
 def _banner_end(words: list[str], raw: str) -> str:
@@ -348,8 +400,8 @@ def _forget(cut: _Cut, words: list[str], number: int, raw: str) -> None:
             cut.lists.pop((6 if words[0] == "ipv6" else 4, found[0]), None)
     elif words[:1] == ["object-group"] and len(words) > 2:
         cut.groups.pop(words[-1], None)
-    elif words[:1] == ["interface"]:
-        cut.interfaces.pop(" ".join(words[1:]), None)
+    elif words[:1] == ["interface"] and len(words) > 1:
+        cut.interfaces.pop(interface_name(words), None)
 
 
 class _Lists:
@@ -541,10 +593,11 @@ class _Lists:
             if not permit and not rest:
                 settled.add(code)
             return [], ({**rest, "extension": exactly(code, 3)}, base)
-        known = union(_NO_EXTENSION, *(exactly(code, 3) for code in settled))
-        open_ones = tuple(exactly(code, 3)[0] for code in EXTENSIONS.values() if code and code not in settled)
+        if len(settled) == len(EXTENSION_NUMBERS):
+            return certain, ()
+        known = union(_NO_EXTENSION, *(exactly(code, 3) for code in sorted(settled)))
         sure: list[Match] = [{**match, "extension": known} for match in certain]
-        return sure, tuple({**match, "extension": open_ones} for match in certain) if open_ones else ()
+        return sure, tuple({**match, "extension": complement(known, 3)} for match in certain)
 
     def _protocol(self, family: int, word: str) -> int | None:
         """The number, None for any. Raises _NotUnderstood."""

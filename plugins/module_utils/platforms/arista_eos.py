@@ -1,14 +1,51 @@
 # Copyright: isp.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Arista EOS."""
+"""Arista EOS.
+
+What is modelled, and where it is written (Arista, User Manual, "ACLs and Route Maps", where nothing else is said):
+- The first rule that matches decides; what matches none is dropped. Rules stand in the order of their numbers, one
+  without a number comes 10 behind the last.
+- Ports: `eq` and `neq` take up to ten, `gt`, `lt`, `range`; addresses: A/len, with a discontiguous mask, `host`, `any`.
+- `fragments` matches later fragments. What a rule with ports does to later fragments is not documented, nor what
+  `fragment-rules` changes: such a rule is in doubt for them.
+- Four rules in every IPv6 list let neighbour discovery past the implicit drop; which four is not written, so the
+  solicitations and advertisements of routers and neighbours are permitted there, in doubt.
+- Whether a protocol is compared with the first next-header of an IPv6 packet or with the one behind its extension
+  headers is not documented: a rule with a protocol is in doubt for packets with extension headers, until earlier
+  rules have denied those headers by number. Our own lists begin so, because only that proves on both kinds of devices.
+- What a list that is bound and not defined does, or one without rules, is not documented: unknown.
+- An interface has one list per family and direction. Lists of services (management ssh, router bgp, ...) and of the
+  control plane do not filter transit traffic.
+- `configure session`, `commit timer`, and `commit` or `abort` of a session by its name: Arista, User Manual,
+  "Configure Session".
+- Port names beside those of IANA (mlag, tunnel, bfd, cmd, lpd, syslog over TCP) and the words of rejections beside
+  `% Invalid input` and `% Incomplete command`: [memory].
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..filters import UNKNOWN, Configuration
-from ._cisco_like import IANA_TCP, IANA_UDP, ICMP6_NAMES, ICMP_NAMES, TCP, UDP, Dialect
-from ._cisco_like import parse as parse_text
+from ..plan import Push
+from ..rules import Change
+from . import _cisco_like, _cisco_push
+from ._cisco_like import EXTENSION_NUMBERS, IANA_TCP, IANA_UDP, ICMP6_NAMES, ICMP_NAMES, TCP, UDP, Dialect
+
+ALIASES = ("arista.eos.eos", "eos")
+DEVICE_TYPE = "arista_eos"
+READ = ("show running-config",)
+REJECTED = (r"^\s*%(?! ?[A-Z0-9_]+-\d)[ \w].*", r"^! .*(?:not supported|will not|failed).*")
+PUSH = Push(
+    arm=("configure session {session}",),
+    commit=("commit timer 00:{minutes:02d}:00",),
+    confirm=("configure session {session} commit", "write memory"),
+    abort=("configure session {session} abort",),
+    discard=("configure session {session} abort",),
+)
+LIVE = False
+WHOLE = False
+LINK_LOCAL = True
 
 DIALECT = Dialect(
     title="Arista EOS",
@@ -26,7 +63,10 @@ DIALECT = Dialect(
             "bfd": 3784, "bfd-echo": 3785, "dnsix": 195, "mlag": 4432, "non500-isakmp": 4500, "pim-auto-rp": 496,
         },
     },
-    icmp_names={4: ICMP_NAMES, 6: ICMP6_NAMES},
+    icmp_names={
+        4: ICMP_NAMES,
+        6: {**ICMP6_NAMES, "neighbor-advertisement": (136, None), "neighbor-solicitation": (135, None)},
+    },
     bindings={("ip", "access-group"): 4, ("ipv4", "access-group"): 4, ("ipv6", "access-group"): 6},
     bindable=frozenset(),
     undefined=UNKNOWN,
@@ -36,6 +76,7 @@ DIALECT = Dialect(
     neighbour_discovery=((133, "router-solicitation"), (134, "router-advertisement"), (135, "nd-ns"), (136, "nd-na")),
     neighbour_discovery_doubt="which four neighbour discovery messages every IPv6 list permits is not documented",
     ignored=frozenset({"statistics", "counters", "fragment-rules"}),
+    own_marks=frozenset({"Arista EOS"}),
     suspicious=(
         (("mac", "access-group"), "a MAC access list filters too, and is not read"),
         (("traffic-policy",), "a traffic policy filters too, and is not read"),
@@ -43,5 +84,50 @@ DIALECT = Dialect(
 )  # fmt: skip
 
 
+WRITING = _cisco_push.Writing(
+    list_header={4: "ip access-list", 6: "ipv6 access-list"},
+    binding={4: "ip access-group", 6: "ipv6 access-group"},
+    protocols={4: {"": "ip", "ah": "ahp"}, 6: {"": "ipv6", "ah": "ahp", "icmp6": "icmpv6"}},
+    host={4: "host {address}", 6: "host {address}"},
+    network={4: "{address}/{length}", 6: "{address}/{length}"},
+    indent="   ",
+    live=LIVE,
+    list_words=frozenset({"counters", "statistics", "fragment-rules"}),
+    denied_first={6: tuple(str(number) for number in EXTENSION_NUMBERS)},
+    undetermined={4: "", 6: ""},
+)
+
+
+def incomplete(text: str) -> str:
+    """Why the text is not a whole running configuration of EOS, "" when it is."""
+    return _cisco_like.incomplete(text, DIALECT)
+
+
 def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:  # noqa: ARG001 - lists do not depend on them
-    return parse_text(text, DIALECT)
+    """Filters, bindings and interfaces of the text. Raises NotThisPlatform when it holds nothing of EOS."""
+    return _cisco_like.parse(text, DIALECT)
+
+
+def fields(change: Change) -> dict[str, object]:
+    """The variables of roles/edge_filter/templates/arista_eos.j2."""
+    return _cisco_push.fields(change, WRITING)
+
+
+def lines(rendered: str) -> list[str]:
+    """The commands of a rendered text."""
+    return _cisco_push.lines(rendered)
+
+
+def remove(filters: Sequence[tuple[int, str]]) -> list[str]:
+    """The commands that delete lists, given as (family, name)."""
+    return _cisco_push.remove(filters, WRITING)
+
+
+def apply(running: str, lines: Sequence[str]) -> Iterator[str]:
+    """The running text after the commit that all commands wait for. Raises ValueError for an unknown command."""
+    return _cisco_push.apply(running, lines, WRITING)
+
+
+def restore(running: str, backup: str, names: Sequence[str]) -> list[str]:
+    """The commands that bring the backup's lists and bindings back on these attachments."""
+    return _cisco_push.restore(running, backup, names, WRITING, parse)

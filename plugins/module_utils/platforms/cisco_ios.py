@@ -1,14 +1,56 @@
 # Copyright: isp.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Cisco IOS and IOS-XE."""
+"""Cisco IOS and IOS-XE.
+
+What is modelled, and where it is written:
+- The first line that matches decides, an implicit deny ends a list; a standard list compares the source alone
+  (Cisco, "IP Access List Overview").
+- A line with layer 4 conditions applies to whole packets and first fragments; a permit applies to later fragments
+  too, on its layer 3 conditions, a deny does not; `fragments` means later fragments alone (Cisco, "Access Control
+  Lists and IP Fragments"; "Specifying IP Extended Access Lists with Fragment Control"). No document says this of
+  IPv6: there a line with layer 4 conditions is in doubt for later fragments.
+- A list that is bound and does not exist, or has no lines, permits everything (Cisco, "Configuring IP Access Lists").
+  What a list of remarks alone does is not documented, and is unknown.
+- Every IPv6 list ends with permit nd-na, permit nd-ns, deny, once it has a line (Cisco, "deny (IPv6)").
+- `undetermined-transport` matches what has no complete upper-layer header, and no later fragment (Cisco, "IPv6 ACL
+  Undetermined-Transport Support"); an IPv6 list looks for that header behind the extension headers (the same).
+- Flags one by one (`ack rst`): any of them is enough; `match-all +ack -syn` wants all (Cisco, "ACL TCP Flags
+  Filtering"). `established` is ACK or RST (Cisco, "access-list (IP extended)").
+- A mask of a network group is a netmask, of a list a wildcard (Cisco, "Object Groups for ACLs"). What an empty or
+  undefined group matches is not documented: the line is in doubt.
+- `ip verify unicast source reachable-via rx` without allow-default is a strict source check (Cisco, "Unicast Reverse
+  Path Forwarding"); it stands for both families only where it is set for every family that the interface has.
+- Port numbers behind names: Cisco, "access-list (IP extended)"; names of newer releases as IANA has them.
+- A/len in an IPv4 list, `access-list NAME extended` and a list without a kind are read as what they plainly mean,
+  though IOS prints none of them.
+- `configure terminal revert timer` and `configure confirm`: Cisco, "Configuration Rollback Confirmed Change".
+- The words of rejections beside `% Invalid input`, `% Incomplete command` and `% Ambiguous command`: [memory].
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..filters import PERMIT, Configuration
+from ..plan import Push
+from ..rules import Change
+from . import _cisco_like, _cisco_push
 from ._cisco_like import IANA_TCP, IANA_UDP, ICMP6_NAMES, ICMP_NAMES, TCP, UDP, Dialect
-from ._cisco_like import parse as parse_text
+
+ALIASES = ("cisco.ios.ios", "ios", "iosxe", "cisco_iosxe", "cisco_xe")
+DEVICE_TYPE = "cisco_ios"
+READ = ("show running-config",)
+# A syslog line has a facility in capitals behind its %, a rollback that begins is no rejection.
+REJECTED = (r"^\s*%(?! ?[A-Z0-9_]+-\d|Rollback Confirmed Change: )[ \w].*",)
+PUSH = Push(
+    arm=("configure terminal revert timer {minutes}",),
+    commit=("end",),
+    confirm=("configure confirm", "write memory"),
+    abort=("configure revert now",),
+)
+LIVE = True
+WHOLE = False
+LINK_LOCAL = True
 
 DIALECT = Dialect(
     title="Cisco IOS",
@@ -46,11 +88,57 @@ DIALECT = Dialect(
     neighbour_discovery_doubt="",
     ignored=frozenset({"remark"}),
     suspicious=((("ip", "inspect"), "inspection opens the access lists for return traffic"),),
+    own_marks=frozenset({"Cisco IOS"}),
     not_lists=frozenset(
         {"log-update", "logging", "resequence", "persistent", "helper", "match-local-traffic", "role-based"}
     ),
 )  # fmt: skip
 
 
+WRITING = _cisco_push.Writing(
+    list_header={4: "ip access-list extended", 6: "ipv6 access-list"},
+    binding={4: "ip access-group", 6: "ipv6 traffic-filter"},
+    protocols={4: {"": "ip", "ah": "ahp"}, 6: {"": "ipv6", "ah": "ahp", "icmp6": "icmp"}},
+    host={4: "host {address}", 6: "host {address}"},
+    network={4: "{address} {wildcard}", 6: "{address}/{length}"},
+    indent=" ",
+    live=LIVE,
+    list_words=frozenset(),
+    denied_first={},
+    undetermined={4: "", 6: "undetermined-transport"},
+)
+
+
+def incomplete(text: str) -> str:
+    """Why the text is not a whole running configuration of IOS, "" when it is."""
+    return _cisco_like.incomplete(text, DIALECT)
+
+
 def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:  # noqa: ARG001 - lists do not depend on them
-    return parse_text(text, DIALECT)
+    """Filters, bindings and interfaces of the text. Raises NotThisPlatform when it holds nothing of IOS."""
+    return _cisco_like.parse(text, DIALECT)
+
+
+def fields(change: Change) -> dict[str, object]:
+    """The variables of roles/edge_filter/templates/cisco_ios.j2."""
+    return _cisco_push.fields(change, WRITING)
+
+
+def lines(rendered: str) -> list[str]:
+    """The commands of a rendered text."""
+    return _cisco_push.lines(rendered)
+
+
+def remove(filters: Sequence[tuple[int, str]]) -> list[str]:
+    """The commands that delete lists, given as (family, name)."""
+    return _cisco_push.remove(filters, WRITING)
+
+
+def apply(running: str, lines: Sequence[str]) -> Iterator[str]:
+    """The running text after each command, as the router would have it. Raises ValueError for an unknown command."""
+    return _cisco_push.apply(running, lines, WRITING)
+
+
+def restore(running: str, backup: str, names: Sequence[str]) -> list[str]:
+    """The commands that bring the backup's lists and bindings back on these attachments."""
+    return _cisco_push.restore(running, backup, names, WRITING, parse)
