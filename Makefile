@@ -50,7 +50,8 @@ lint: .venv/synced ## ruff, mypy, yamllint, ansible-lint
 	ansible-lint --offline --strict
 
 .PHONY: docs
-docs: .venv/synced ## the generated pages: role READMEs, docs/controls.md, CHANGELOG.md
+docs: .venv/synced ## the generated pages: role READMEs, docs/controls.md
+	python tools/controls.py
 	python tools/role_readme.py
 
 .PHONY: test-matrix

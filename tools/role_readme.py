@@ -84,7 +84,9 @@ def _default(option: Mapping[str, Any]) -> str:
         return "**required**"
     if "default" not in option:
         return ""
-    return f"`{yaml.safe_dump(option['default'], default_flow_style=True, width=10_000).splitlines()[0]}`"
+    default = option["default"]
+    words = default if isinstance(default, str) else yaml.safe_dump(default, default_flow_style=True, width=10_000)
+    return f"`{words.splitlines()[0]}`" if words else "empty"
 
 
 def _meaning(option: Mapping[str, Any]) -> str:
