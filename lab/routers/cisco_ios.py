@@ -21,6 +21,8 @@ from ..indented import Block, render
 from ..judge import Packet
 from .base import Router
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 _PROTOCOLS = {
     "icmp": 1, "igmp": 2, "ipinip": 4, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "ahp": 51, "eigrp": 88, "ospf": 89,
     "nos": 94, "pim": 103, "pcp": 108, "sctp": 132,
@@ -164,8 +166,8 @@ class IosConfiguration(Configuration):
         ]
         return "permit" if any(source in prefix for prefix in own + behind) else "deny"
 
-    def _connected(self, interface: Block, family: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-        found: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+    def _connected(self, interface: Block, family: str) -> list[Network]:
+        found: list[Network] = []
         for child in interface.children:
             words = child.line.split()
             if words[:2] == ["ip", "address"] and family == "ip" and len(words) >= 4:
@@ -176,17 +178,26 @@ class IosConfiguration(Configuration):
                 words[:2] == [family, "unnumbered"] and (lender := self.root.find(f"interface {words[2]}")) is not None
             ):
                 found += self._connected(lender, family)
+            elif words[:3] == ["ipv6", "dhcp", "server"] and family == "ipv6":
+                found += self._delegated(words[3])
         return found
 
+    def _delegated(self, name: str) -> list[Network]:
+        """The prefixes that a DHCPv6 pool hands out: routes to them lead to the interface."""
+        pool = self.root.find(f"ipv6 dhcp pool {name}")
+        delegation = pool.find("prefix-delegation pool") if pool else None
+        local = self.root.find(f"ipv6 local pool {delegation.line.split()[2]}") if delegation else None
+        return [ipaddress.IPv6Network(local.line.split()[4])] if local else []
+
     @staticmethod
-    def _static(line: str, family: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, str] | None:
+    def _static(line: str, family: str) -> tuple[Network, str] | None:
         words = line.split()
         if family == "ip" and len(words) > 4 and words[2] != "vrf":
             return ipaddress.IPv4Network(f"{words[2]}/{words[3]}"), words[4]
         return (ipaddress.IPv6Network(words[2]), words[3]) if family == "ipv6" and len(words) > 3 else None
 
 
-def _reached(way: str, networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+def _reached(way: str, networks: list[Network]) -> bool:
     """A next hop lies in one of the networks."""
     try:
         hop = ipaddress.ip_address(way)
