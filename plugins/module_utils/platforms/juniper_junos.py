@@ -38,8 +38,10 @@ Junos writes it without quotes: `dynamic-profiles RES interfaces pp0 unit $junos
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import functools
+import gc
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -116,11 +118,19 @@ _FAMILIES = {"inet": 4, "inet6": 6}
 
 
 class Node(dict[str, "Node"]):
-    """What stands below a word. `rank` is 0 for what the text says here, else the order in which it was inherited."""
+    """What stands below a word."""
 
-    __slots__ = ("line", "rank")
+    __slots__ = ("line",)
     line: int
-    rank: int
+    rank = 0  # of what the text says here; what is inherited has the order in which it was
+
+
+class _Inherited(Node):
+    __slots__ = ("rank",)
+
+    def __init__(self, line: int, rank: int) -> None:
+        super().__init__()
+        self.line, self.rank = line, rank
 
 
 @dataclass
@@ -132,6 +142,7 @@ class _Reading:
     doubts: list[Doubt] = field(default_factory=list)
     filter_lines: int = 0
     known: set[str] = field(default_factory=set)  # the top-level sections that were seen
+    strange: set[str] = field(default_factory=set)  # what stood in the place of one
     problem: str = ""  # why the text is not whole
 
     def text(self, line: int) -> str:
@@ -155,22 +166,38 @@ _SECTIONS = _KEPT | frozenset(
 )  # fmt: skip
 _MARKS = frozenset(("inactive:", "replace:", "protect:", "delete:", "active:", "unprotect:"))
 _COMMANDS = frozenset(("set", "delete", "activate", "deactivate", "insert", "annotate", "protect", "unprotect"))
-_PLAIN = re.compile(r'[^"\[\]{};#*]+[;{]')
+# The lines that make up nearly all of a configuration: `words;`, `words {` and `words [ words ];`.
+_PLAIN = re.compile(r'([^"\[\]{};#*]+)([;{])')
+_SIGNS = re.compile(r'["\[\]{};#*]')
+_LISTED = re.compile(r'([^"\[\]{};#*]+)\[([^"\[\]{};#*]*)\];')
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|(/\*)|(#)|([\[\]{};])|(")|((?:(?!/\*)[^\s"\[\]{};])+)')
 # The state of a redundant routing engine, and the place in the configuration, that the CLI prints beside its prompt.
 _BANNER = re.compile(r"(?:\{[a-z]+(?::[\w.-]+)?\})?(?:\[edit[^\]]*\])?")
 _DEEPEST = 64
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's cycle collector, which would walk the growing tree over and over: a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 @functools.lru_cache(maxsize=1)
 def _read(text: str) -> _Reading:
     """The tree, whatever the text. One pass; what is cached is never changed."""
     reading = _Reading(text.split("\n"))
-    _Reader(reading).read()
-    if "apply-groups" in text:
-        _inherit_groups(reading)
-    if "interface-range" in text:
-        _expand_ranges(reading)
+    with _uncollected():
+        _Reader(reading).read()
+        if "apply-groups" in text:
+            _inherit_groups(reading)
+        if "interface-range" in text:
+            _expand_ranges(reading)
     return reading
 
 
@@ -190,23 +217,40 @@ class _Reader:
 
     def read(self) -> None:
         reading, stack = self.reading, self.stack
+        plain, listed, put = _PLAIN.fullmatch, _LISTED.fullmatch, self._put
         for self.number, raw in enumerate(reading.lines, 1):
             line = raw.strip()
             if not line:
                 continue
-            if not self.inside and not self.pending and self.listed is None:
-                if line == "}":
-                    self._close()
-                    continue
-                if _PLAIN.fullmatch(line):
-                    self._statement(line[:-1].split(), line[-1] == "{")
-                    continue
-                if len(stack) == 1:
-                    if line.partition(" ")[0] in _COMMANDS:
-                        self._command(line)
+            if not (self.inside or self.pending or self.listed is not None):
+                if len(stack) > 1:
+                    if line == "}":
+                        stack.pop()
                         continue
-                    if _BANNER.fullmatch(line):
+                    found = plain(line)
+                    if found:
+                        words = found[1].split()
+                        if words[0] in _MARKS:
+                            self._statement(words, found[2] == "{")
+                            continue
+                        here = stack[-1]
+                        below = None if here is None else put(here, words)
+                        if found[2] == "{":
+                            stack.append(below)
+                        elif self.section == "firewall":
+                            reading.filter_lines += 1
                         continue
+                    found = listed(line)
+                    if found and stack[-1] is not None:
+                        words = found[1].split()
+                        for word in found[2].split():
+                            self._statement([*words, word], False)
+                        continue
+                elif line.partition(" ")[0] in _COMMANDS:
+                    self._command(line)
+                    continue
+                elif _BANNER.fullmatch(line):
+                    continue
             self._tokens(line)
         if self.inside or self.pending or self.listed is not None or len(stack) > 1:
             self._problem(f"it ends in the middle of a statement (line {self.number})")
@@ -305,7 +349,7 @@ class _Reader:
         if len(stack) == 1:
             self.section = words[0] if words else ""
             self._seen(self.section)
-        if self.section == "firewall":
+        if self.section == "firewall" and not opens:
             self.reading.filter_lines += 1
         here = stack[-1]
         if here is None or (len(stack) == 1 and self.section not in _KEPT) or not words:
@@ -320,26 +364,20 @@ class _Reader:
             if below is not None and "inactive:" in marks:
                 self._deactivate(here, words)
         if opens:
-            if len(stack) > _DEEPEST and below is not None:
-                self.reading.doubt(self.number, "nested too deeply to be read")
-                below = None
             stack.append(below)
 
     def _seen(self, section: str) -> None:
         if section in _SECTIONS:
             self.reading.known.add(section)
         else:
+            self.reading.strange.add(section)
             self._problem(f"'{section[:60]}' is no section of a Junos configuration (line {self.number})")
 
     def _command(self, line: str) -> None:
         """A line of the `set` form."""
-        words = line.split()
-        if '"' in line or "[" in line or "/*" in line or "#" in line:
-            self._tokens_of_command(line)
+        if not _SIGNS.search(line):
+            self._run(line.split())
             return
-        self._run(words)
-
-    def _tokens_of_command(self, line: str) -> None:
         words: list[str] = []
         listed: list[str] | None = None
         for token in _TOKEN.finditer(line):
@@ -368,11 +406,13 @@ class _Reader:
         if not path:
             self._problem(f"'{verb}' without a statement (line {self.number})")
             return
-        self._seen(path[0])
-        if path[0] not in _KEPT:
-            return
+        if path[0] != self.section:
+            self.section = path[0]
+            self._seen(path[0])
         if path[0] == "firewall":
             self.reading.filter_lines += 1
+        elif path[0] not in _KEPT:
+            return
         root = self.reading.root
         if verb == "set":
             self._put(root, path)
@@ -396,7 +436,6 @@ class _Reader:
             if below is None:
                 below = node[word] = Node()
                 below.line = number
-                below.rank = 0
             node = below
         if not node:
             node.line = number  # set again: of values that exclude each other the last one stays
@@ -428,7 +467,7 @@ class _Reader:
 
 
 _NOTHING = Node()
-_NOTHING.line = _NOTHING.rank = 0
+_NOTHING.line = 0
 
 
 def _find(node: Node, words: Sequence[str]) -> Node | None:
@@ -464,7 +503,8 @@ def _inherit_groups(reading: _Reading) -> None:
         node, path = ahead.pop()
         if "apply-groups" in node:
             places.append((node, path))
-        ahead += [(below, (*path, word)) for word, below in node.items() if below]
+        if len(path) < _DEEPEST:
+            ahead += [(below, (*path, word)) for word, below in node.items() if below]
     left = [_INHERITED_LIMIT]
     rank = 0
     for node, path in sorted(places, key=lambda place: -len(place[1])):
@@ -506,8 +546,7 @@ def _merge(target: Node, source: Node, group: str, rank: int, left: list[int]) -
                 ahead += [(one, below) for one in fitting]
                 continue
             if word not in target:
-                new = target[word] = Node()
-                new.line, new.rank = below.line, rank
+                target[word] = _Inherited(below.line, rank)
             ahead.append((target[word], below))
 
 
@@ -527,8 +566,7 @@ def _expand_ranges(reading: _Reading) -> None:
             for member, line in members.items():
                 for physical in fnmatch.filter(interfaces, member) if re.search(r"[*\[]", member) else [member]:
                     if physical not in interfaces:
-                        interfaces[physical] = Node()
-                        interfaces[physical].line, interfaces[physical].rank = line, 1
+                        interfaces[physical] = _Inherited(line, 1)
                     _merge(interfaces[physical], said, "", 1, left)
     if left[0] <= 0:
         reading.doubt(1, "interface-ranges have more members than can be read")
@@ -718,40 +756,39 @@ _Choice = tuple[tuple[Match, ...], tuple[Match, ...]]
 class _Conditions:
     """The `from` of one term, taken together condition by condition.
 
-    `sure` and `possible` map a field to its values, `choices` must be met besides. Sure and possible differ where
-    something was not understood; `unread` then says what.
+    `sure` maps a field to its values, `wider` to those it may have where that is more; `choices` must be met besides.
+    Sure and possible differ where something was not understood; `unread` then says what.
     """
 
-    __slots__ = ("carriers", "choices", "family", "possible", "scope", "sure", "unread", "upper", "upper_choices")
+    __slots__ = ("carriers", "choices", "family", "scope", "sure", "unread", "upper", "upper_choices", "wider")
 
     def __init__(self, scope: _Scope, family: int) -> None:
         self.scope = scope
         self.family = family
         self.sure: dict[str, Alternatives] = {}
-        self.possible: dict[str, Alternatives] = {}
+        self.wider: dict[str, Alternatives] = {}
         self.choices: list[_Choice] = []
         self.unread: list[str] = []
         # Fields behind the IP header, and the protocols that have them all.
-        self.upper: dict[str, _Values] = {}
+        self.upper: set[str] = set()
         self.upper_choices: list[_Choice] = []
         self.carriers: Alternatives | None = None
 
     def take(self, name: str, values: _Values) -> None:
-        for known, wanted in ((self.sure, values.sure), (self.possible, values.possible)):
-            known[name] = intersection(known[name], wanted) if name in known else wanted
+        sure, possible = values.sure, values.possible
+        if name in self.sure:
+            possible = intersection(self.wider.get(name, self.sure[name]), possible)
+            sure = intersection(self.sure[name], sure)
+        self.sure[name] = sure
+        if possible != sure:
+            self.wider[name] = possible
         if values.unread:
             self.unread.append(values.unread)
 
     def take_upper(self, name: str, values: _Values, carriers: Alternatives) -> None:
         self.carry(carriers)
-        if name in self.upper:
-            other = self.upper[name]
-            values = _Values(
-                intersection(other.sure, values.sure), intersection(other.possible, values.possible), values.unread
-            )
-        self.upper[name] = values
-        if values.unread:
-            self.unread.append(values.unread)
+        self.upper.add(name)
+        self.take(name, values)
 
     def carry(self, carriers: Alternatives) -> None:
         self.carriers = carriers if self.carriers is None else intersection(self.carriers, carriers)
@@ -769,26 +806,24 @@ class _Conditions:
         """What surely matches, what may match at most, and why the two differ ("" where they do not)."""
         if self.carriers is None:
             sure = _product(self.sure, self.choices, 0)
-            return sure, _product(self.possible, self.choices, 1) if self.unread else sure, self._reason()
-        inside, outside = _split(self.possible.get("protocol", _ANYTHING), self.carriers)
-        choices = self.choices + self.upper_choices
-        upper = {name: values.sure for name, values in self.upper.items()}
-        protocol = {} if "protocol" in self.sure and not outside else {"protocol": self.carriers}
-        if protocol and "protocol" in self.sure:
-            protocol = {"protocol": intersection(self.sure["protocol"], self.carriers)}
-        sure = _product({**self.sure, **protocol, **upper}, choices, 0, INITIAL)
-        possible = sure
+            if not self.unread:
+                return sure, sure, ""
+            return sure, _product({**self.sure, **self.wider}, self.choices, 1), "; ".join(dict.fromkeys(self.unread))
+        possible_protocols = self.wider.get("protocol", self.sure.get("protocol", _ANYTHING))
+        inside, outside = _split(possible_protocols, self.carriers)
+        choices = [*self.choices, *self.upper_choices, _INITIAL_CHOICE]
+        protocol = _split(self.sure.get("protocol", _ANYTHING), self.carriers)[0]
+        sure = possible = _product({**self.sure, "protocol": protocol}, choices, 0)
         if self.unread:
-            upper = {name: values.possible for name, values in self.upper.items()}
-            possible = _product({**self.possible, **upper, "protocol": inside}, choices, 1, INITIAL)
-        strangers = _product({**self.possible, "protocol": outside}, self.choices, 1)
-        if strangers:
-            possible += strangers
+            possible = _product({**self.sure, **self.wider, "protocol": inside}, choices, 1)
+        if outside:
+            lower = {name: wanted for name, wanted in {**self.sure, **self.wider}.items() if name not in self.upper}
+            possible += _product({**lower, "protocol": outside}, self.choices, 1)
             self.unread.append("where the term does not say the protocol, Junos compares the bytes of any packet")
-        return sure, possible, self._reason()
+        return sure, possible, "; ".join(dict.fromkeys(self.unread))
 
-    def _reason(self) -> str:
-        return "; ".join(dict.fromkeys(self.unread)) if self.unread else ""
+
+_INITIAL_CHOICE: _Choice = ((INITIAL,), (INITIAL,))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -797,16 +832,11 @@ def _split(protocols: Alternatives, carriers: Alternatives) -> tuple[Alternative
     return intersection(protocols, carriers), intersection(protocols, complement(carriers, 8))
 
 
-def _product(base: Match, choices: Sequence[_Choice], side: int, besides: Match | None = None) -> tuple[Match, ...]:
-    """The matches in `base`, in one of each choice (side 0: surely, 1: possibly), and in `besides`."""
+def _product(base: Match, choices: Sequence[_Choice], side: int) -> tuple[Match, ...]:
+    """The matches that are in `base` and in one of each choice (side 0: surely, 1: possibly)."""
     if not all(base.values()):
         return ()
     found: list[Match] = [base]
-    if besides is not None:
-        if "fragment" in base or choices:
-            found = [both for both in [conjunction(base, besides)] if both is not None]
-        else:
-            found = [{**base, **besides}]
     for choice in choices:
         found = [both for one in found for other in choice[side] if (both := conjunction(one, other)) is not None]
     return tuple(found)
@@ -1486,15 +1516,19 @@ def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:
     """
     del attachments
     reading = _read(text)
-    if not reading.known:
-        raise NotThisPlatform("this is no Junos configuration: give the output of 'show configuration'")
-    return _Builder(_Reading(reading.lines, reading.root, list(reading.doubts), reading.filter_lines)).build()
+    other = _OTHERS.search(text[:_START])
+    if other or len(reading.known) <= len(reading.strange):
+        told = f", but like another platform's: '{other[0].strip()}'" if other else ""
+        raise NotThisPlatform(f"this does not look like a Junos configuration{told}: give it 'show configuration'")
+    with _uncollected():
+        return _Builder(_Reading(reading.lines, reading.root, list(reading.doubts), reading.filter_lines)).build()
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_START = 200_000  # characters, in which every other platform shows what it is
 _OTHERS = re.compile(
     r"^(?:Building configuration|Current configuration|! |hostname \S+$|table (?:inet|ip6?) \S+ \{|"
-    r"set interfaces (?:ethernet|bonding|loopback|pppoe|wireguard|dummy) |"
+    r"\s+(?:ethernet|bonding|loopback|wireguard|openvpn) \w+ \{$|set interfaces (?:ethernet|bonding|loopback|pppoe|wireguard|dummy) |"
     r"set firewall (?:ipv4|ipv6|name|ipv6-name|group|global-options) )",
     re.MULTILINE,
 )
@@ -1513,7 +1547,7 @@ def incomplete(text: str) -> str:
     pager = re.search(r"^\s*---\(more", text, re.MULTILINE)
     if pager:
         return f"the pager stopped the output in line {text.count(chr(10), 0, pager.start()) + 1}"
-    other = _OTHERS.search(text)
+    other = _OTHERS.search(text[:_START])
     if other:
         return f"it looks like another platform's configuration: '{other[0].strip()}'"
     reading = _read(text)
