@@ -10,7 +10,6 @@ gives the same bytes.
 from __future__ import annotations
 
 import datetime
-import difflib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +28,7 @@ HOST_VERDICTS = (VIOLATED, NOT_AUDITED, UNKNOWN, COMPLIANT)  # worst first; one 
 SEVERITIES = (CRITICAL, HIGH, MEDIUM, LOW, "")
 # What became of a host, and how it is said. Those of _FINE ended as they should.
 STATES = {
-    "audited": "audited, nothing was to be changed",
+    "audited": "audited",
     "unchanged": "already as it should be, nothing was changed",
     "changed": "changed, then read again and proved",
     "rolled_back": "the change was taken back: the router has its old configuration",
@@ -66,8 +65,8 @@ class Host:
     message: str
     verdict: str
     findings: tuple[Finding, ...]
-    changed: bool
-    diff: tuple[str, ...]  # unified, without file headers
+    kept: tuple[str, ...]  # places that stay as they are although something does not hold there, and why
+    diff: tuple[str, ...]  # unified, without file headers: what was pushed, or would be
     steps: tuple[str, ...]
     backup: str
     seconds: float
@@ -81,6 +80,10 @@ class Host:
         for finding in self.findings:
             cells[finding.control][finding.verdict] += 1
         return cells
+
+    @property
+    def changed(self) -> bool:
+        return self.state == "changed"
 
     @property
     def outcome(self) -> str:
@@ -268,7 +271,6 @@ def _host(raw: Mapping[str, Any]) -> Host:
     name = _text(raw.get("host"))
     findings = tuple(sorted((_finding(one, name) for one in raw.get("findings") or ()), key=_worst_finding_first))
     state = raw["state"] if raw.get("state") in STATES else "failed"
-    diff = raw.get("diff") or {}
     return Host(
         name=name,
         platform=_text(raw.get("platform")),
@@ -277,8 +279,8 @@ def _host(raw: Mapping[str, Any]) -> Host:
         message=_text(raw.get("message")),
         verdict=_verdict(state, findings),
         findings=findings,
-        changed=bool(raw.get("changed")),
-        diff=_diff(str(diff.get("before") or ""), str(diff.get("after") or "")),
+        kept=_texts(raw.get("kept")),
+        diff=_diff(str(raw.get("diff") or "")),
         steps=_texts(raw.get("steps")),
         backup=_text(raw.get("backup")),
         seconds=round(float(raw.get("seconds") or 0), 1),
@@ -318,9 +320,11 @@ def _finding(raw: Mapping[str, Any], host: str) -> Finding:
     )
 
 
-def _diff(before: str, after: str) -> tuple[str, ...]:
-    """What changed, as a unified diff; a changed secret shows as a change of hidden lines."""
-    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm=""))[2:]
+def _diff(text: str) -> tuple[str, ...]:
+    """The lines of a unified diff, without its file headers."""
+    lines = text.splitlines()
+    if [line[:4] for line in lines[:2]] == ["--- ", "+++ "]:
+        lines = lines[2:]
     shown = [clean(line) for line in redact_lines(lines[:MOST_DIFF_LINES])]
     return (
         (*shown, f"… and {len(lines) - MOST_DIFF_LINES:,} more lines") if len(lines) > MOST_DIFF_LINES else tuple(shown)

@@ -44,7 +44,7 @@ def _host(host: Host) -> str:
         name: getattr(host, name)
         for name in (
             "name", "platform", "address", "verdict", "state", "message", "changed", "seconds", "lines_read",
-            "lines_understood", "backup", "steps", "diff",
+            "lines_understood", "backup", "kept", "steps", "diff",
         )
     }  # fmt: skip
     findings = ",\n".join(

@@ -99,8 +99,10 @@ def _row(name: str, text: str, paint: _Paint) -> str:
 
 
 def _hosts(report: Report, paint: _Paint) -> Iterator[str]:
-    """What did not end well, and what was changed."""
+    """What did not end well, what was left as it is, and what was changed."""
     for host in report.hosts:
+        for place in host.kept:
+            yield f"{paint(f'! {host.name}', NOT_AUDITED)}  left as it is: {place}"
         if host.state not in FINE or host.verdict == NOT_AUDITED:
             yield f"{paint(f'! {host.name}', NOT_AUDITED)}  {host.outcome}"
     changed = [host.name for host in report.hosts if host.changed]

@@ -1,0 +1,121 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The files of the report, written on the controller from what every host of the play left behind."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.utils.color import ANSIBLE_COLOR
+
+from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
+from ansible_collections.isp.hardening.plugins.module_utils.policy import read_policy
+from ansible_collections.isp.hardening.plugins.module_utils.report import (
+    headline,
+    html,
+    json,
+    junit,
+    policy_summary,
+    read,
+)
+from ansible_collections.isp.hardening.plugins.module_utils.report.summary import summary
+from ansible_collections.isp.hardening.plugins.modules.report import DOCUMENTATION
+
+_SPEC = argument_spec(DOCUMENTATION)
+_FORMS = {
+    "html": ("report.html", html.document),
+    "json": ("report.json", json.document),
+    "junit": ("report.xml", junit.document),
+}
+
+
+class ActionModule(ActionBase):
+    """Documented in plugins/modules/report.py."""
+
+    BYPASS_HOST_LOOP = True
+    _supports_check_mode = True
+    _supports_diff = True
+    _requires_connection = False
+
+    def run(self, tmp: object = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(_SPEC)
+        variables = task_vars or {}
+        names = variables["ansible_play_hosts_all"]
+        hosts = [_host(name, variables["hostvars"].raw_get(name), arguments["result"]) for name in names]
+        now = datetime.datetime.now(datetime.UTC)
+        report = read(
+            {
+                "version": _version(),
+                "mode": "check" if any(host["state"] == "audited" for host in hosts) else "apply",
+                "started": min((host["started"] for host in hosts if host["started"]), default=""),
+                "finished": now.isoformat(timespec="seconds"),
+                "policy": _policy(arguments["policy"], now.date()),
+                "hosts": hosts,
+            }
+        )
+        files = {}
+        for form, (name, document) in _FORMS.items():
+            files[form] = _write(Path(arguments["directory"]), name, document(report))
+        self._display.display("\n" + summary(report, bool(ANSIBLE_COLOR)))
+        result |= {"files": files, "hosts": dict(report.host_totals), "findings": dict(report.totals)}
+        result |= {"changed": False, "msg": f"{headline(report)}; see {files['html']}"}
+        return result | ({"failed": True} if any(report.host_totals[one] for one in arguments["fail_on"]) else {})
+
+
+def _host(name: str, variables: Mapping[str, Any], result: str) -> dict[str, Any]:
+    """What the host left behind, in the shape that report.read takes."""
+    found = variables.get(result)
+    if not isinstance(found, Mapping):
+        found = {"state": "failed", "msg": f"there is no {result}: the audit did not come to this host"}
+    diffs = found.get("diff") or ()
+    return {
+        "host": name,
+        "platform": found.get("platform") or variables.get("ansible_network_os"),
+        "address": variables.get("ansible_host"),
+        "state": found.get("state"),
+        "message": str(found.get("msg") or "").removeprefix(f"{name}: "),
+        "diff": "\n".join(str(one.get("prepared") or "") for one in diffs if isinstance(one, Mapping)),
+        "started": str(found.get("started") or ""),
+        **{
+            key: found.get(key)
+            for key in ("findings", "kept", "steps", "backup", "seconds", "lines_read", "lines_understood")
+        },
+    }
+
+
+def _policy(raw: object, today: datetime.date) -> dict[str, Any]:
+    policy, _ = read_policy(raw, today)
+    return policy_summary(policy, today) if policy else {}
+
+
+def _version() -> str:
+    """Of the collection: galaxy.yml in a checkout or a wheel, MANIFEST.json where ansible-galaxy installed it."""
+    top = Path(__file__).resolve().parents[2]
+    for name in ("galaxy.yml", "MANIFEST.json"):
+        if (top / name).is_file():
+            found = yaml.safe_load((top / name).read_text(encoding="utf-8"))
+            return str(found.get("collection_info", found)["version"])
+    return ""
+
+
+def _write(directory: Path, name: str, text: str) -> str:
+    """Put the file there whole or not at all: somebody may be looking at the old one."""
+    path = directory / name
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=directory, delete=False) as file:
+            file.write(text)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise AnsibleError(f"{path} cannot be written: {error.strerror}; set another directory") from error
+    return str(path)

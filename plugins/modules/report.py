@@ -1,0 +1,57 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Documentation of the action of this name; it runs on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+module: report
+short_description: Write the report of a run, and show its summary
+description:
+  - Takes what M(isp.hardening.edge_filter) left on every host of the play and writes C(report.html), C(report.json) and
+    C(report.xml) (JUnit) on the controller. docs/report.md explains them.
+  - Runs once for the play, in check mode too. A host of the play without a result is in the report as not audited.
+  - Nothing secret is written, and whatever a router sent is cut, escaped and shown as text.
+version_added: 1.0.0
+author: isp.hardening contributors
+options:
+  directory:
+    description: Directory for the files; it is made, and the files in it are replaced.
+    type: path
+    required: true
+  policy:
+    description: The policy, as docs/policy.md has it.
+    type: dict
+  result:
+    description: Name of the variable under which each host's result was registered.
+    type: str
+    default: edge_filter_result
+  fail_on:
+    description: With which verdicts of a host the task fails, once the files are written.
+    type: list
+    elements: str
+    choices: [violated, not audited, unknown]
+    default: [violated, not audited, unknown]
+"""
+
+EXAMPLES = """
+- name: Write the report, and say what it says
+  isp.hardening.report:
+    directory: "{{ inventory_dir }}/reports"
+    policy: "{{ isp_policy }}"
+"""
+
+RETURN = """
+files:
+  description: The files that were written, by form (html, json, junit).
+  type: dict
+  returned: always
+hosts:
+  description: How many hosts have which verdict (violated, not audited, unknown, compliant).
+  type: dict
+  returned: always
+findings:
+  description: How many findings have which verdict (violated, unknown, compliant).
+  type: dict
+  returned: always
+"""
