@@ -25,7 +25,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.policy_files import 
 from ansible_collections.isp.hardening.plugins.modules.policy_check import DOCUMENTATION
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """Documented in plugins/modules/policy_check.py."""
 
     BYPASS_HOST_LOOP = True

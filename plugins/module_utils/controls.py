@@ -131,7 +131,7 @@ _ALL = (
     ),
     Control(
         "P7",
-        "No SSDP across the edge: UDP to and from port 1900 is dropped",
+        "No SSDP across the edge: UDP to port 1900 is dropped",
         "SSDP is for one local network. Across the edge it is an amplifier of denial-of-service attacks: one small "
         "request with a forged source brings a reply thirty times its size. Off by default: port 1900 may be a "
         "client's own port.",

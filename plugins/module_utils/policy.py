@@ -314,7 +314,7 @@ def _text(data: object, path: Path, problems: _Problems) -> str:
         problems.add(path, f"is {_a_kind(data)}, not a text", "write a text, in quotes where YAML reads another type")
     elif not data.strip():
         problems.add(path, "is empty", "fill it in")
-    elif not data.isprintable():
+    elif not data.strip().isprintable():  # a folded text ('>') ends with a line break
         problems.add(path, "holds a line break or a control character", "write it on one line")
     else:
         return _plain(data.strip())
