@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -277,7 +277,7 @@ def _host(raw: Mapping[str, Any]) -> Host:
         address=_text(raw.get("address")),
         state=state,
         message=_text(raw.get("message")),
-        verdict=_verdict(state, findings),
+        verdict=host_verdict(state, {finding.verdict for finding in findings}),
         findings=findings,
         kept=_texts(raw.get("kept")),
         diff=_diff(str(raw.get("diff") or "")),
@@ -289,9 +289,8 @@ def _host(raw: Mapping[str, Any]) -> Host:
     )
 
 
-def _verdict(state: str, findings: Sequence[Finding]) -> str:
-    """The worst that is known. A host that did not end well is never called compliant."""
-    found = {finding.verdict for finding in findings}
+def host_verdict(state: str, found: Collection[str]) -> str:
+    """The worst of the verdicts found. A host that did not end well is never called compliant."""
     if VIOLATED in found:
         return VIOLATED
     if not found:
