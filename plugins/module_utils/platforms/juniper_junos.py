@@ -25,7 +25,8 @@ User Guide, by topic; "[memory]" marks what no document at hand confirms):
 - A term `filter X` evaluates the terms of X in its place, one level deep, with no other statement in the term
   ("Guidelines for Nesting References to Multiple Firewall Filters").
 - `input-list` and `output-list` evaluate their filters as one, in order ("Guidelines for Applying Multiple Firewall
-  Filters as a List"). A single filter and a list replace each other [memory].
+  Filters as a List"); that one is called as `show firewall` has it, ge-0/0/0.100-i or -o. A single filter and a list
+  replace each other [memory].
 - A filter of family any, bound to the unit, comes before the family's own [memory]; both must accept.
 - A reference to an undefined filter or prefix-list does not commit, so a text that has one is not understood there.
 - apply-groups: the nearest statement and the first group named win; wildcards `<*>` fit what exists ("Configuration
@@ -98,18 +99,18 @@ REJECTED = (
     r"^\s*error:",
     r"^\s*permission denied\b",
     r"^\s*configuration database (?:locked|modified)\b",
-    r"^\s*Users currently editing the configuration:",
 )
-# "Commit a Junos OS Configuration": `commit confirmed` rolls back by itself unless a commit follows in time. There is
-# no command that ends a pending one early and does nothing otherwise: `rollback 1` would undo the last change of
-# somebody else where ours was not committed. So `abort` clears the candidate, and the timer does the rest.
+# `configure exclusive` throws away at the end of its session what was not committed ("configure"), so there is nothing
+# to discard; `commit confirmed` rolls back by itself unless a commit follows in time ("Commit a Configuration").
 PUSH = Push(
     arm=("configure exclusive",),
     commit=("commit check", "commit confirmed {minutes}", "exit"),
     confirm=("configure exclusive", "commit", "exit"),
-    abort=("configure exclusive", "rollback 0", "exit"),
+    abort=("configure exclusive", "rollback 1", "commit", "exit"),
 )
 LIVE = False
+WHOLE = False
+LINK_LOCAL = True  # a filter on a logical interface sees what stays on the link, too
 
 _FAMILIES = {"inet": 4, "inet6": 6}
 
@@ -188,7 +189,7 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _read(text: str) -> _Reading:
     """The tree, whatever the text. One pass; what is cached is never changed."""
     reading = _Reading(text.split("\n"))
@@ -1451,15 +1452,17 @@ class _Builder:
         for family_name, family in _FAMILIES.items():
             specific = _at(families, family_name, "filter")
             for side, direction in (("input", "in"), ("output", "out")):
-                found = self._stage(place, general, side, family, "any ")
-                found += self._stage(place, specific, side, family, "")
+                found = self._stage(place, attachment, general, side, family, "any ")
+                found += self._stage(place, attachment, specific, side, family, "")
                 if found:
                     line = found[-1][1]
                     self.filter_lines += 1
                     filters = tuple(name for name, _ in found)
                     self.bindings.append(Binding(attachment, direction, family, filters, line, self.reading.text(line)))
 
-    def _stage(self, place: _Place, node: Node, side: str, family: int, kind: str) -> list[tuple[str, int]]:
+    def _stage(
+        self, place: _Place, attachment: str, node: Node, side: str, family: int, kind: str
+    ) -> list[tuple[str, int]]:
         """The filter that one `filter { input ... }` binds, and its line: none, one, or a list made into one."""
         single, several = _single(_at(node, side)), _at(node, f"{side}-list")
         last = max((below.line for below in several.values()), default=0)
@@ -1475,7 +1478,7 @@ class _Builder:
         names = [self._resolve(place, kind + name, family, below.line) for name, below in several.items()]
         if len(names) == 1:
             return [(names[0], last)]
-        joined = "+".join(names)
+        joined = f"{kind}{attachment}-{side[0]}"
         line = next(iter(several.values())).line
         entries = tuple(entry for name in names for entry in self.filters[family, name].entries)
         self.filters[family, joined] = Filter(joined, family, entries, DENY, line, self.reading.text(line))
@@ -1528,7 +1531,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _START = 200_000  # characters, in which every other platform shows what it is
 _OTHERS = re.compile(
     r"^(?:Building configuration|Current configuration|! |hostname \S+$|table (?:inet|ip6?) \S+ \{|"
-    r"\s+(?:ethernet|bonding|loopback|wireguard|openvpn) \w+ \{$|set interfaces (?:ethernet|bonding|loopback|pppoe|wireguard|dummy) |"
+    r"\s+(?:ethernet|bonding|loopback|wireguard|openvpn) \w+ \{$|"
+    r"set interfaces (?:ethernet|bonding|loopback|pppoe|wireguard|dummy) |"
     r"set firewall (?:ipv4|ipv6|name|ipv6-name|group|global-options) )",
     re.MULTILINE,
 )
@@ -1564,6 +1568,7 @@ def incomplete(text: str) -> str:
 
 _PROTOCOL_WORDS = {number: word for word, number in _PROTOCOLS.items() if word != "icmpv6"}
 _SIDES = {"up": "input", "down": "output"}
+_FAMILY_WORDS = {family: word for word, family in _FAMILIES.items()}
 _BARE = re.compile(r"[A-Za-z0-9_./:-]+")
 
 
@@ -1580,14 +1585,14 @@ def fields(change: Change) -> dict[str, object]:
         where = _quoted(unit[:2]) + " " if unit[0] == "logical-systems" else ""
         here = places.setdefault(bind.filter, {})
         here[where] = here.get(where, False) or dynamic
-        family = "inet" if bind.family == 4 else "inet6"
+        family = _FAMILY_WORDS[bind.family]
         binds.append(
             {"path": f"{_quoted(unit)} family {family}", "side": _SIDES[bind.direction], "filter": bind.filter}
         )
     filters = []
     for chosen in change.filters:
         terms = list(_terms(chosen))
-        family = "inet" if chosen.family == 4 else "inet6"
+        family = _FAMILY_WORDS[chosen.family]
         for where, dynamic in (places[chosen.name] or {"": False}).items():
             path = f"{where}firewall family {family} filter {chosen.name}"
             # Every session has its own counters ("Classic Filters Overview" asks for it in dynamic profiles) [memory].
@@ -1648,7 +1653,7 @@ def _from(rule: Rule, protocols: tuple[str, ...], chosen: RuleSet) -> Iterator[l
     if rule.undetermined or (rule.later_fragments and chosen.family == 6):
         raise ValueError(
             f"{what} cannot be written for Junos, which has no condition for it in family "
-            f"{'inet' if chosen.family == 4 else 'inet6'}: use the profile 'standard' here"
+            f"{_FAMILY_WORDS[chosen.family]}: use the profile 'standard' here"
         )
     numbers = {PROTOCOLS[protocol] for protocol in protocols}
     if (rule.source_ports or rule.destination_ports) and not (numbers and numbers <= WITH_PORTS):
@@ -1694,8 +1699,91 @@ def remove(filters: Sequence[tuple[int, str]]) -> list[str]:
     for family, name in filters:
         *where, short = name.split()
         place = _quoted(where) + " " if where else ""
-        found.append(f"delete {place}firewall family {'inet' if family == 4 else 'inet6'} filter {short}")
+        found.append(f"delete {place}firewall family {_FAMILY_WORDS[family]} filter {short}")
     return found
+
+
+def restore(running: str, backup: str, names: Sequence[str]) -> list[str]:
+    """The commands that give the attachments the filters they have in the backup, and delete ours behind them.
+
+    A filter of the same name that decides otherwise now is written anew, with the prefix-lists it refers to.
+    """
+    now, then = parse(running), parse(backup)
+    here, there = _read(running).root, _read(backup).root
+    old, new = _bound(now), _bound(then)
+    gone: list[list[str]] = []
+    back: list[list[str]] = []
+    wanted: list[tuple[list[str], int, str]] = []  # where it is defined, family, name
+    for attachment, direction, family in sorted(old.keys() | new.keys()):
+        place = (attachment, direction, family)
+        if attachment not in names or old.get(place) == new.get(place):
+            continue
+        unit = _unit_path(attachment)
+        where = unit[:2] if unit[0] == "logical-systems" else []
+        side = "input" if direction == "in" else "output"
+        for level in ([*unit, "filter"], [*unit, "family", _FAMILY_WORDS[family], "filter"]):
+            for path in ([*level, side], [*level, f"{side}-list"]):
+                if _find(here, path) is not None:
+                    gone.append(path)
+                bindings = _at(there, *path)
+                back += _statements(path, bindings)
+                wanted += [(where, family, name) for name in bindings]
+    seen: set[tuple[int, str]] = set()
+    while wanted:
+        where, family, name = wanted.pop()
+        known_as = " ".join([*where, name])
+        if (family, known_as) in seen:
+            continue
+        seen.add((family, known_as))
+        paths = [[*where, "firewall", *kind, "filter", name] for kind in (["family", _FAMILY_WORDS[family]], [])]
+        there_at = [path for path in paths if _find(there, path) is not None]
+        if not there_at:
+            continue
+        defined = _at(there, *there_at[0])
+        wanted += [(where, family, target) for term in _at(defined, "term").values() for target in _at(term, "filter")]
+        key = (family, known_as)
+        if key in now.filters and _decides(now.filters[key]) == _decides(then.filters[key]):
+            continue
+        lists = {
+            word for term in _at(defined, "term").values() for kind in _ADDRESSES if kind.endswith("prefix-list")
+            for word in _at(term, "from", kind)
+        }  # fmt: skip
+        for path in [there_at[0], *([*where, "policy-options", "prefix-list", word] for word in sorted(lists))]:
+            if _find(here, path) is not None:
+                gone.append(path)
+            back += list(_statements(path, _at(there, *path))) or [path]
+    if not gone and not back:
+        return []
+    kept = then.filters.keys() | {
+        (one.family, name) for one in now.bindings if one.attachment not in names for name in one.filters
+    }
+    ours = sorted(key for key, one in now.filters.items() if one.name.startswith("ISP-") and key not in kept)
+    found = [f"delete {_quoted(path)}" for path in gone] + [f"set {_quoted(path)}" for path in back]
+    return list(dict.fromkeys(found)) + remove(ours)
+
+
+def _bound(configuration: Configuration) -> dict[tuple[str, str, int], tuple[object, ...]]:
+    """What decides in each place, to compare two configurations."""
+    return {
+        (one.attachment, one.direction, one.family): tuple(
+            (name, _decides(configuration.filters[one.family, name])) for name in one.filters
+        )
+        for one in configuration.bindings
+    }
+
+
+def _decides(chosen: Filter) -> tuple[object, ...]:
+    return tuple((one.action, one.matches, one.target, one.doubt) for one in chosen.entries)
+
+
+def _statements(path: list[str], node: Node) -> Iterator[list[str]]:
+    """What the text itself says below the path, one statement after the other."""
+    for word, below in node.items():
+        if below.rank == 0:
+            if below:
+                yield from _statements([*path, word], below)
+            else:
+                yield [*path, word]
 
 
 def apply(running: str, lines: Sequence[str]) -> Iterator[str]:
