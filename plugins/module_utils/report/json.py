@@ -55,4 +55,4 @@ def _host(host: Host) -> str:
 
 def _finding(finding: dict[str, Any]) -> dict[str, Any]:
     """Without the host, which is the object around it, and without what is empty."""
-    return {name: value for name, value in finding.items() if name != "host" and value not in ("", (), {})}
+    return {name: value for name, value in finding.items() if value and name != "host"}
