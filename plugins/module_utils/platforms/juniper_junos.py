@@ -156,12 +156,12 @@ class _Reading:
 # Sections of the configuration that are kept; `firewall` is counted line by line.
 _KEPT = frozenset(
     ("apply-groups", "class-of-service", "dynamic-profiles", "firewall", "forwarding-options", "groups", "interfaces",
-     "logical-systems", "policy-options", "routing-instances", "security", "system")
+     "logical-systems", "policy-options", "routing-instances", "routing-options", "security", "system")
 )  # fmt: skip
 _SECTIONS = _KEPT | frozenset(
     ("access", "access-profile", "accounting-options", "applications", "apply-groups-except", "apply-macro",
      "bridge-domains", "chassis", "diameter-element", "ethernet-switching-options", "event-options", "fabric", "jsrc",
-     "multi-chassis", "multicast-snooping-options", "openconfig-interfaces", "poe", "protocols", "routing-options",
+     "multi-chassis", "multicast-snooping-options", "openconfig-interfaces", "poe", "protocols",
      "schedulers", "services", "session-limit-group", "smtp", "snmp", "switch-options", "tenants", "unified-edge",
      "version", "virtual-chassis", "vlans", "vmhost", "wlan")
 )  # fmt: skip
@@ -1311,6 +1311,8 @@ class _Builder:
         self.filters: dict[tuple[int, str], Filter] = {}
         self.bindings: list[Binding] = []
         self.interfaces: dict[str, Interface] = {}
+        # Unnumbered interfaces, whose addresses they use, and which one ("" where it is not said).
+        self.lenders: dict[str, list[tuple[str, str]]] = {}
         self.filter_lines = reading.filter_lines
 
     def build(self) -> Configuration:
@@ -1332,6 +1334,9 @@ class _Builder:
         for place in places:
             self._attach(place)
             self._elsewhere(place)
+        self._lend()
+        for place in places:
+            self._route(place)
         doubts = tuple(sorted(reading.doubts, key=lambda doubt: doubt.line))
         return Configuration(
             self.filters,
@@ -1422,12 +1427,10 @@ class _Builder:
         checks: list[int] = []
         routed = [_at(node, "family", family) for family in _FAMILIES if family in _at(node, "family")]
         for family in routed:
-            for word in _at(family, "address"):
-                try:
-                    ipaddress.ip_interface(word)
-                except ValueError:
-                    continue
-                prefixes.append(word)
+            prefixes += filter(_is_network, _at(family, "address"))
+            for lender, said in _at(family, "unnumbered-address").items():
+                preferred = _single(_at(said, "preferred-source-address"))
+                self.lenders.setdefault(name, []).append((lender, preferred[0] if preferred else ""))
             check = family.get("rpf-check")
             if check is not None and "fail-filter" not in check and "loose" not in _at(check, "mode"):
                 checks.append(check.line)
@@ -1435,6 +1438,61 @@ class _Builder:
         self.interfaces[name] = Interface(
             name, node.line, tuple(prefixes), shutdown, self.reading.text(line) if line else "", line
         )
+
+    def _lend(self) -> None:
+        """An unnumbered interface has the address of another one that it names, or that one's networks.
+
+        Single addresses of a loopback are the router's own, not a pool's, unless the interface asks for them.
+        """
+        connected = {name: one.prefixes for name, one in self.interfaces.items()}
+        for name, lenders in self.lenders.items():
+            for lender, preferred in lenders:
+                if preferred:
+                    lent = [preferred] if _is_network(preferred) else []
+                else:
+                    interfaces = [(text, ipaddress.ip_interface(text)) for text in connected.get(lender, ())]
+                    lent = [text for text, one in interfaces if one.network.num_addresses > 1]
+                self._carry({name: lent})
+
+    def _route(self, place: _Place) -> None:
+        """Static routes, by the interface or by the connected network of their next hop."""
+        connected: dict[tuple[int, int, int], str] = {}
+        for name, one in self.interfaces.items():
+            for text in one.prefixes:
+                network = ipaddress.ip_interface(text).network
+                connected[network.version, network.prefixlen, int(network.network_address)] = name
+        lengths = {
+            version: sorted({key[1] for key in connected if key[0] == version}, reverse=True) for version in (4, 6)
+        }
+        carried: dict[str, list[str]] = {}
+        for node in (place.node, *_at(place.node, "routing-instances").values()):
+            options = _at(node, "routing-options")
+            tables = [_at(options, "static", "route")]
+            tables += [_at(table, "static", "route") for table in _at(options, "rib").values()]
+            for table in tables:
+                for text, route in table.items():
+                    if not _is_network(text):
+                        continue
+                    for hop in (*_at(route, "next-hop"), *_at(route, "qualified-next-hop")):
+                        if hop in self.interfaces:
+                            carried.setdefault(hop, []).append(text)
+                            continue
+                        try:
+                            address = ipaddress.ip_address(hop)
+                        except ValueError:
+                            continue
+                        for length in lengths[address.version]:
+                            start = int(address) >> (address.max_prefixlen - length) << (address.max_prefixlen - length)
+                            over = connected.get((address.version, length, start))
+                            if over:
+                                carried.setdefault(over, []).append(text)
+                                break
+        self._carry(carried)
+
+    def _carry(self, prefixes: Mapping[str, Sequence[str]]) -> None:
+        for name, more in prefixes.items():
+            one = self.interfaces[name]
+            self.interfaces[name] = replace(one, prefixes=tuple(dict.fromkeys((*one.prefixes, *more))))
 
     def _bind(self, place: _Place, attachment: str, unit: Node) -> None:
         general = _at(unit, "filter")
@@ -1512,6 +1570,14 @@ class _Builder:
             self.reading.doubt(policies.line, "security policies decide on these packets too and are not read")
 
 
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_interface(text)
+    except ValueError:
+        return False
+    return True
+
+
 def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:
     """What the configuration means, brace form, `set` form or one after the other.
 
@@ -1573,7 +1639,7 @@ _BARE = re.compile(r"[A-Za-z0-9_./:-]+")
 
 
 def fields(change: Change) -> dict[str, object]:
-    """The template's variables: `filters` (path, flags, terms), `binds` (path, side, filter).
+    """The template's variables: `filters` (path, flags, terms), `binds` (path, lists, side, filter).
 
     Raises ValueError for what Junos cannot express, and for an attachment without its unit.
     """
@@ -1586,9 +1652,10 @@ def fields(change: Change) -> dict[str, object]:
         here = places.setdefault(bind.filter, {})
         here[where] = here.get(where, False) or dynamic
         family = _FAMILY_WORDS[bind.family]
-        binds.append(
-            {"path": f"{_quoted(unit)} family {family}", "side": _SIDES[bind.direction], "filter": bind.filter}
-        )
+        side = _SIDES[bind.direction]
+        # Whether a single filter replaces a list is not documented, so the list goes; dynamic profiles have none.
+        lists = [] if dynamic else [f"{side}-list"]
+        binds.append({"path": f"{_quoted(unit)} family {family}", "lists": lists, "side": side, "filter": bind.filter})
     filters = []
     for chosen in change.filters:
         terms = list(_terms(chosen))
