@@ -32,7 +32,7 @@ STATES = {
     "unchanged": "already as it should be, nothing was changed",
     "changed": "changed, then read again and proved",
     "rolled_back": "the change was taken back: the router has its old configuration",
-    "refused": "refused: nothing was sent",
+    "refused": "refused, and nothing was sent",
     "unreachable": "unreachable",
     "login_refused": "the login was refused",
     "rejected": "the router rejected a line",
