@@ -122,7 +122,7 @@ class Dialect:
     """How one platform's text and meaning differ from another's."""
 
     title: str  # of the platform, for messages
-    protocols: Mapping[str, int]  # beside ip, ipv6, ipv4 (any) and icmp
+    protocols: Mapping[str, int]  # beside ip, ipv6, ipv4 (any), icmp and packets.PROTOCOLS
     ports: Mapping[int, Mapping[str, int]]  # protocol number to port names
     icmp_names: Mapping[int, Mapping[str, tuple[int, int | None]]]  # by family
     bindings: Mapping[tuple[str, str], int]  # the two words of the interface command to the family
@@ -601,16 +601,17 @@ class _Lists:
 
     def _protocol(self, family: int, word: str) -> int | None:
         """The number, None for any. Raises _NotUnderstood."""
-        if word in ("ip", "ipv4", "ipv6"):
+        if word in (("ip", "ipv4") if family == 4 else ("ipv6",)):
             found = None
         elif word.isdecimal() and int(word) < 256:
             found = int(word)
         elif word == "icmp":
             found = ICMP if family == 4 else ICMP6
-        elif word in self.dialect.protocols:
-            found = self.dialect.protocols[word]
         else:
-            raise _NotUnderstood
+            number = self.dialect.protocols.get(word, PROTOCOLS.get(word))
+            if number is None:
+                raise _NotUnderstood
+            found = number
         self._protocols[family, word] = found
         return found
 

@@ -23,7 +23,7 @@ class Writing:
 
     list_header: Mapping[int, str]  # family to the words in front of the name
     binding: Mapping[int, str]  # family to the interface command
-    protocols: Mapping[int, Mapping[str, str]]  # family to the names that differ from packets.PROTOCOLS; "" is any
+    protocols: Mapping[int, Mapping[str, str]]  # family to the names in use, "" for any; others: numbers
     host: Mapping[int, str]  # family to how one address is written
     network: Mapping[int, str]  # family to how a prefix is written: {address} {length} {wildcard}
     indent: str
@@ -75,9 +75,9 @@ def _list_lines(rule_set: RuleSet, writing: Writing) -> list[dict[str, str]]:
 
 
 def _entries(rule: Rule, family: int, writing: Writing) -> Iterator[dict[str, str]]:
-    protocol = writing.protocols[family].get(rule.protocol, rule.protocol)
     if rule.protocol and rule.protocol not in PROTOCOLS:
         raise ValueError(f"the rule '{rule.comment}' has an unknown protocol: {rule}")
+    protocol = writing.protocols[family].get(rule.protocol) or str(PROTOCOLS[rule.protocol])
     if (rule.source_ports or rule.destination_ports) and not rule.protocol:
         raise ValueError(f"the rule '{rule.comment}' has ports and no protocol: {rule}")
     if rule.icmp and rule.protocol not in ("icmp", "icmp6"):

@@ -49,10 +49,7 @@ LINK_LOCAL = True
 
 DIALECT = Dialect(
     title="Arista EOS",
-    protocols={
-        "ahp": 51, "icmpv6": 58, "igmp": 2, "ospf": 89, "pim": 103, "rsvp": 46, "sctp": 132, "tcp": 6, "udp": 17,
-        "vrrp": 112,
-    },
+    protocols={"ahp": 51, "icmpv6": 58},
     ports={
         TCP: IANA_TCP
         | {
@@ -87,7 +84,10 @@ DIALECT = Dialect(
 WRITING = _cisco_push.Writing(
     list_header={4: "ip access-list", 6: "ipv6 access-list"},
     binding={4: "ip access-group", 6: "ipv6 access-group"},
-    protocols={4: {"": "ip", "ah": "ahp"}, 6: {"": "ipv6", "ah": "ahp", "icmp6": "icmpv6"}},
+    protocols={
+        4: {"": "ip", "tcp": "tcp", "udp": "udp", "icmp": "icmp"},
+        6: {"": "ipv6", "tcp": "tcp", "udp": "udp", "icmp6": "icmpv6"},
+    },
     host={4: "host {address}", 6: "host {address}"},
     network={4: "{address}/{length}", 6: "{address}/{length}"},
     indent="   ",

@@ -54,10 +54,7 @@ LINK_LOCAL = True
 
 DIALECT = Dialect(
     title="Cisco IOS",
-    protocols={
-        "ahp": 51, "eigrp": 88, "esp": 50, "gre": 47, "igmp": 2, "igrp": 9, "ipinip": 4, "nos": 94, "ospf": 89,
-        "pcp": 108, "pim": 103, "sctp": 132, "tcp": 6, "udp": 17,
-    },
+    protocols={"ahp": 51, "igrp": 9},
     ports={
         TCP: IANA_TCP
         | {
@@ -98,7 +95,10 @@ DIALECT = Dialect(
 WRITING = _cisco_push.Writing(
     list_header={4: "ip access-list extended", 6: "ipv6 access-list"},
     binding={4: "ip access-group", 6: "ipv6 traffic-filter"},
-    protocols={4: {"": "ip", "ah": "ahp"}, 6: {"": "ipv6", "ah": "ahp", "icmp6": "icmp"}},
+    protocols={
+        4: {"": "ip", "tcp": "tcp", "udp": "udp", "icmp": "icmp"},
+        6: {"": "ipv6", "tcp": "tcp", "udp": "udp", "icmp6": "icmp"},
+    },
     host={4: "host {address}", 6: "host {address}"},
     network={4: "{address} {wildcard}", 6: "{address}/{length}"},
     indent=" ",
