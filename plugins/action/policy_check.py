@@ -37,12 +37,20 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         self.validate_argument_spec(argument_spec(DOCUMENTATION))
         variables = task_vars or {}
+        raw: dict[str, Mapping[str, Any]] = {}
+        unloaded: dict[str, str] = {}
+        for name in variables["groups"]["all"]:
+            try:
+                raw[name] = variables["hostvars"].raw_get(name)
+            except AnsibleError as error:
+                unloaded[name] = str(error)
         constants: dict[int, object] = {}
-        raw = [variables["hostvars"].raw_get(name) for name in variables["groups"]["all"]]
-        hosts = [self._host(name, own, constants) for name, own in zip(variables["groups"]["all"], raw, strict=True)]
+        hosts = [self._host(name, own, constants) for name, own in raw.items()]
         inventories = [source for source in variables.get("ansible_inventory_sources") or [] if os.path.exists(source)]
         names = {*variables["groups"], *variables["groups"]["all"]}
         files = read_files(inventories, variables.get("playbook_dir", ""), os.getcwd(), names)
+        if not files.problems:  # else they are why, and tell the line
+            hosts += [_unloaded(name, reason) for name, reason in unloaded.items()]
         return result | _told(check_inventory(hosts, files, datetime.date.today()))
 
     def _host(self, name: str, own: Mapping[str, Any], constants: dict[int, object]) -> HostVariables:
@@ -65,6 +73,11 @@ class ActionModule(ActionBase):
 
     def _templated(self, raw: object, own: Mapping[str, Any]) -> object:
         return _plain(self._templar.copy_with_new_env(available_variables=own).template(raw))
+
+
+def _unloaded(name: str, reason: str) -> HostVariables:
+    problem = Problem(("variables",), f"cannot be loaded: {' '.join(reason.split())}", "mend what sets them")
+    return HostVariables(name, (), {}, (problem,))
 
 
 def _constant(value: object) -> bool:

@@ -29,6 +29,28 @@ DIRECTIONS = ("up", "down")
 FAMILIES = {"ipv4": 4, "ipv6": 6}
 ACTIONS = ("permit", "deny")
 
+# The keys of every mapping in the tree; docs/policy.md has a table for each.
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "policy": ("profile", "pools", "smarthosts", "exceptions", "controls", "terms"),
+    "pool": ("kind", "ipv4", "ipv6"),
+    "smarthost": ("name", "ipv4", "ipv6"),
+    "exception": ("prefix", "owner", "reason", "until", "controls"),
+    "control": ("enabled", "pools"),
+    "terms": ("before", "after"),
+    "term": (
+        "action",
+        "direction",
+        "family",
+        "protocol",
+        "source",
+        "destination",
+        "source_ports",
+        "destination_ports",
+        "comment",
+    ),
+    "attachment": ("name", "pools", "replace_foreign"),
+}
+
 # Widest prefixes of smarthosts: a smarthost is a few hosts, and whatever it covers may be mailed to on port 25.
 WIDEST_SMARTHOST = {4: 24, 6: 64}
 
@@ -149,7 +171,7 @@ def read_policy(data: object, today: datetime.date) -> tuple[Policy | None, list
     if not isinstance(data, Mapping):
         problems.add(path, f"is {_a_kind(data)}, not a mapping", "write it as docs/policy.md shows")
         return None, problems
-    tree = _mapping(data, path, problems, ("profile", "pools", "smarthosts", "exceptions", "controls", "terms"))
+    tree = _mapping(data, path, problems, KEYS["policy"])
     profile = _choice(tree.get("profile", "standard"), (*path, "profile"), problems, PROFILES)
     known = len(problems)
     pools = _pools(tree.get("pools"), (*path, "pools"), problems)
@@ -157,7 +179,7 @@ def read_policy(data: object, today: datetime.date) -> tuple[Policy | None, list
     smarthosts = _smarthosts(tree.get("smarthosts", []), (*path, "smarthosts"), problems, space)
     exceptions = _exceptions(tree.get("exceptions", []), (*path, "exceptions"), problems, space)
     controls = _controls(tree.get("controls", {}), (*path, "controls"), problems)
-    terms = _mapping(tree.get("terms", {}), (*path, "terms"), problems, ("before", "after"))
+    terms = _mapping(tree.get("terms", {}), (*path, "terms"), problems, KEYS["terms"])
     before = _terms(terms.get("before", []), (*path, "terms", "before"), problems)
     after = _terms(terms.get("after", []), (*path, "terms", "after"), problems)
     if problems:
@@ -196,7 +218,7 @@ def check_attachments(data: object, pools: Collection[str]) -> tuple[tuple[Attac
         return (), problems
     for place, item in _items(data, path, problems):
         known = len(problems)
-        tree = _mapping(item, place, problems, ("name", "pools", "replace_foreign"), ("name", "pools"))
+        tree = _mapping(item, place, problems, KEYS["attachment"], ("name", "pools"))
         name = _text(tree.get("name"), (*place, "name"), problems) if "name" in tree else ""
         if name and not _ATTACHMENT.fullmatch(name):
             problems.add(
@@ -406,7 +428,7 @@ def _pools(data: object, path: Path, problems: _Problems) -> list[_RawPool]:
                 place, f"{_shown(key)} is no pool name", "use letters, digits, '-', '_' and '.'; quote a number"
             )
             continue
-        tree = _mapping(value, place, problems, ("kind", "ipv4", "ipv6"), ("kind",))
+        tree = _mapping(value, place, problems, KEYS["pool"], ("kind",))
         kind = _choice(tree["kind"], (*place, "kind"), problems, KINDS) if "kind" in tree else ""
         prefixes = []
         for name, family in FAMILIES.items():
@@ -475,7 +497,7 @@ class _PoolSpace:
 def _smarthosts(data: object, path: Path, problems: _Problems, space: _PoolSpace) -> list[Smarthost]:
     smarthosts: list[Smarthost] = []
     for place, item in _items(data, path, problems):
-        tree = _mapping(item, place, problems, ("name", "ipv4", "ipv6"), ("name",))
+        tree = _mapping(item, place, problems, KEYS["smarthost"], ("name",))
         name = _text(tree["name"], (*place, "name"), problems) if "name" in tree else ""
         if name and any(name == other.name for other in smarthosts):
             problems.add(
@@ -514,10 +536,9 @@ def _host_text(network: Network) -> str:
 
 def _exceptions(data: object, path: Path, problems: _Problems, space: _PoolSpace) -> list[PolicyException]:
     exceptions: list[PolicyException] = []
-    keys = ("prefix", "owner", "reason", "until", "controls")
     for place, item in _items(data, path, problems):
         known = len(problems)
-        tree = _mapping(item, place, problems, keys, keys[:4])
+        tree = _mapping(item, place, problems, KEYS["exception"], KEYS["exception"][:4])
         prefix, pool = "", ""
         if "prefix" in tree:
             prefix, pool = _exception_prefix(tree["prefix"], (*place, "prefix"), problems, space)
@@ -604,7 +625,7 @@ def _controls(data: object, path: Path, problems: _Problems) -> dict[str, Settin
 def _setting(data: object, path: Path, problems: _Problems, switch: Switch) -> Setting:
     kinds = switch.kinds
     if isinstance(data, Mapping):
-        tree = _mapping(data, path, problems, ("enabled", "pools"))
+        tree = _mapping(data, path, problems, KEYS["control"])
         enabled = _flag(tree.get("enabled", True), (*path, "enabled"), problems)
         if "pools" in tree:
             empty = f"name kinds of pools ({', '.join(KINDS)}) or set enabled: false"
@@ -625,16 +646,10 @@ def _setting(data: object, path: Path, problems: _Problems, switch: Switch) -> S
     return Setting(enabled, tuple(dict.fromkeys(kinds)))
 
 
-_TERM_KEYS = (
-    "action", "direction", "family", "protocol", "source", "destination", "source_ports", "destination_ports",
-    "comment",
-)  # fmt: skip
-
-
 def _terms(data: object, path: Path, problems: _Problems) -> list[Term]:
     terms = []
     for place, item in _items(data, path, problems):
-        tree = _mapping(item, place, problems, _TERM_KEYS, ("action",))
+        tree = _mapping(item, place, problems, KEYS["term"], ("action",))
         action = _choice(tree["action"], (*place, "action"), problems, ACTIONS) if "action" in tree else ""
         directions: tuple[str, ...] = DIRECTIONS
         if "direction" in tree:

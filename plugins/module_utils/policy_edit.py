@@ -19,11 +19,11 @@ from typing import Any
 import yaml
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from .policy import Problem, path_text, read_policy
+from .policy import KEYS, Problem, path_text, read_policy
 from .policy_files import VAULT_HEADER, FileProblemError, compose
 
 VARIABLE, LIST = "isp_policy", "exceptions"
-FIELDS = ("prefix", "owner", "reason", "until", "controls")
+FIELDS = KEYS["exception"]
 
 
 class EditError(ValueError):
