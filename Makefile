@@ -34,7 +34,7 @@ $(UV): tools/uv.txt
 .PHONY: demo
 demo: .venv/synced ## the small ISP of the lab: audit, mend, audit again, and a third run that changes nothing
 	@tools/system_packages demo
-	@python tools/demo.py
+	@python -m tools.demo
 
 .PHONY: test
 test: .venv/synced ## everything: linters, types, tests (what is skipped, and why, stands above the last line)
