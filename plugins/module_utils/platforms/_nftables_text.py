@@ -1,0 +1,1088 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The text of an nftables ruleset: tokens, statements, tables, rules as parts. What they mean: linux_nftables.py.
+
+Grammar: nft(8). It reads what `nft list ruleset` prints and what people write by hand (defines, commands, includes).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .. import packets
+from ..filters import DENY, GOTO, JUMP, PERMIT, RETURN, UNKNOWN, Doubt
+
+# --- the text: tokens, statements, tables ------------------------------------------------------------------------
+
+Token = tuple[str, int]  # the word (strings keep their quotes) and its line
+
+_TOKENS = re.compile(
+    r'(?P<skip>[ \t\r\f\v]+|\\\r?\n|#[^\n]*)|(?P<newline>\n)|(?P<word>"[^"\n]*"?'
+    r"|==|!=|<=|>=|<<|>>|[{}()=<>!&|^,;]|[^\s{}()=<>!&|^,;\"#]+)"
+)
+ADDRESS_LINE = re.compile(r"^\d+: ([^\s:@]+)(?:@\S+)?[: ]+(inet6?) (\S+)(?: peer (\S+))?.*$", re.MULTILINE)
+FAMILIES = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6), "bridge": (4, 6), "arp": ()}
+HOOKS = ("ingress", "prerouting", "forward", "postrouting", "egress")
+_PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
+TRACKING = -200  # conntrack's own priority in prerouting; defragmentation is at -400
+_EXPANSION_LIMIT = 1_000_000  # tokens that `define` may add
+
+
+@dataclass(slots=True)
+class Set:
+    line: int
+    elements: list[Token] = dataclasses.field(default_factory=list)
+    loose: bool = False  # its elements come and go while packets pass
+    timed: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Rule:
+    tokens: list[Token]
+    line: int
+    parts: list[Part] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Chain:
+    name: str
+    line: int
+    rules: list[Rule] = dataclasses.field(default_factory=list)
+    hook: str = ""
+    kind: str = ""
+    priority: int | None = None
+    policy: str = PERMIT
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Table:
+    family: str
+    name: str
+    line: int
+    chains: dict[str, Chain] = dataclasses.field(default_factory=dict)
+    sets: dict[str, Set] = dataclasses.field(default_factory=dict)
+    flowtables: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    dormant: bool = False
+
+
+class Ruleset:
+    """The tables that the text's statements leave behind. Never raises; what it cannot read becomes a doubt."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.split("\n")
+        self.tables: dict[tuple[str, str], Table] = {}
+        self.doubts: list[Doubt] = []
+        self.read = 0  # lines of filters
+        self.statements = 0  # commands that were understood
+        self._defined: dict[str, list[Token]] = {}
+        self._expanded = 0
+        self._tokens = tokens(ADDRESS_LINE.sub("", text))
+        self._at = 0
+        self._run()
+
+    def text(self, line: int) -> str:
+        return self.lines[line - 1].strip() if 0 < line <= len(self.lines) else ""
+
+    def doubt(self, line: int, reason: str) -> None:
+        self.doubts.append(Doubt(line, self.text(line), reason))
+
+    def _statement(self) -> list[Token]:
+        """Up to the next separator or brace that opens a block, which stays unread. Sets in braces are taken along."""
+        words: list[Token] = []
+        count = len(self._tokens)
+        while self._at < count:
+            token = self._tokens[self._at]
+            if token[0] in ("\n", ";") or token[0] == "}":
+                break
+            if token[0] == "{" and not _inline(words):
+                break
+            self._at += 1
+            if token[0] == "{":
+                depth = 1
+                words.append(token)
+                while self._at < count and depth:
+                    token = self._tokens[self._at]
+                    depth += (token[0] == "{") - (token[0] == "}")
+                    self._at += 1
+                    self._append(words, token)
+                continue
+            self._append(words, token)
+        return words
+
+    def _append(self, words: list[Token], token: Token) -> None:
+        if token[0][0] != "$":
+            words.append(token)
+            return
+        value = self._defined.get(token[0][1:])
+        self._expanded += len(value or ())
+        if value is None or self._expanded > _EXPANSION_LIMIT:
+            words.append(token)
+        else:
+            words += [(word, token[1]) for word, _ in value]
+
+    def _peek(self) -> str:
+        return self._tokens[self._at][0] if self._at < len(self._tokens) else ""
+
+    def _blocks(self) -> Iterator[list[Token]]:
+        """The statements of a block whose brace is next, or none where no brace is."""
+        if self._peek() != "{":
+            return
+        self._at += 1
+        while self._at < len(self._tokens) and self._peek() != "}":
+            words = self._statement()
+            if words:
+                yield words
+                if self._peek() == "{":  # a block that nobody asked for
+                    self._skip_block()
+            if self._peek() in ("\n", ";"):
+                self._at += 1
+            elif not words and self._peek() == "{":
+                self._skip_block()
+        self._at += 1
+
+    def _skip_block(self) -> None:
+        depth = 0
+        while self._at < len(self._tokens):
+            word = self._peek()
+            depth += (word == "{") - (word == "}")
+            self._at += 1
+            if not depth:
+                return
+
+    def _run(self) -> None:
+        while self._at < len(self._tokens):
+            words = self._statement()
+            if words:
+                start = self._at
+                known = self._command(words)
+                self.statements += known
+                if not known:
+                    self.doubt(words[0][1], "this line is no nftables statement that is understood")
+                if self._peek() == "{" and self._at == start:
+                    self._skip_block()
+            if self._peek() in ("\n", ";", "}", "{") and self._at < len(self._tokens):
+                self._at += 1
+
+    def _command(self, words: list[Token]) -> bool:
+        verb, rest = words[0][0], words[1:]
+        if verb in ("table", "chain", "rule", "set", "map", "element", "flowtable"):
+            verb, rest = "add", words
+        if verb in ("define", "redefine") and len(rest) > 2 and rest[1][0] == "=":
+            self._defined[rest[0][0]] = rest[2:]
+        elif verb == "include":
+            self.doubt(words[0][1], "an included file is not part of this text")
+        elif verb in ("list", "undefine", "reset"):
+            pass
+        elif verb in ("add", "create", "insert", "delete", "destroy", "flush") and rest:
+            return self._change(verb, rest[0][0], rest[1:], words)
+        else:
+            return False
+        return True
+
+    def _change(self, verb: str, what: str, rest: list[Token], words: list[Token]) -> bool:
+        line = words[0][1]
+        names = [word for word, _ in rest]
+        if verb == "flush" and what == "ruleset":
+            self.tables.clear()
+            return True
+        family = names.pop(0) if names and names[0] in FAMILIES else "ip"
+        rest = rest[len(rest) - len(names) :]
+        if not names:
+            return False
+        if what == "table":
+            return self._change_table(verb, family, names[0], line)
+        table = self.tables.get((family, names[0]))
+        if table is None or len(names) < 2:
+            return False
+        name = plain(names[1])
+        if verb in ("delete", "destroy", "flush"):
+            if what == "chain" and verb == "flush" and name in table.chains:
+                table.chains[name].rules.clear()
+            elif what == "chain" and verb != "flush":
+                table.chains.pop(name, None)
+            elif what in ("set", "map") and name in table.sets:
+                table.sets[name].elements.clear()
+            else:
+                return False
+            return True
+        if what == "chain":
+            self._chain(table, name, line)
+        elif what in ("set", "map"):
+            self._set(table, name, line)
+        elif what == "flowtable":
+            self._flowtable(table, name)
+        elif what == "element" and name in table.sets:
+            table.sets[name].elements += _braced(rest[2:])
+            self.read += 1
+        elif what == "rule":
+            chain = table.chains.setdefault(name, Chain(name, line))
+            self._rule(chain, rest[2:], insert=verb == "insert")
+        else:
+            return False
+        return True
+
+    def _change_table(self, verb: str, family: str, name: str, line: int) -> bool:
+        key = family, plain(name)
+        if verb in ("delete", "destroy"):
+            self.tables.pop(key, None)
+        elif verb == "flush":
+            for chain in self.tables[key].chains.values() if key in self.tables else ():
+                chain.rules.clear()
+        else:
+            table = self.tables.setdefault(key, Table(*key, line))
+            self.read += 1
+            for words in self._blocks():
+                self._in_table(table, words)
+        return True
+
+    def _in_table(self, table: Table, words: list[Token]) -> None:
+        what, line = words[0]
+        name = plain(words[1][0]) if len(words) > 1 else ""
+        self.read += 1
+        if what == "chain" and name:
+            self._chain(table, name, line)
+        elif what in ("set", "map") and name:
+            self._set(table, name, line)
+        elif what == "flowtable" and name:
+            self._flowtable(table, name)
+        elif what == "flags":
+            table.dormant = table.dormant or any(word == "dormant" for word, _ in words)
+        elif what in ("counter", "quota", "limit", "ct", "secmark", "synproxy"):
+            self._skip_named()
+        elif what != "comment":
+            self.doubt(line, "this line of a table is not understood")
+
+    def _skip_named(self) -> None:
+        if self._peek() == "{":
+            self._skip_block()
+
+    def _chain(self, table: Table, name: str, line: int) -> None:
+        chain = table.chains.setdefault(name, Chain(name, line))
+        for words in self._blocks():
+            first = words[0][0]
+            if first == "type" and any(word == "hook" for word, _ in words):
+                self._hook(chain, words)
+            elif first == "policy" and len(words) > 1:
+                chain.policy = DENY if words[1][0] == "drop" else PERMIT
+                self.read += 1
+            elif first not in ("comment", "devices", "device"):
+                self._rule(chain, words)
+
+    def _hook(self, chain: Chain, words: list[Token]) -> None:
+        """type filter hook forward [device "x" | devices = { x, y }] priority filter - 5"""
+        text = [word for word, _ in words]
+        chain.line, chain.kind = words[0][1], text[1] if len(text) > 1 else ""
+        chain.hook = text[text.index("hook") + 1] if text[-1] != "hook" else ""
+        if "priority" in text:
+            chain.priority = _priority(text[text.index("priority") + 1 :])
+            if chain.priority is None:
+                self.doubt(words[0][1], "the priority of this chain is not understood")
+        for word in ("device", "devices"):
+            if word in text:
+                end = text.index("priority") if "priority" in text else len(text)
+                chain.devices = tuple(plain(one) for one in text[text.index(word) + 1 : end] if one not in "={},")
+        self.read += 1
+
+    def _set(self, table: Table, name: str, line: int) -> None:
+        made = table.sets.setdefault(name, Set(line))
+        for words in self._blocks():
+            text = [word for word, _ in words]
+            self.read += words[-1][1] - words[0][1] + 1
+            if text[0] == "elements" and "{" in text:
+                made.elements += _braced(words)
+            elif text[0] == "flags":
+                made.loose = made.loose or "dynamic" in text
+                made.timed = made.timed or "timeout" in text
+            elif text[0] == "timeout":
+                made.timed = True
+
+    def _flowtable(self, table: Table, name: str) -> None:
+        devices: tuple[str, ...] = ()
+        for words in self._blocks():
+            if words[0][0] == "devices":
+                devices = tuple(plain(word) for word, _ in _braced(words) if word != ",")
+        table.flowtables[name] = devices
+
+    def _rule(self, chain: Chain, words: list[Token], insert: bool = False) -> None:
+        if not words:
+            return
+        self.read += 1
+        if words[0][0] in ("position", "index", "handle"):
+            self.doubt(words[0][1], "a rule at a position: where it stands is not worked out")
+            words = words[2:]
+        rule = Rule(words, words[0][1] if words else chain.line)
+        chain.rules.insert(0 if insert else len(chain.rules), rule)
+
+
+def tokens(text: str) -> list[Token]:
+    found = []
+    line = 1
+    for match in _TOKENS.finditer(text):
+        kind, word = match.lastgroup, match.group()
+        if kind == "word":
+            found.append((word, line))
+        elif kind == "newline":
+            found.append(("\n", line))
+            line += 1
+        else:
+            line += word.count("\n")
+    return found
+
+
+# Words behind which a brace opens a block of statements and no set.
+_BLOCKS = frozenset("table chain set map flowtable counter quota limit secmark synproxy ct".split())
+
+
+def _inline(words: Sequence[Token]) -> bool:
+    """Whether a brace behind these words belongs to them: a set of a rule, elements, a chain in place."""
+    if not words:
+        return False
+    first = words[0][0]
+    if first in ("add", "create") and len(words) > 1:
+        return words[1][0] not in _BLOCKS
+    if first in _BLOCKS and len(words) <= 4 and not any(word in ("{", "=") for word, _ in words):
+        # `ct helper x {` and `limit x {` stand in a table; in a rule they go on: `ct state {`, `limit rate 5/second`.
+        return first == "ct" and len(words) > 1 and words[1][0] not in ("helper", "timeout", "expectation")
+    return True
+
+
+def plain(word: str) -> str:
+    return word.strip('"')
+
+
+def _braced(words: Sequence[Token]) -> list[Token]:
+    """What stands between the first brace and its counterpart, without line ends, ending with a comma."""
+    inside: list[Token] = []
+    depth = 0
+    for word, line in words:
+        if word == "}":
+            depth -= 1
+            if not depth:
+                break
+        if depth and word != "\n":
+            inside.append((word, line))
+        depth += word == "{"
+    return [*inside, (",", 0)] if inside and inside[-1][0] != "," else inside
+
+
+def _priority(words: Sequence[str]) -> int | None:
+    """`filter - 5`, `-150`, `filter`, `filter+10`."""
+    joined = "".join(words[:3]).split("policy")[0]
+    match = re.fullmatch(r"([a-z]*)([+-]?\d*)", joined)
+    if not match or (match[1] and match[1] not in _PRIORITIES) or not joined or match[2] in ("+", "-"):
+        return None
+    return _PRIORITIES.get(match[1], 0) + int(match[2] or 0)
+
+
+# --- rules: tests, verdicts, side effects ------------------------------------------------------------------------
+
+# A number from low to high; or, with a mask that is not -1, every x with x & mask == low. Text: an interface pattern.
+Value = tuple[int, int, int] | str
+_ANY: Value = (0, (1 << 128) - 1, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """What a test looks at. `kind` says how; `field`, `bits`, `shift`, `add` map it to a field of the packet."""
+
+    kind: str
+    field: str = ""
+    bits: int = 0
+    names: Mapping[str, int] = dataclasses.field(default_factory=dict, hash=False)
+    protocols: tuple[int, ...] | None = None  # the L4 header it is in; () any with ports
+    family: int = 0
+    shift: int = 0
+    add: int = 0
+    flags: bool = False  # a bit mask, whose plain value means: any of these bits
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    selectors: tuple[Selector, ...]
+    elements: tuple[tuple[Value | None, ...], ...]  # None: not understood
+    negate: bool = False
+    doubt: str = ""  # it may hold for fewer packets
+    loose: bool = False  # other elements may be in it by the time a packet comes
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    action: str
+    target: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A verdict map: the first element that fits decides."""
+
+    cases: tuple[tuple[Test, Verdict], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    what: str  # "source", "destination" by connection tracking; "packet" at once
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    devices: tuple[str, ...]
+
+
+Part = Test | Verdict | Map | Narrow | Rewrite | Flow
+
+_SERVICES = {
+    "ftp-data": 20, "ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "mail": 25, "domain": 53, "bootps": 67,
+    "bootpc": 68, "tftp": 69, "http": 80, "www": 80, "kerberos": 88, "pop3": 110, "sunrpc": 111, "auth": 113,
+    "nntp": 119, "ntp": 123, "epmap": 135, "loc-srv": 135, "netbios-ns": 137, "netbios-dgm": 138, "netbios-ssn": 139,
+    "imap": 143, "imap2": 143, "snmp": 161, "snmp-trap": 162, "bgp": 179, "ldap": 389, "https": 443,
+    "microsoft-ds": 445, "submissions": 465, "ssmtp": 465, "smtps": 465, "urd": 465, "isakmp": 500, "syslog": 514,
+    "printer": 515, "dhcpv6-client": 546, "dhcpv6-server": 547, "submission": 587, "http-rpc-epmap": 593, "ldaps": 636,
+    "domain-s": 853, "rsync": 873, "ftps": 990, "telnets": 992, "imaps": 993, "pop3s": 995, "openvpn": 1194,
+    "l2f": 1701, "radius": 1812, "radius-acct": 1813, "nfs": 2049, "mysql": 3306, "ipsec-nat-t": 4500, "sip": 5060,
+    "sip-tls": 5061, "postgresql": 5432, "http-alt": 8080,
+}  # fmt: skip
+_PROTOCOLS = {
+    "ip": 0, "hopopt": 0, "icmp": 1, "igmp": 2, "ipencap": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41,
+    "ipv6-route": 43, "ipv6-frag": 44, "rsvp": 46, "gre": 47, "esp": 50, "ah": 51, "ipv6-icmp": 58, "icmpv6": 58,
+    "ipv6-nonxt": 59, "ipv6-opts": 60, "ospf": 89, "pim": 103, "comp": 108, "ipcomp": 108, "vrrp": 112, "l2tp": 115,
+    "sctp": 132, "mobility-header": 135, "mh": 135, "udplite": 136,
+}  # fmt: skip
+_NEXT_HEADERS = _PROTOCOLS | {"hbh": 0, "rt": 43, "frag": 44, "dst": 60}
+_ICMP = {
+    "echo-reply": 0, "destination-unreachable": 3, "source-quench": 4, "redirect": 5, "echo-request": 8,
+    "router-advertisement": 9, "router-solicitation": 10, "time-exceeded": 11, "parameter-problem": 12,
+    "timestamp-request": 13, "timestamp-reply": 14, "info-request": 15, "info-reply": 16,
+    "address-mask-request": 17, "address-mask-reply": 18,
+}  # fmt: skip
+_ICMP_CODES = {
+    "net-unreachable": 0, "host-unreachable": 1, "prot-unreachable": 2, "port-unreachable": 3, "frag-needed": 4,
+    "net-prohibited": 9, "host-prohibited": 10, "admin-prohibited": 13,
+}  # fmt: skip
+_ICMP6 = {
+    "destination-unreachable": 1, "packet-too-big": 2, "time-exceeded": 3, "parameter-problem": 4,
+    "echo-request": 128, "echo-reply": 129, "mld-listener-query": 130, "mld-listener-report": 131,
+    "mld-listener-done": 132, "mld-listener-reduction": 132, "nd-router-solicit": 133, "nd-router-advert": 134,
+    "nd-neighbor-solicit": 135, "nd-neighbor-advert": 136, "nd-redirect": 137, "router-renumbering": 138,
+    "ind-neighbor-solicit": 141, "ind-neighbor-advert": 142, "mld2-listener-report": 143,
+}  # fmt: skip
+_ICMP6_CODES = {
+    "no-route": 0, "admin-prohibited": 1, "addr-unreachable": 3, "port-unreachable": 4, "policy-fail": 5,
+    "reject-route": 6,
+}  # fmt: skip
+_DSCP = {
+    **{f"cs{number}": number << 3 for number in range(8)}, "df": 0, "be": 0, "lephb": 1, "va": 44, "ef": 46,
+    **{f"af{high}{low}": high << 3 | low << 1 for high in range(1, 5) for low in range(1, 4)},
+}  # fmt: skip
+_ECN = {"not-ect": 0, "ect1": 1, "ect0": 2, "ce": 3}
+STATE_BITS = {"invalid": 1, "established": 2, "related": 4, "new": 8, "untracked": 64}
+_TCP_FLAGS = {**packets.TCP_FLAGS, "ecn": 64}
+_EXISTS = {"missing": 0, "exists": 1}
+EXTENSION_NUMBERS = {0: 1, 43: 2, 44: 3, 60: 4, 135: 5}  # next header: value of the field `extension`
+EXTENSION_KEYS = {"hbh": 1, "rt": 2, "frag": 3, "dst": 4, "mh": 5}
+_ETHER_TYPES = {"ip": 0x0800, "ip6": 0x86DD, "arp": 0x0806, "vlan": 0x8100, "8021q": 0x8100, "8021ad": 0x88A8}
+
+
+def _ports(protocols: tuple[int, ...]) -> dict[str, Selector]:
+    return {
+        "sport": Selector("field", "source_port", 16, _SERVICES, protocols),
+        "dport": Selector("field", "destination_port", 16, _SERVICES, protocols),
+    }
+
+
+def _l3(family: int) -> dict[str, Selector]:
+    bits = packets.ADDRESS_WIDTH[family]
+    return {
+        "saddr": Selector("field", "source", bits, family=family),
+        "daddr": Selector("field", "destination", bits, family=family),
+        "dscp": Selector("field", "tos", 6, _DSCP, family=family, shift=2),
+        "ecn": Selector("field", "tos", 2, _ECN, family=family),
+        "version": Selector("version", bits=4, family=family),
+    }
+
+
+_SELECTORS: dict[str, dict[str, Selector]] = {
+    "ip": _l3(4) | {
+        "protocol": Selector("field", "protocol", 8, _PROTOCOLS, family=4),
+        "length": Selector("length", "length", 16, family=4),
+        "ttl": Selector("ttl", "ttl", 8, family=4),
+        "frag-off": Selector("frag-off", bits=16, family=4),
+        "hdrlength": Selector("hdrlength", bits=4, family=4),
+        **{key: Selector("opaque", family=4) for key in ("id", "checksum", "option")},
+    },
+    "ip6": _l3(6) | {
+        "nexthdr": Selector("nexthdr", bits=8, names=_NEXT_HEADERS, family=6),
+        "length": Selector("length", "length", 16, family=6, add=40),
+        "hoplimit": Selector("ttl", "ttl", 8, family=6),
+        "flowlabel": Selector("opaque", family=6),
+    },
+    "tcp": _ports((6,)) | {
+        "flags": Selector("field", "tcp_flags", 8, _TCP_FLAGS, (6,), flags=True),
+        **{
+            key: Selector("opaque", protocols=(6,))
+            for key in ("sequence", "ackseq", "doff", "reserved", "window", "checksum", "urgptr", "option")
+        },
+    },
+    "udp": _ports((17,)) | {key: Selector("opaque", protocols=(17,)) for key in ("length", "checksum")},
+    "udplite": _ports((136,)) | {key: Selector("opaque", protocols=(136,)) for key in ("csumcov", "checksum")},
+    "sctp": _ports((132,)) | {key: Selector("opaque", protocols=(132,)) for key in ("vtag", "checksum", "chunk")},
+    "dccp": {key: Selector("opaque", protocols=(33,)) for key in ("sport", "dport", "type", "option")},
+    "th": _ports(()),
+    "icmp": {
+        "type": Selector("field", "icmp_type", 8, _ICMP, (1,), 4),
+        "code": Selector("field", "icmp_code", 8, _ICMP_CODES, (1,), 4),
+        **{
+            key: Selector("opaque", protocols=(1,), family=4)
+            for key in ("id", "sequence", "mtu", "gateway", "checksum")
+        },
+    },
+    "icmpv6": {
+        "type": Selector("field", "icmp_type", 8, _ICMP6, (58,), 6),
+        "code": Selector("field", "icmp_code", 8, _ICMP6_CODES, (58,), 6),
+        **{
+            key: Selector("opaque", protocols=(58,), family=6)
+            for key in ("id", "sequence", "mtu", "max-delay", "checksum", "parameter-problem", "taddr", "daddr")
+        },
+    },
+    "igmp": {key: Selector("opaque", protocols=(2,)) for key in ("type", "mrt", "checksum", "group")},
+    "esp": {key: Selector("opaque", protocols=(50,)) for key in ("spi", "sequence")},
+    "ah": {key: Selector("opaque", protocols=(51,)) for key in ("nexthdr", "hdrlength", "reserved", "spi", "sequence")},
+    "comp": {key: Selector("opaque", protocols=(108,)) for key in ("nexthdr", "flags", "cpi")},
+    "frag": {
+        "frag-off": Selector("frag6", bits=13, family=6),
+        "more-fragments": Selector("frag6", "more", 1, family=6),
+        **{key: Selector("opaque", family=6) for key in ("nexthdr", "reserved", "reserved2", "id")},
+    },
+    "exthdr": {key: Selector("exthdr", key, 1, _EXISTS, family=6) for key in EXTENSION_KEYS},
+    **{key: {} for key in ("hbh", "dst", "rt", "srh", "mh")},  # one header's own fields, or routing data
+    "meta": {
+        "l4proto": Selector("l4proto", "protocol", 8, _PROTOCOLS),
+        "nfproto": Selector("nfproto", names={"ipv4": 2, "ipv6": 10}, bits=8),
+        "protocol": Selector("ethertype", names=_ETHER_TYPES, bits=16),
+        "length": Selector("length", "length", 16),
+        "iif": Selector("interface", "in"),
+        "iifname": Selector("interface", "in"),
+        "oif": Selector("interface", "out"),
+        "oifname": Selector("interface", "out"),
+    },
+    "ether": {"type": Selector("ethertype", "ether", names=_ETHER_TYPES, bits=16)},
+    "ct": {"state": Selector("state", bits=32, names=STATE_BITS, flags=True)},
+    **{
+        key: {}
+        for key in "fib vlan arp socket osf ipsec numgen jhash symhash gre geneve vxlan tunnel gretap inner".split()
+    },
+}  # fmt: skip
+_BARE_META = frozenset("iif iifname oif oifname mark iiftype oiftype skuid skgid nftrace rtclassid iifgroup oifgroup "
+                       "cgroup pkttype cpu priority ibrname obrname ibriport obriport".split())  # fmt: skip
+_RAW = {("0", "16"): "sport", ("16", "16"): "dport"}  # @th,0,16 is the source port
+_OPAQUE = Selector("opaque")
+_OPERATORS = {"==": "==", "eq": "==", "!=": "!=", "ne": "!=", "neq": "!=", "!": "!", "<": "<", "lt": "<", ">": ">",
+              "gt": ">", "<=": "<=", "le": "<=", ">=": ">=", "ge": ">=", "in": "=="}  # fmt: skip
+_VERDICTS = {"accept": PERMIT, "drop": DENY, "return": RETURN, "jump": JUMP, "goto": GOTO, "continue": "continue"}
+_STATEMENTS = frozenset(
+    "counter log limit quota comment last reject masquerade redirect snat dnat tproxy dup fwd queue notrack flow "
+    "synproxy add update delete meter xt set".split()
+)
+
+
+class Reader:
+    """One rule's words, made into parts. What is not understood becomes a Narrow and the reading goes on."""
+
+    def __init__(self, table: Table, chain: Chain, rule: Rule) -> None:
+        self.table, self.chain = table, chain
+        self.words = [word for word, _ in rule.tokens]
+        self.tokens = rule.tokens
+        self.line = rule.line
+        self.at = 0
+        self.parts: list[Part] = []
+
+    def read(self) -> list[Part]:
+        while self.at < len(self.words):
+            word = self.words[self.at]
+            start = self.at
+            if word in ("\n", ";"):
+                self.at += 1
+            elif word in _VERDICTS:
+                self.parts.append(self.verdict())
+            elif word in _STATEMENTS and not (word == "set" and start == 0 and self.peek(1) not in ("add", "update")):
+                self.statement()
+            elif word in _SELECTORS or word in _BARE_META or word.startswith("@"):
+                self.expression()
+            else:
+                self.narrow(f"'{word}' is not understood")
+                self.at += 1
+            if self.at == start:  # never for ever
+                self.at += 1
+        if not any(isinstance(part, (Verdict, Map)) for part in self.parts) and any(
+            isinstance(part, Narrow) and "not understood" in part.reason for part in self.parts
+        ):
+            self.parts.append(Verdict(UNKNOWN, line=self.line))
+        return self.parts
+
+    def peek(self, ahead: int = 0) -> str:
+        return self.words[self.at + ahead] if self.at + ahead < len(self.words) else ""
+
+    def take(self) -> str:
+        word = self.peek()
+        self.at += 1
+        return word
+
+    def narrow(self, reason: str) -> None:
+        self.parts.append(Narrow(reason))
+
+    def verdict(self) -> Verdict:
+        line = self.tokens[self.at][1]
+        action = _VERDICTS[self.take()]
+        if action not in (JUMP, GOTO):
+            return Verdict(action, line=line)
+        if self.peek() == "{":
+            return Verdict(action, self.chain_in_place(line), line)
+        return Verdict(action, plain(self.take()), line)
+
+    def chain_in_place(self, line: int) -> str:
+        """`jump { rules }`: a chain without a name; it gets one that says where it stands."""
+        end = self.closing()
+        name = f"{self.chain.name}:{line}"
+        while name in self.table.chains:
+            name += "'"
+        chain = self.table.chains[name] = Chain(name, line)
+        words: list[Token] = []
+        depth = 0
+        for token in [*self.tokens[self.at + 1 : end], ("\n", 0)]:
+            depth += (token[0] == "{") - (token[0] == "}")
+            if token[0] in ("\n", ";") and not depth:
+                if words:
+                    chain.rules.append(Rule(words, words[0][1]))
+                words = []
+            else:
+                words.append(token)
+        self.at = end + 1
+        return name
+
+    def closing(self) -> int:
+        """Where the brace or parenthesis that is next closes."""
+        depth = 0
+        for position in range(self.at, len(self.words)):
+            depth += (self.words[position] in "{(") - (self.words[position] in "})")
+            if not depth:
+                return position
+        return len(self.words)
+
+    # Statements
+
+    def statement(self) -> None:
+        word = self.take()
+        if word == "counter":
+            self.counter()
+        elif word in ("comment", "notrack"):
+            self.at += word == "comment"
+        elif word == "log":
+            self.log()
+        elif word in ("limit", "quota"):
+            self.rate()
+            self.narrow(f"{word}: whether it is used up is not known")
+        elif word == "last":
+            while self.peek() and self.peek() not in _VERDICTS and self.peek() not in _STATEMENTS:
+                self.at += 1
+        elif word == "reject":
+            self.reject()
+        elif word in ("masquerade", "snat"):
+            self.end(Rewrite("source"))
+        elif word in ("redirect", "dnat"):
+            self.end(Rewrite("destination"))
+        elif word == "flow":
+            self.at += 1  # add, or offload
+            self.parts.append(Flow(self.table.flowtables.get(self.take().lstrip("@"), ("*",))))
+        elif word in ("add", "update", "delete", "set", "meter"):
+            self.dynamic(word)
+        else:  # tproxy, dup, fwd, queue, synproxy, xt
+            self.end(Verdict(UNKNOWN, line=self.line))
+
+    def end(self, part: Part) -> None:
+        """A statement that takes the rest of the rule."""
+        self.parts.append(part)
+        self.at = len(self.words)
+
+    def counter(self) -> None:
+        if self.peek() == "name":
+            self.at += 2
+            if self.words[self.at - 1] in _SELECTORS:
+                self.narrow("a counter chosen by a map is not understood")
+                self.skip()
+        elif self.peek() == "packets":
+            self.at += 4
+        elif self.peek().startswith('"'):
+            self.at += 1
+
+    def log(self) -> None:
+        while self.peek() in ("prefix", "level", "group", "snaplen", "queue-threshold", "flags"):
+            flags = self.take() == "flags"
+            self.at += 1
+            if flags and self.words[self.at - 1] in ("tcp", "ip"):
+                self.at += 1
+            while self.peek() == ",":
+                self.at += 2
+
+    def rate(self) -> None:
+        """limit rate over 10 mbytes/second burst 5 kbytes; quota until 1 gbytes used 5 bytes; limit name "x"."""
+        numbers = re.compile(r"(\d+(/\w+)?|\w?bytes(/\w+)?|packets|burst|rate|over|until|used|name|\"[^\"]*\"?)$")
+        named = False
+        while named or numbers.match(self.peek()):
+            named = self.take() == "name"
+
+    def reject(self) -> None:
+        if self.peek() == "with":
+            kind = self.peek(1)
+            self.at += 3 + (self.peek(2) == "type")
+            family = {"icmp": 4, "icmpv6": 6}.get(kind)
+            if kind == "tcp":
+                self.parts.append(Test((_SELECTORS["meta"]["l4proto"],), (((6, 6, -1),),)))
+            elif family:
+                self.parts.append(Test((Selector("version", family=family),), ((_ANY,),)))
+        self.parts.append(Verdict(DENY, line=self.line))
+
+    def dynamic(self, word: str) -> None:
+        """add @seen { ip saddr limit rate over 5/second }; also the older `meter x { … }` and `set add ip saddr @x`."""
+        while self.peek() and self.peek() != "{" and self.peek() not in _VERDICTS:
+            self.at += 1
+        if self.peek() == "{":
+            self.at = self.closing() + 1
+        if word != "delete":
+            self.narrow("the set that packets fill: whether it takes this one is not known")
+
+    # Tests
+
+    def expression(self) -> None:
+        selectors = [self.selector()]
+        while self.peek() == ".":
+            self.at += 1
+            selectors.append(self.selector())
+        if self.peek() == "set":
+            self.at += 1
+            self.assignment(selectors[0])
+            return
+        if self.peek() == "vmap":
+            self.at += 1
+            self.verdict_map(tuple(selectors))
+            return
+        self.parts.append(self.comparison(tuple(selectors)))
+
+    def selector(self) -> Selector:
+        word = self.take()
+        if word in ("@th", "@nh", "@ll", "@ih"):
+            offset, length = self.peek(1), self.peek(3)
+            self.at += 4
+            if word == "@th":
+                return _SELECTORS["th"].get(_RAW.get((offset, length), ""), Selector("opaque", protocols=()))
+            return _OPAQUE
+        if word in _BARE_META:
+            return _SELECTORS["meta"].get(word, _OPAQUE)
+        if word == "fib":
+            return self.fib()
+        if word not in _SELECTORS:
+            return _OPAQUE
+        key = self.take()
+        if word == "ct" and key in ("original", "reply"):
+            self.at += 1 + (self.peek() in ("ip", "ip6"))
+        elif word == "ct" and key == "count":
+            return Selector("opaque", "count")
+        elif word == "rt" and key in ("ip", "ip6"):
+            self.at += 1
+        elif key == "option" or (word in ("tcp", "ip", "sctp", "dccp") and key in ("option", "chunk")):
+            self.at += 1
+            if self.peek() not in _EXISTS and self.peek() not in _OPERATORS and self.peek(1):
+                self.at += 1
+        routing = word == "rt" and key in ("type", "nexthdr", "seg-left", "hdrlength")
+        if routing or word in ("hbh", "dst", "srh", "mh"):
+            return Selector("opaque", family=6)
+        return _SELECTORS[word].get(key, _OPAQUE)
+
+    def fib(self) -> Selector:
+        """fib saddr . iif oif: the flags, then what is looked up."""
+        flags = [self.take()]
+        while self.peek() == ".":
+            self.at += 1
+            flags.append(self.take())
+        result = self.take()
+        strict = set(flags) == {"saddr", "iif"} and result in ("oif", "oifname")
+        return Selector("source-check" if strict else "opaque", bits=32, names=_EXISTS)
+
+    def assignment(self, selector: Selector) -> None:
+        """`meta mark set 1`, `ip dscp set cs1`: what it changes in the packet, and whether it can fail."""
+        if self.peek() in _SELECTORS or self.peek() in _BARE_META:
+            self.narrow("a value that is computed may be missing, and the rule then ends")
+            while self.peek() and self.peek() not in _VERDICTS and self.peek() not in ("counter", "log"):
+                self.at += 1
+        else:
+            self.skip()
+        if selector.field in ("source", "destination", "source_port", "destination_port", "protocol", "tcp_flags"):
+            self.parts.append(Rewrite("packet"))
+        elif selector.field in ("tos", "ttl"):
+            self.parts.append(Rewrite(selector.field))
+
+    def skip(self) -> list[str]:
+        """A value: a word or group, and what operators join to it."""
+        start = self.at
+        while True:
+            if self.peek() in ("{", "("):
+                self.at = self.closing() + 1
+            else:
+                self.at += 1
+            if self.peek() in (",", "|", "&", "^", "/", "-", "<<", ">>", "or", "and", "xor"):
+                self.at += 1
+            elif not (self.peek().startswith("-") and self.peek()[1:2] == '"'):
+                break
+        return self.words[start : self.at]
+
+    def comparison(self, selectors: tuple[Selector, ...]) -> Test:
+        first = selectors[0]
+        mask: int | None = -1
+        if first.field == "count":  # ct count [over] N
+            self.at += 1 + (self.peek() == "over")
+            return Test(selectors, ((None,),), doubt="ct count: how many there are is not known")
+        if self.peek() in ("&", "and"):
+            self.at += 1
+            mask = self.bits(first, self.mask_words())
+        elif self.peek() in ("|", "^", "<<", ">>", "or", "xor", "lshift", "rshift"):
+            self.at += 2
+            mask = None
+        written = self.peek()
+        operator = _OPERATORS.get(written, "")
+        self.at += bool(operator)
+        if self.peek() == "{":
+            end = self.closing()
+            inside = _braced(self.tokens[self.at : end + 1])
+            self.at = end + 1
+            return self.lookup(selectors, inside, operator == "!=", mask, loose=False)
+        if self.peek().startswith("@") and self.peek() not in ("@th", "@nh", "@ll", "@ih"):
+            name = self.take()[1:]
+            made = self.table.sets.get(name)
+            if made is None:
+                return Test(selectors, ((None,) * len(selectors),), doubt=f"the set {name} is not in the text")
+            return self.lookup(selectors, made.elements, operator == "!=", mask, loose=made.loose)
+        if len(selectors) > 1:
+            key = []
+            while True:
+                key += [(word, 0) for word in [*self.skip(), "."]]
+                if self.peek() != ".":
+                    break
+                self.at += 1
+            return self.lookup(selectors, [*key[:-1], (",", 0)], operator == "!=", mask, loose=False)
+        words = self.skip()
+        if mask is None:
+            return Test(selectors, ((None,),), doubt="an expression that is not understood")
+        if first.flags:
+            return self.flag_test(first, operator, mask, words)
+        value = _value(first, "".join(words))
+        if mask != -1 and isinstance(value, tuple) and value[2] == -1:
+            value = (value[0], value[1], mask) if value[0] == value[1] else None
+        if operator in ("<", ">", "<=", ">="):
+            value = _ordered(operator, value)
+        return Test(selectors, ((value,),), operator in ("!=", "!"))
+
+    def mask_words(self) -> list[str]:
+        if self.peek() == "(":
+            end = self.closing()
+            words = self.words[self.at + 1 : end]
+            self.at = end + 1
+            return words
+        return [self.take()]
+
+    def bits(self, selector: Selector, words: Sequence[str]) -> int | None:
+        """syn | ack, syn,ack, 0x12, 255.255.0.0: one number."""
+        total = 0
+        for word in words:
+            if word in (",", "|", "(", ")", "or"):
+                continue
+            value = _value(selector, word)
+            if not isinstance(value, tuple) or value[0] != value[1]:
+                return None
+            total |= value[0]
+        return total
+
+    def flag_test(self, selector: Selector, operator: str, mask: int, words: list[str]) -> Test:
+        """All the spellings of tests on TCP flags and connection states (nft(8), and what nft makes of them)."""
+        one = (selector,)
+        if "/" in words:  # syn / fin,syn: of the second, exactly the first are set
+            cut = words.index("/")
+            value, care = self.bits(selector, words[:cut]), self.bits(selector, words[cut + 1 :])
+        else:
+            value, care = self.bits(selector, words), mask
+        if value is None or care is None:
+            return Test(one, ((None,),))
+        if care != -1 or "/" in words:
+            return Test(one, (((value, value, care),),), operator == "!=")
+        if operator == "!":
+            return Test(one, (((0, 0, value),),))
+        if operator in ("==", "!="):
+            return Test(one, (((value, value, -1),),), operator == "!=")
+        # nft 1.0.6 lists `ct state == a,b`, which never holds, as `ct state a | b`, which it reads as any of them.
+        unsure = "'|' means any of these in a file, and exactly these in a listing" if "|" in words else ""
+        return Test(one, (((0, 0, value),),), negate=True, doubt=unsure)
+
+    def lookup(
+        self, selectors: tuple[Selector, ...], tokens: Sequence[Token], negate: bool, mask: int | None, loose: bool
+    ) -> Test:
+        """A test against a set. Elements with a timeout may be gone: then it is in doubt."""
+        elements = []
+        doubt = "" if mask == -1 else "a set behind a mask is not understood"
+        if loose:
+            doubt = "the set is filled by packets"
+        for key, options, _ in _elements(tokens):
+            elements.append(_key(selectors, key))
+            if any(word in ("timeout", "expires", "limit", "quota", "ct") for word in options):
+                doubt = doubt or "an element of the set has a timeout or a limit"
+        return Test(selectors, tuple(elements), negate, doubt, loose)
+
+    def verdict_map(self, selectors: tuple[Selector, ...]) -> None:
+        loose = False
+        if self.peek() == "{":
+            end = self.closing()
+            inside = _braced(self.tokens[self.at : end + 1])
+            self.at = end + 1
+        else:
+            name = self.take()[1:]
+            made = self.table.sets.get(name)
+            if made is None:
+                self.narrow(f"the map {name} is not in the text")
+                self.parts.append(Verdict(UNKNOWN, line=self.line))
+                return
+            inside, loose = made.elements, made.loose
+        cases = []
+        for key, options, verdict in _elements(inside):
+            doubt = "the map is filled by packets" if loose else ""
+            if "timeout" in options:
+                doubt = doubt or "an element of the map has a timeout"
+            test = Test(selectors, (_key(selectors, key),), doubt=doubt)
+            words = [word for word, _ in verdict]
+            if not words or words[0] not in _VERDICTS:
+                decision = Verdict(UNKNOWN, line=self.line)
+            else:
+                target = plain(words[1]) if len(words) > 1 else ""
+                decision = Verdict(_VERDICTS[words[0]], target, verdict[0][1] or self.line)
+            cases.append((key == ["*"], test, decision))
+        if loose:
+            cases.append((True, Test(selectors, ((None,) * len(selectors),)), Verdict(UNKNOWN, line=self.line)))
+        cases.sort(key=lambda case: case[0])  # the catch-all is behind all others
+        self.parts.append(Map(tuple((test, decision) for _, test, decision in cases)))
+
+
+_OPTIONS = frozenset("timeout expires comment counter limit quota last ct".split())  # behind an element
+
+
+def _elements(tokens: Sequence[Token]) -> Iterator[tuple[list[str], list[str], list[Token]]]:
+    """Key, options and what it maps to, of each element. `tokens` end with a comma."""
+    key: list[str] = []
+    options: list[str] = []
+    verdict: list[Token] = []
+    place: list[str] = key
+    mapped = False
+    for token in tokens:
+        word = token[0]
+        if word == ",":
+            if key:
+                yield key, options, verdict
+            key, options, verdict, mapped = [], [], [], False
+            place = key
+        elif mapped:
+            verdict.append(token)
+        elif word == ":":
+            mapped = True
+        elif place is key and key and word in _OPTIONS:
+            place = options
+            place.append(word)
+        elif place is key and ":" in word and word.rpartition(":")[2] in _VERDICTS and not word.startswith('"'):
+            left, _, right = word.rpartition(":")
+            key += [left.removesuffix(":")]
+            verdict.append((right, token[1]))
+            mapped = True
+        elif word != "\n":
+            place.append(word)
+
+
+def _key(selectors: Sequence[Selector], words: Sequence[str]) -> tuple[Value | None, ...]:
+    """192.0.2.1 . 25 as one value for each selector."""
+    if list(words) == ["*"]:
+        return tuple("*" if one.kind == "interface" else _ANY for one in selectors)
+    parts: list[list[str]] = [[]]
+    for word in words:
+        if word == ".":
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    if len(parts) != len(selectors):
+        return (None,) * len(selectors)
+    return tuple(_set_value(selector, part) for selector, part in zip(selectors, parts, strict=True))
+
+
+def _set_value(selector: Selector, words: Sequence[str]) -> Value | None:
+    if selector.flags and "|" in words:
+        total = 0
+        for word in words:
+            value = _value(selector, word) if word != "|" else (0, 0, -1)
+            if not isinstance(value, tuple):
+                return None
+            total |= value[0]
+        return total, total, -1
+    return _value(selector, "".join(words))
+
+
+def _ordered(operator: str, value: Value | None) -> Value | None:
+    if not isinstance(value, tuple) or value[2] != -1 or value[0] != value[1]:
+        return None
+    number, top = value[0], _ANY[1]
+    assert isinstance(top, int)
+    low, high = {"<": (0, number - 1), "<=": (0, number), ">": (number + 1, top), ">=": (number, top)}[operator]
+    return low, high, -1
+
+
+def _value(selector: Selector, text: str) -> Value | None:
+    """One value as it is written: a name, a number, an address, a prefix, a range. None when it is none of these."""
+    text = plain(text)
+    if selector.kind == "interface":
+        return text
+    family = {32: 4, 128: 6}.get(selector.bits) if selector.field in ("source", "destination") else None
+    return _address(text, family) if family else _number(text, selector)
+
+
+def _number(text: str, selector: Selector) -> Value | None:
+    low = high = _one_number(text, selector)
+    if low is None and "-" in text:
+        for cut in (position for position, letter in enumerate(text) if letter == "-"):
+            low, high = _one_number(text[:cut], selector), _one_number(text[cut + 1 :], selector)
+            if low is not None and high is not None:
+                break
+    return None if low is None or high is None or low > high else (low, high, -1)
+
+
+def _one_number(text: str, selector: Selector) -> int | None:
+    if text in selector.names:
+        return selector.names[text]
+    try:
+        number = int(text, 16) if text[:2].lower() == "0x" else int(text) if text.isascii() and text.isdecimal() else -1
+    except ValueError:
+        return None
+    return number if 0 <= number < 1 << (selector.bits or 32) else None
+
+
+@lru_cache(maxsize=65536)
+def _address(text: str, family: int) -> Value | None:
+    try:
+        if "-" in text:
+            low, _, high = text.partition("-")
+            ends = packets.address_value(low, family), packets.address_value(high, family)
+            return (*ends, -1) if ends[0] <= ends[1] else None
+        ((value, mask),) = packets.prefix(text, family)
+    except ValueError:
+        return None
+    return value, value | ~mask & (1 << packets.ADDRESS_WIDTH[family]) - 1, -1
