@@ -319,10 +319,9 @@ def _opaque(asked: _Asked) -> _Condition:
 
 
 def _field(asked: _Asked) -> _Condition:
-    if asked.selector.field in asked.place.hidden:
-        return _Condition(
-            (), asked.present.may, f"the {asked.selector.field.replace('_', ' ')} is rewritten on the way"
-        )
+    name = asked.selector.field
+    if name in asked.place.hidden:
+        return _Condition((), asked.present.may, f"the {name.replace('_', ' ')} is rewritten on the way")
     found = _alternatives(asked.values, asked.negate, asked.selector.bits)
     if not found:
         return _NEVER
