@@ -81,6 +81,9 @@ def test_verdicts_agree_with_the_verifier(column: str) -> None:
         unread = {entry.line for one in configuration.filters.values() for entry in one.entries if _not_read(entry)}
         lines["in doubt"] += len(unread | {doubt.line for doubt in configuration.doubts})
         for row in rows:
+            if row["question"] not in QUESTIONS:  # the verifier could not read the list
+                told["not asked"] += 1
+                continue
             if (4, row["acl"]) not in configuration.filters:
                 found = ("no such list", "no such list")
             else:

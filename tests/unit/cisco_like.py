@@ -121,8 +121,8 @@ WORDS = (
     "permit deny tcp udp ip ipv6 icmp any host 192.0.2.1 0.0.0.255 2001:db8::/32 eq range neq gt 25 smtp 65536 -1 "
     "established fragments log object-group G match-all +syn -ack time-range dscp ef ttl remark no sequence 10 "
     "evaluate dynamic reflect undetermined-transport routing option vlan interface access-list access-group extended "
-    "standard A 101 in out address unnumbered route local pool banner motd ^C exit service instance peer default verify unicast "
-    "source reachable-via rx network template Ethernet1 ! \u00b2 \x00"
+    "standard A 101 in out address unnumbered route local pool banner motd ^C exit service instance peer default "
+    "verify unicast source reachable-via rx network template Ethernet1 ! \u00b2 \x00"
 ).split()
 
 

@@ -413,6 +413,7 @@ class _Lists:
         self._addresses: dict[tuple[int, str, str], tuple[Alternatives | None, int]] = {}
         self._protocols: dict[tuple[int, str], int | None] = {}
         self._ports: dict[tuple[int, str, str, str], tuple[Alternatives, int]] = {}
+        self._depth = 0
         self._networks: dict[str, tuple[Alternatives, str]] = {}
         self._services: dict[str, tuple[tuple[dict[str, Alternatives], ...], str]] = {}
 
@@ -741,8 +742,12 @@ class _Lists:
     def _network(self, name: str) -> tuple[Alternatives, str]:
         """The addresses of a group. With a doubt the alternatives are empty: nothing is known of it."""
         if name not in self._networks:
+            if self._depth == _DEEPEST:
+                return _NOTHING, f"object group {name} is nested too deep"
             self._networks[name] = _NOTHING, f"object group {name} contains itself"
+            self._depth += 1
             self._networks[name] = self._read_network(name)
+            self._depth -= 1
         return self._networks[name]
 
     def _read_network(self, name: str) -> tuple[Alternatives, str]:
@@ -774,8 +779,12 @@ class _Lists:
     def _service(self, name: str) -> tuple[tuple[dict[str, Alternatives], ...], str]:
         """The protocols and ports of a group. With a doubt it is any protocol."""
         if name not in self._services:
+            if self._depth == _DEEPEST:
+                return ({},), f"object group {name} is nested too deep"
             self._services[name] = ({},), f"object group {name} contains itself"
+            self._depth += 1
             self._services[name] = self._read_service(name)
+            self._depth -= 1
         return self._services[name]
 
     def _read_service(self, name: str) -> tuple[tuple[dict[str, Alternatives], ...], str]:
@@ -827,6 +836,7 @@ class _Lists:
         return one
 
 
+_DEEPEST = 64  # groups within groups
 _OPERATORS = frozenset({"eq", "neq", "gt", "lt", "range"})
 _AFTER_PORT = frozenset({"any", "host", "established", "log", "object-group"})
 # Conditions that this model has no field for, with one word behind them.
@@ -904,7 +914,7 @@ def _length(mask: int, bits: int) -> int | None:
 
 def _without(entries: Sequence[Entry], order: Sequence[int], words: list[str]) -> list[int]:
     """What stays of the entries after `no 20` or `no permit ...`: their indexes."""
-    if len(words) == 1 and words[0].isdecimal():
+    if len(words) == 1 and words[0].isdecimal() and len(words[0]) < 20:
         return [index for index, own in enumerate(order) if own != int(words[0])]
     gone = words[1:] if words[:1] and words[0].isdecimal() else words
     return [index for index, entry in enumerate(entries) if entry.text.split()[-len(gone) :] != gone]
@@ -940,7 +950,7 @@ def _interfaces(
             indent = indent or depth
             if depth <= indent:
                 # An Ethernet service instance is a place of its own inside the interface.
-                attachment = f"{name} service instance {words[2]}" if words[:2] == ["service", "instance"] else name
+                attachment = " ".join([name, *words[:3]]) if words[:2] == ["service", "instance"] else name
             pair = words[0], words[1]
             text = raw.strip()
             if pair in dialect.bindings:
