@@ -75,6 +75,8 @@ _NO_VALUE = _words(
     "encryption chain address hostname is was were are for of on and or in at to from by with that has must could "
     "cannot nor refused"
 )
+_QUOTES = ("'", '"', "`")
+_OPENING = "+-'\"`([{<"
 _LEADING = _words("- + no set delete")
 
 _PRIVATE_BEGIN = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
@@ -114,18 +116,18 @@ def _values(line: str) -> Iterator[tuple[int, int]]:
         if start < done:
             continue
         name, sign, value = _split(word)
-        if not first and word not in _LEADING:
-            first = word.lstrip("+-")
-            name = name.lstrip("+-") if not sign else name
-        if value and _NAME.fullmatch(name):
+        bare = name.lstrip(_OPENING)
+        if (not first or name[:1] in _QUOTES) and word not in _LEADING:
+            first = bare  # of the line, or of a line that a message quotes
+        if value and _NAME.fullmatch(bare):
             done = _end(line, start + len(name) + len(sign))
             yield start + len(name) + len(sign), done
-        elif _secret_follows(name, first, seen, [text for _, text in words[index + 1 : index + 3]]):
+        elif _secret_follows(bare, first, seen, [text for _, text in words[index + 1 : index + 3]]):
             span = _following(line, words, index + 1, first)
             if span:
                 done = span[1]
                 yield span
-        seen.add(name)
+        seen.add(bare)
 
 
 def _split(word: str) -> tuple[str, str, str]:
@@ -142,7 +144,7 @@ def _secret_follows(name: str, first: str, seen: set[str], after: list[str]) -> 
         encoded = after[0] in _KINDS and len(after) > 1 and first not in ("match", "permit", "deny")
         return first == "key" or quoted or encoded or bool(seen & _KEY_OF)
     if name == "community":
-        return bool(seen & _COMMUNITY_OF) or (first == "community" and after[-1] == "{")
+        return bool(seen & _COMMUNITY_OF) or (first == "community" and after[-1].startswith("{"))
     return bool(_NAME.fullmatch(name))
 
 

@@ -167,6 +167,13 @@ def test_no_value_survives_whatever_it_looks_like(line: str, value: str) -> None
     assert value not in redact(line.replace("VALUE", value))
 
 
+@given(
+    st.sampled_from(ONE_WORD + TO_THE_END), WORD, st.sampled_from(["'{}' is not understood", 'rejected "{}"', "({})"])
+)
+def test_no_value_survives_in_a_message_that_quotes_its_line(line: str, value: str, message: str) -> None:
+    assert value not in redact(message.format(line.strip().replace("VALUE", value)))
+
+
 @given(st.sampled_from(ONE_WORD + TO_THE_END + HASHES + PUBLIC) | st.text())
 def test_a_second_pass_changes_nothing(line: str) -> None:
     assert redact(redact(line)) == redact(line)
