@@ -182,7 +182,7 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
         ("a: 1\n---\nb: 2\n", 2, "another document"),
         ("a: 1\nb: \x1b[0m\n", 2, "control character #x1b"),
         ("a: 1\nb: 2\na: 3\n", 3, "the key 'a' is there already, in line 1"),
-        ("[" * 3000, 0, "nested too deeply"),
+        ("[" * 1500, 0, "nested too deeply"),
     ],
 )
 def test_broken_files_are_told_with_their_line(tmp_path: Path, text: str, line: int, reason: str) -> None:
