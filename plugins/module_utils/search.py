@@ -11,7 +11,7 @@ that is what makes 10,000 lines cheap. The number of line tests is bounded; past
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +21,8 @@ from .packets import FIELDS, Alternatives, Match, Packet, width
 # Line tests for one question and for one Search; a million take about 0.2 s on a 2020s core.
 QUESTION_LIMIT = 5_000_000
 SEARCH_LIMIT = 50_000_000
+# How many cubes one line may become.
+PRODUCT_LIMIT = 1024
 
 SKIP = "skip"  # the question does not ask about these packets
 
@@ -67,54 +69,48 @@ def _offsets(family: int) -> dict[str, int]:
     return offsets
 
 
-def _cube_lines(match: Match, family: int, action: str, target: str = "", doubt: bool = False) -> Line | None:
+def _cubes(match: Match, family: int) -> Iterator[tuple[int, int, _Gate]]:
+    """The match as cubes, each with what is left of its unions: value, mask, factors.
+
+    Unions that tell lines apart (addresses, a few ports) are multiplied out, within reason; wide ones stay.
+    """
     offsets = _offsets(family)
     value = mask = 0
+    cubes = [(0, 0)]
     factors = []
     for name, alternatives in match.items():
         offset = offsets[name]
         if len(alternatives) == 1:
             value |= alternatives[0][0] << offset
             mask |= alternatives[0][1] << offset
-        elif not alternatives:
-            return None
+        elif _tells_apart(name, alternatives) and len(cubes) * len(alternatives) <= PRODUCT_LIMIT:
+            shifted = [(one << offset, care << offset) for one, care in alternatives]
+            cubes = [(other | one, other_mask | care) for other, other_mask in cubes for one, care in shifted]
         else:
             factors.append(tuple((one << offset, care << offset) for one, care in alternatives))
-    return value, mask, tuple(factors), action, target, doubt
+    if all(factors):  # an empty union matches nothing
+        for other, other_mask in cubes:
+            yield value | other, mask | other_mask, tuple(factors)
+
+
+def _tells_apart(name: str, alternatives: Alternatives) -> bool:
+    if name in ("source_port", "destination_port"):
+        return all(mask.bit_count() >= 12 for _, mask in alternatives)
+    return name in ("protocol", "source", "destination")
 
 
 def _compile(chosen: Filter, default: str) -> list[Line]:
-    lines = []
-    for entry in chosen.entries:
-        for match in entry.matches:
-            line = _cube_lines(match, chosen.family, entry.action, entry.target, bool(entry.doubt))
-            if line:
-                lines.append(line)
+    lines: list[Line] = [
+        (*cube, entry.action, entry.target, bool(entry.doubt))
+        for entry in chosen.entries
+        for match in entry.matches
+        for cube in _cubes(match, chosen.family)
+    ]
     lines.append((0, 0, (), default, "", False))
     return lines
 
 
 _EVERYTHING: Line = (0, 0, (), PERMIT, "", False)
-
-
-def _expand(match: Match, family: int) -> Iterator[tuple[Cube, _Gate]]:
-    """The match as cubes with a gate: fields that pick out lines are multiplied out, wide ones stay unions."""
-    narrow = {name: options for name, options in match.items() if _picks_lines(name, options)}
-    line = _cube_lines(narrow, family, SKIP)
-    gate = _cube_lines({name: options for name, options in match.items() if name not in narrow}, family, SKIP)
-    if line is None or gate is None:
-        return
-    cubes = [(line[0], line[1])]
-    for factor in line[2]:
-        cubes = [(value | one, mask | care) for value, mask in cubes for one, care in factor]
-    for value, mask in cubes:
-        yield (value | gate[0], mask | gate[1]), gate[2]
-
-
-def _picks_lines(name: str, options: Alternatives) -> bool:
-    full = (1 << (FIELDS[name] or 32)) - 1
-    ports = name in ("source_port", "destination_port") and all(mask == full for _, mask in options)
-    return ports or name in ("protocol", "source", "destination")
 
 
 def _through(cube: Cube, gate: _Gate) -> Cube | None:
@@ -162,14 +158,14 @@ class Search:
         With no stage everything is permitted, as where no filter is bound.
         """
         pending = [
-            (cube, number, gate) for number, question in enumerate(questions) for match in question.scope
-            for cube, gate in _expand(match, self.family)
+            ((value, mask), number, gate) for number, question in enumerate(questions) for match in question.scope
+            for value, mask, gate in _cubes(match, self.family)
         ]  # fmt: skip
         answers = [Answer(False)] * len(questions)
         if not pending:
             return answers
         lines = self._lines(stages[0], base=True) if stages else [_EVERYTHING]
-        for cube, number, gate, near in _share(sorted(pending), lines):
+        for cube, number, gate, near in _share(pending, lines):
             if not answers[number].found:
                 answer = self._one(stages, questions[number], cube, gate, near)
                 if answer.found or (answer.found is None and answers[number].found is False):
@@ -185,7 +181,9 @@ class Search:
         return self._compiled[key]
 
     def _one(self, stages: Sequence[str], question: Question, cube: Cube, gate: _Gate, near: list[Line]) -> Answer:
-        exempt = [line for match in question.exempt if (line := _cube_lines(match, self.family, SKIP))]
+        exempt: list[Line] = [
+            (*line, SKIP, "", False) for match in question.exempt for line in _cubes(match, self.family)
+        ]
         doubtful: Answer | None = None
         try:
             for leaf, actions in self._leaves(stages, cube, gate, exempt + near, question.wanted):
@@ -231,45 +229,53 @@ class Search:
         while tasks:
             value, mask, lines, rest, stage, possible = tasks.pop()
             within = _through((value, mask), gate)
-            if within is None or (doubt_shown and possible - {wanted}):
+            last = stage >= len(stages) - 1
+            # To permit is final in the last stage only; before it, it means to go on to the next.
+            settled = possible if last else possible - {PERMIT}
+            if within is None or (doubt_shown and settled - {wanted}):
                 continue
             spent += len(lines)
             self.spent += len(lines)
             if spent > QUESTION_LIMIT or self.spent > SEARCH_LIMIT:
                 raise _TooComplex
             lines = _relevant(lines, value, mask)
-            last = stage >= len(stages) - 1
-            if wanted not in possible and not any(_may_give(line[3], wanted, last) for line in lines):
+            if (
+                settled == possible
+                and wanted not in possible
+                and not any(_may_give(line[3], wanted, last) for line in lines)
+            ):
                 continue
             head = lines[0]
             bit = _splitting_bit(head, mask, value)
             if bit:
-                low, high = (value, mask | bit), (value | bit, mask | bit)
-                inside, outside = (high, low) if head[0] & bit else (low, high)
                 alone = len(lines) == 2 and last and lines[1][3] in _FINAL
                 if alone and not head[2] and not head[1] & gated:
                     # Only the head divides this cube: all of what it matches, and any packet that it does not.
-                    inside = value | head[0], mask | head[1]
-                tasks.append((*outside, lines, rest, stage, possible))
-                tasks.append((*inside, lines, rest, stage, possible))
+                    tasks.append((value | bit & ~head[0], mask | bit, lines[1:], rest, stage, possible))
+                    tasks.append((value | head[0], mask | head[1], lines, rest, stage, possible))
+                    continue
+                inside, common, others = _cluster(lines, head, bit, mask)
+                tasks += [(*piece, others, rest, stage, possible) for piece in _outside(value, mask, inside, common)]
+                tasks.append((value | inside, mask | common, lines, rest, stage, possible))
                 continue
             action, target, doubt = head[3:]
             if action == RETURN and rest is None and not doubt:
                 action = self.configuration.filters[self.family, stages[stage]].default
             if doubt:
-                sure = action in (PERMIT, DENY) and (last or action == DENY)
-                tasks.append((value, mask, lines[1:], rest, stage, possible | ({action} if sure else {PERMIT, DENY})))
+                either = {action} if action in (PERMIT, DENY) else {PERMIT, DENY}
+                tasks.append((value, mask, lines[1:], rest, stage, possible | either))
             elif action == JUMP:
                 tasks.append((value, mask, self._lines(target, base=False), (lines[1:], rest), stage, possible))
             elif action == GOTO:
                 tasks.append((value, mask, self._lines(target, base=False), rest, stage, possible))
             elif action == RETURN and rest is not None:
                 tasks.append((value, mask, rest[0], rest[1], stage, possible))
-            elif action == PERMIT and not last:
-                tasks.append((value, mask, self._lines(stages[stage + 1], base=True), None, stage + 1, possible))
             elif action != SKIP:
                 actions = possible | ({PERMIT, DENY} if action == UNKNOWN else {action})
-                if wanted in actions and not (doubt_shown and actions != {wanted}):
+                if PERMIT in actions and not last:
+                    onward = self._lines(stages[stage + 1], base=True)
+                    tasks.append((value, mask, onward, None, stage + 1, actions - {PERMIT}))
+                elif wanted in actions and not (doubt_shown and actions != {wanted}):
                     doubt_shown = doubt_shown or actions != {wanted}
                     yield within, actions
 
@@ -285,21 +291,28 @@ def _may_give(action: str, wanted: str, last: bool) -> bool:
     return action == wanted or action in (UNKNOWN, JUMP, GOTO, RETURN) or (action == PERMIT and not last)
 
 
-def _relevant(lines: Iterable[Line], value: int, mask: int) -> list[Line]:
+def _relevant(lines: list[Line], value: int, mask: int) -> list[Line]:
     """The lines that meet the cube, in their order, up to the first that covers it for certain."""
     kept = []
     free = ~mask
-    for line in [line for line in lines if not (line[0] ^ value) & line[1] & mask]:
-        covers = not line[1] & free
-        for factor in line[2]:
-            meeting = [care for one, care in factor if not (one ^ value) & care & mask]
-            if not meeting:
-                break
-            covers = covers and any(not care & free for care in meeting)
-        else:
-            kept.append(line)
-            if covers and not line[5] and line[3] != JUMP:
-                break
+    for start in range(0, len(lines), 256):  # in pieces, because a cover often comes early
+        for line in [line for line in lines[start : start + 256] if not (line[0] ^ value) & line[1] & mask]:
+            covers = not line[1] & free
+            for factor in line[2]:
+                meets = covered = False
+                for one, care in factor:
+                    if not (one ^ value) & care & mask:
+                        meets = True
+                        if not care & free:
+                            covered = True
+                            break
+                if not meets:
+                    break
+                covers = covers and covered
+            else:
+                kept.append(line)
+                if covers and not line[5] and line[3] != JUMP:
+                    return kept
     return kept
 
 
@@ -315,6 +328,30 @@ def _splitting_bit(line: Line, mask: int, value: int) -> int:
     return 1 << free.bit_length() - 1 if free else 0
 
 
+def _cluster(lines: list[Line], head: Line, bit: int, mask: int) -> tuple[int, int, list[Line]]:
+    """The bits that the head shares with most lines, their value, and the lines outside: these may lack the bits.
+
+    `bit` is among the bits. A list of hosts of one prefix is thus entered in one step, not bit by bit.
+    """
+    inside, common = (head[0], head[1] & ~mask) if head[1] & bit else (bit, bit)
+    others = []
+    for line in lines:
+        shared = common & line[1] & ~(line[0] ^ inside)
+        if shared & bit:
+            common = shared
+        else:
+            others.append(line)
+    return inside & common, common, others
+
+
+def _outside(value: int, mask: int, inside: int, common: int) -> Iterator[Cube]:
+    """What of the cube differs from `inside` in one of the common bits, as disjoint cubes."""
+    while common:
+        bit = 1 << common.bit_length() - 1
+        yield value | bit & ~inside, mask | bit
+        value, mask, common = value | bit & inside, mask | bit, common & ~bit
+
+
 _Pending = tuple[Cube, int, _Gate]
 
 
@@ -324,12 +361,22 @@ def _share(pending: list[_Pending], lines: list[Line]) -> Iterator[tuple[Cube, i
         yield from ((*one, lines) for one in pending)
         return
     first = pending[0][0][0]
-    common, differ = -1, 0
+    common, fixed, differ = -1, 0, 0
     for (value, mask), _, _ in pending:
         common &= mask
+        fixed |= mask
         differ |= value ^ first
     common &= ~differ
     near = _relevant(lines, first & common, common)
-    middle = len(pending) // 2
-    yield from _share(pending[:middle], near)
-    yield from _share(pending[middle:], near)
+    apart = fixed & ~common
+    if not apart:
+        yield from ((*one, near) for one in pending)
+        return
+    bit = 1 << apart.bit_length() - 1
+    for group in (
+        [one for one in pending if not one[0][1] & bit],
+        [one for one in pending if one[0][1] & bit and not one[0][0] & bit],
+        [one for one in pending if one[0][0] & bit],
+    ):
+        if group:
+            yield from _share(group, near)
