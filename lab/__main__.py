@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -174,6 +175,8 @@ async def run(state: Path, starting: Sequence[Host]) -> None:
 
     devices = [routers.kind(host.network_os).load(host.name, CONFIGS) for host in starting]
     lab = Lab(devices)
+    # Clients hang up without a word all the time; the log is for what is wrong with the lab.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -115,8 +115,8 @@ class Configuration:
             if any(two.startswith(bind) for bind in self.bindings.values()):
                 return self._bind(self.block(path), line)
             return self._set(self.block(path), negative, body)
-        if path[0].startswith("object-group network"):
-            return self._set(self.block(path), negative, body) if head in ("host", "range", "group-object") else None
+        if path[0].startswith("object-group network") and head[0].isdecimal():
+            return self._set(self.block(path), negative, body)
         if head not in self.mode_words:
             return None
         if not negative and (head in ("class", "address-family") or body.lower() == "log config"):
@@ -344,7 +344,7 @@ def known(text: str) -> frozenset[str]:
 
 
 def abbreviates(typed: list[str], pattern: str) -> list[str] | None:
-    """The words in place of each `*` of the pattern (`**`: all the rest), None when the words are no short form of it."""
+    """The words in place of each `*` (`**`: all the rest), None when they are no short form of the pattern."""
     arguments: list[str] = []
     wanted = pattern.split()
     for index, word in enumerate(wanted):
@@ -455,17 +455,22 @@ class IndentedSession(Session):
 
     def enable(self, _: list[str]) -> str:
         if not self.privileged:
-            self._asks_secret = 3
+            self._asks_secret = self.secret_tries()
         return ""
+
+    def secret_tries(self) -> int:
+        """How often a wrong enable secret may be given."""
+        return 3
 
     def _password(self, line: str) -> str:
         if line == self.router.enable_secret:
             self._asks_secret, self.privileged = 0, True
             return ""
         self._asks_secret -= 1
-        return "" if self._asks_secret else self.bad_secret
+        return "" if self._asks_secret else self.bad_secret()
 
-    bad_secret = "% Bad secrets\n\n"
+    def bad_secret(self) -> str:
+        return "% Bad secrets\n\n"
 
     def disable(self, _: list[str]) -> str:
         self.privileged = False

@@ -87,7 +87,7 @@ def insert(root: Block, block: Block, kind: str, separate: bool) -> None:
         lines = [child.line for child in root.children]
         place = next((index for index, line in enumerate(lines) if line.startswith(_LAST)), len(lines))
     root.children.insert(place, block)
-    if separate and (place + 1 == len(root.children) or root.children[place + 1].line != "!"):
+    if (separate or not alike) and (place + 1 == len(root.children) or root.children[place + 1].line != "!"):
         root.children.insert(place + 1, Block("!"))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ class Terminal(asyncssh.SSHServerSession[str]):
         self._stuck = False
         self._output: Iterator[str] | None = None
         self._writable = True
+        self._unsent: list[str] = []
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[str]) -> None:
         self._channel = chan
@@ -58,6 +60,7 @@ class Terminal(asyncssh.SSHServerSession[str]):
 
     def session_started(self) -> None:
         self._write(self._session.banner + self._session.prompt)
+        self._send()
 
     def data_received(self, data: str, datatype: object) -> None:
         self._waiting += data
@@ -75,6 +78,12 @@ class Terminal(asyncssh.SSHServerSession[str]):
         self._work()
 
     def _write(self, text: str) -> None:
+        self._unsent.append(text)
+
+    def _send(self) -> None:
+        """All that was written, in one packet: echo, reply and prompt belong together, and packets cost."""
+        text = "".join(self._unsent)
+        self._unsent.clear()
         if text:
             self._channel.write(text.replace("\n", "\r\n"))
 
@@ -84,14 +93,16 @@ class Terminal(asyncssh.SSHServerSession[str]):
             if self._output is not None:
                 for chunk in self._output:
                     self._write(chunk)
+                    self._send()
                     if not self._writable:
                         return
                 self._output = None
                 self._write(self._session.prompt)
             if not self._waiting:
-                return
+                break
             typed, self._waiting = self._waiting, ""
             self._type(typed)
+        self._send()
 
     def _type(self, data: str) -> None:
         start = 0
@@ -131,6 +142,7 @@ class Terminal(asyncssh.SSHServerSession[str]):
             output = self._session.execute(line)
         except Cut:
             self._stuck = True
+            self._unsent.clear()
             self._channel.get_connection().abort()
             return
         except Hang:
@@ -139,6 +151,7 @@ class Terminal(asyncssh.SSHServerSession[str]):
         if self._session.closed:
             self._stuck = True
             self._write("\n" + output if isinstance(output, str) else "\n")
+            self._send()
             self._channel.exit(0)
         elif isinstance(output, str):
             self._write("\n" + output + self._session.prompt)
@@ -150,12 +163,17 @@ class Terminal(asyncssh.SSHServerSession[str]):
 class Door(asyncssh.SSHServer):
     """The login of one router."""
 
-    def __init__(self, router: Router, access: Access) -> None:
+    def __init__(self, router: Router, access: Access, connections: set[asyncssh.SSHServerConnection]) -> None:
         self._router = router
         self._access = access
+        self._connections = connections  # those that are open, of all routers
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
+        self._connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self._connection)
 
     def begin_auth(self, username: str) -> bool:
         if self._access.public_keys and username == self._access.user:
@@ -180,12 +198,13 @@ class Lab:
         self.ports: dict[str, int] = {}
         self.known_hosts = ""
         self._acceptors: list[asyncssh.SSHAcceptor] = []
+        self._connections: set[asyncssh.SSHServerConnection] = set()
 
     async def open(self, access: Access, ports: Mapping[str, int], directory: Path) -> None:
         """Listen on loopback: on the ports given, on any free one for routers that have none there."""
         for name, router in self.routers.items():
             if router.own_server:
-                port = ports[name]
+                port = ports.get(name) or _free_port()
                 public = await asyncio.to_thread(router.start, LOOPBACK, port, directory)
             else:
                 key = asyncssh.generate_private_key("ssh-ed25519")
@@ -193,7 +212,7 @@ class Lab:
                 acceptor = await asyncssh.listen(
                     LOOPBACK,
                     ports.get(name, 0),
-                    server_factory=lambda router=router: Door(router, access),
+                    server_factory=lambda router=router: Door(router, access, self._connections),
                     server_host_keys=[key],
                     line_editor=False,
                     # A router's configuration may hold any bytes; they go through unharmed.
@@ -214,9 +233,18 @@ class Lab:
     async def close(self) -> None:
         for acceptor in self._acceptors:
             acceptor.close()
+        for connection in list(self._connections):
+            connection.abort()
         for router in self.routers.values():
             if router.own_server:
                 await asyncio.to_thread(router.stop)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextmanager

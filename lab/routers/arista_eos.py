@@ -70,7 +70,8 @@ class EosConfiguration(Configuration):
     bindings: Mapping[int, str] = {4: "ip access-group", 6: "ipv6 access-group"}
     list_words = frozenset({"counters", "statistics"})
     openers = (
-        "ip access-list standard ", "ip prefix-list \\S+$", "ipv6 prefix-list \\S+$", "router ", "route-map ", "class-map ",
+        "ip access-list standard ", "ip prefix-list \\S+$", "ipv6 prefix-list \\S+$", "router ", "route-map ",
+        "class-map ",
         "policy-map ", "vrf instance ", "management ", "control-plane$", "qos profile ", "peer-filter ", "monitor ",
     )  # fmt: skip
     global_words = known(
@@ -100,7 +101,8 @@ class EosConfiguration(Configuration):
     interface_name = re.compile("Ethernet|Port-Channel|Loopback|Management|Vlan|Vxlan|Tunnel")
     ports = re.compile("Ethernet|Management")
     order = (
-        "description", "mtu", "speed", "no switchport", "encapsulation", "vrf", "ip address", "ipv6 enable", "ipv6 address",
+        "description", "mtu", "speed", "no switchport", "encapsulation", "vrf", "ip address", "ipv6 enable",
+        "ipv6 address",
         "ip access-group", "ipv6 access-group",
     )  # fmt: skip
 
@@ -119,13 +121,17 @@ class Candidate:
 
 class EosSession(IndentedSession):
     router: Device
-    bad_secret = "% Bad secret\n"
-    user_commands = ("enable", "disable", "exit", "logout", "quit", "terminal length *", "terminal width *", "show version",
-                     "show clock", "show privilege")  # fmt: skip
+    user_commands = (
+        "enable", "disable", "exit", "logout", "quit", "terminal length *", "terminal width *", "show version",
+        "show privilege",
+    )  # fmt: skip
 
     def __init__(self, router: Router) -> None:
         super().__init__(router)
         self._candidate: Candidate | None = None
+
+    def bad_secret(self) -> str:
+        return "% Bad secret\n"
 
     def name(self) -> str:
         return self.router.running.hostname()
@@ -153,7 +159,8 @@ class EosSession(IndentedSession):
     def commands(self) -> Mapping[str, Command]:
         router = self.router
         return {
-            "enable": self.enable, "disable": self.disable, "exit": self.logout, "logout": self.logout, "quit": self.logout,
+            "enable": self.enable, "disable": self.disable, "exit": self.logout, "logout": self.logout,
+            "quit": self.logout,
             "terminal length *": lambda _: "Pagination disabled.\n",
             "terminal width *": lambda words: f"Width set to {words[0]} columns.\n",
             "show running-config": lambda _: router.running_text(),
@@ -166,7 +173,8 @@ class EosSession(IndentedSession):
             "show ipv6 access-lists *": lambda words: self._lists(IPV6, words[0]),
             "show version": lambda _: _VERSION, "show privilege": lambda _: "Current privilege level is 15\n",
             "configure terminal": self._terminal, "configure": self._terminal,
-            "configure session *": self._session, "configure session * commit": lambda words: router.commit(words[0], 0),
+            "configure session *": self._session,
+            "configure session * commit": lambda words: router.commit(words[0], 0),
             "configure session * commit timer *": lambda words: router.commit(words[0], _seconds(words[1])),
             "configure session * abort": lambda words: router.abort(words[0]),
             "no configure session *": lambda words: router.abort(words[0]),
@@ -271,7 +279,7 @@ class Device(Router):
         return self._printed[1]
 
     def startup_text(self) -> str:
-        return f"! Command: show startup-config\n! Startup-config last modified at Mon Nov 23 14:00:00 2026 by audit\n{self.startup}"
+        return f"! Command: show startup-config\n{self.startup}"
 
     def save(self) -> str:
         self.startup = self.running.text()
@@ -293,7 +301,7 @@ class Device(Router):
         return self._candidates[name]
 
     def commit(self, name: str, seconds: int) -> str:
-        """Put a session in force, for good or until a timer; or confirm one that has a timer. The words of a refusal."""
+        """Put a session in force, for good or until a timer; or confirm one that has a timer. A refusal, or ''."""
         chosen = self._candidates.get(name)
         if chosen is None or chosen.state not in ("pending", "pendingCommitTimer"):
             return f"% Cannot commit session {name} (session does not exist)\n"
@@ -344,8 +352,8 @@ class Device(Router):
         )
 
     def sessions_text(self) -> str:
-        rows = ["Maximum number of completed sessions: 1", f"Maximum number of pending sessions: {_MAXIMUM_PENDING}", "",
-                "  Name   State                User    Terminal", "  ------ -------------------- ------- --------"]  # fmt: skip
+        rows = [f"Maximum number of pending sessions: {_MAXIMUM_PENDING}", ""]
+        rows += ["  Name   State                User    Terminal", "  ------ -------------------- ------- --------"]
         for one in self._candidates.values():
             rows.append(f"  {one.name} {one.state:20} audit   vty4")
             if self._timed and self._timed[0] is one:

@@ -62,7 +62,8 @@ IPV6 = Dialect(
 )  # fmt: skip
 
 _MODES = {
-    "interface": "config-if", "ip access-list extended": "config-ext-nacl", "ip access-list standard": "config-std-nacl",
+    "interface": "config-if", "ip access-list extended": "config-ext-nacl",
+    "ip access-list standard": "config-std-nacl",
     "ipv6 access-list": "config-ipv6-acl", "object-group": "config-network-group", "archive": "config-archive",
     "router": "config-router", "line": "config-line", "route-map": "config-route-map", "class-map": "config-cmap",
     "policy-map": "config-pmap", "vrf": "config-vrf", "control-plane": "config-cp",
@@ -97,7 +98,8 @@ class IosConfiguration(Configuration):
         "shutdown, speed, vrf"
     )
     mode_words = known(
-        "access-class, accounting, address-family, activate, aggregate-address, authorization, bandwidth, bgp, class, "
+        "group-object, range, access-class, accounting, address-family, activate, "
+        "aggregate-address, authorization, bandwidth, bgp, class, "
         "conform-action, deny, description, exceed-action, exec-timeout, exit-address-family, fair-queue, hidekeys, "
         "host, is-type, length, log, logging, login, logout-warning, match, maximum, maximum-paths, metric-style, "
         "neighbor, net, network, notify, passive-interface, path, permit, police, priority, privilege, random-detect, "
@@ -105,8 +107,8 @@ class IosConfiguration(Configuration):
         "transport, write-memory"
     )
     interface_name = re.compile(
-        "GigabitEthernet|TenGigabitEthernet|HundredGigE|TwentyFiveGigE|FastEthernet|Loopback|Virtual-Template|Tunnel|Port-channel|"
-        "BDI|Vlan|Serial|Null"
+        "GigabitEthernet|TenGigabitEthernet|HundredGigE|TwentyFiveGigE|FastEthernet|Loopback|Virtual-Template|Tunnel|"
+        "Port-channel|BDI|Vlan|Serial|Null"
     )
     ports = re.compile("GigabitEthernet|TenGigabitEthernet|HundredGigE|TwentyFiveGigE|FastEthernet|Serial")
 
@@ -208,8 +210,16 @@ def _reached(way: str, networks: list[Network]) -> bool:
 
 class IosSession(IndentedSession):
     router: Device
-    user_commands = ("enable", "disable", "exit", "logout", "quit", "terminal length *", "terminal width *", "show version",
-                     "show clock", "show privilege", "terminal no monitor", "terminal monitor")  # fmt: skip
+    user_commands = (
+        "enable", "disable", "exit", "logout", "quit", "terminal length *", "terminal width *", "show version",
+        "show clock", "show privilege", "terminal no monitor", "terminal monitor",
+    )  # fmt: skip
+
+    def secret_tries(self) -> int:
+        return 1 if self.router.running.root.find("aaa new-model") else 3
+
+    def bad_secret(self) -> str:
+        return "% Access denied\n\n" if self.secret_tries() == 1 else super().bad_secret()
 
     def name(self) -> str:
         return self.router.running.hostname()
@@ -232,10 +242,14 @@ class IosSession(IndentedSession):
         router = self.router
         quiet = lambda _: ""  # noqa: E731
         return {
-            "enable": self.enable, "disable": self.disable, "exit": self.logout, "logout": self.logout, "quit": self.logout,
-            "terminal length *": quiet, "terminal width *": quiet, "terminal no monitor": quiet, "terminal monitor": quiet,
-            "show running-config": lambda _: router.running_text(), "show running-config all": lambda _: router.running_text(),
-            "show startup-config": lambda _: router.startup_text(), "show running-config interface **": self._show_interface,
+            "enable": self.enable, "disable": self.disable, "exit": self.logout, "logout": self.logout,
+            "quit": self.logout,
+            "terminal length *": quiet, "terminal width *": quiet, "terminal no monitor": quiet,
+            "terminal monitor": quiet,
+            "show running-config": lambda _: router.running_text(),
+            "show running-config all": lambda _: router.running_text(),
+            "show startup-config": lambda _: router.startup_text(),
+            "show running-config interface **": self._show_interface,
             "show ip access-lists": lambda _: self._lists(EXTENDED, ""),
             "show ip access-lists *": lambda words: self._lists(EXTENDED, words[0]),
             "show ipv6 access-list": lambda _: self._lists(IPV6, ""),
@@ -328,7 +342,7 @@ class Device(Router):
         return datetime.datetime(2026, 11, 23, 14, 0) + datetime.timedelta(seconds=self.clock.now())
 
     def changed(self) -> None:
-        stamp = f"! Last configuration change at {self.wall():%H:%M:%S UTC %a %b} {self.wall().day} {self.wall().year} by audit"
+        stamp = f"! Last configuration change at {self.wall():%H:%M:%S UTC %a %b} {self.wall().day} 2026 by audit"
         for child in self.running.root.children:
             if child.line.startswith("! Last configuration change"):
                 child.line = stamp
@@ -358,7 +372,7 @@ class Device(Router):
             return "%Error: Rollback Confirmed Change needs an archive path. Use 'archive' and 'path' first.\n", ""
         if self._revert:
             return (
-                "%Rollback Confirmed Change already pending. Use 'configure confirm' or 'configure revert now' first.\n",
+                "%Rollback Confirmed Change already pending. Use 'configure confirm' first.\n",
                 "",
             )
         self._start(minutes, self.running.text())
@@ -388,7 +402,7 @@ class Device(Router):
             return _NOT_PENDING
         self.clock.cancel(self._revert[0])
         self._roll_back()
-        return "Rollback Confirmed Change: rolling to the backed up configuration\n\nTotal number of passes: 1\nRollback Done\n\n"
+        return "Rollback Confirmed Change: rolling back\n\nTotal number of passes: 1\nRollback Done\n\n"
 
     def revert_state(self) -> str:
         if not self._revert:
@@ -405,7 +419,7 @@ class Device(Router):
 _NOT_PENDING = "%No Rollback Confirmed Change pending\n"
 _VERSION = """\
 Cisco IOS XE Software, Version 17.09.04a
-Cisco IOS Software [Cupertino], ASR1000 Software (X86_64_LINUX_IOSD-UNIVERSALK9-M), Version 17.9.4a, RELEASE SOFTWARE (fc3)
+Cisco IOS Software [Cupertino], ASR1000 Software, Version 17.9.4a, RELEASE SOFTWARE (fc3)
 
 ROM: 17.3(1r)
 bng1 uptime is 21 weeks, 4 days, 3 hours, 12 minutes
