@@ -931,6 +931,7 @@ def _interfaces(
     doubts: list[Doubt] = []
     interfaces: dict[str, Interface] = {}
     borrowed: list[tuple[str, int, str]] = []
+    templates: list[tuple[str, str]] = []
     pools: dict[str, tuple[str, ...]] = {}
     for words in cut.pools:
         if words:
@@ -940,6 +941,7 @@ def _interfaces(
         prefixes: list[str] = []
         shutdown = sees_ipv6 = False
         checks: dict[int, tuple[str, int]] = {}
+        bound: dict[str, int] = {}  # the places in this block that have a list, and the line that says so first
         attachment, indent = name, 0
         for number, raw in block.lines:
             words = raw.split()
@@ -958,6 +960,7 @@ def _interfaces(
                 if len(words) == 4 and words[3] in _DIRECTIONS:
                     family = dialect.bindings[pair]
                     place = attachment, _DIRECTIONS[words[3]], family
+                    bound.setdefault(attachment, number)
                     bindings[place] = Binding(*place, (words[2],), number, text)
                 else:
                     doubts.append(Doubt(number, text, "a filter is bound in a form that is not understood"))
@@ -974,6 +977,8 @@ def _interfaces(
             elif words[1] == "unnumbered" and len(words) > 2 and words[0] in ("ip", "ipv6"):
                 target = "".join(words[2:4]) if len(words) > 3 and words[3][:1].isdecimal() else words[2]
                 borrowed.append((name, 6 if words[0] == "ipv6" else 4, target))
+            elif pair == ("source", "template") and len(words) == 3:
+                templates.append((name, f"template {words[2]}"))
             elif words[:3] == ["peer", "default", "ip"] or words[:3] == ["peer", "default", "ipv6"]:
                 for pool in words[words.index("pool") + 1 :] if "pool" in words else ():
                     prefixes += pools.get(pool, ())
@@ -987,11 +992,17 @@ def _interfaces(
             sees_ipv6 = sees_ipv6 or words[0] == "ipv6"
         # The check counts only where it covers every family that the interface speaks.
         check = checks.get(4, ("", 0)) if 6 in checks or not sees_ipv6 else ("", 0)
-        if name in cut.interfaces or any(place[0] == name for place in bindings):
+        if name in cut.interfaces or name in bound:
             interfaces[name] = Interface(name, block.line, tuple(prefixes), shutdown, *check)
-        for place in bindings:
-            if place[0].startswith(f"{name} service instance ") and place[0] not in interfaces:
-                interfaces[place[0]] = Interface(place[0], bindings[place].line)
+        for inside, line in bound.items():
+            if inside != name:
+                interfaces[inside] = Interface(inside, line)
+    given: dict[str, list[Binding]] = {}
+    for binding in bindings.values():
+        given.setdefault(binding.attachment, []).append(binding)
+    for name, template in templates:  # what the interface says itself comes before its template
+        for binding in given.get(template, ()):
+            bindings.setdefault((name, binding.direction, binding.family), replace(binding, attachment=name))
     for name, family, target in borrowed:
         if name in interfaces and target in interfaces:
             more = [one for one in interfaces[target].prefixes if (":" in one) == (family == 6)]

@@ -20,6 +20,8 @@ What is modelled, and where it is written:
   undefined group matches is not documented: the line is in doubt.
 - `ip verify unicast source reachable-via rx` without allow-default is a strict source check (Cisco, "Unicast Reverse
   Path Forwarding"); it stands for both families only where it is set for every family that the interface has.
+- An interface with `source template` has the template's lists where it has none of its own (Cisco, "Interface
+  Templates").
 - Port numbers behind names: Cisco, "access-list (IP extended)"; names of newer releases as IANA has them.
 - A/len in an IPv4 list, `access-list NAME extended` and a list without a kind are read as what they plainly mean,
   though IOS prints none of them.
