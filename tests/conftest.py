@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -50,6 +52,14 @@ def _own_ansible(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def lab_ports() -> Iterator[None]:
+    """The fixed ports of inventories/lab, for one test at a time on this machine."""
+    with open(Path(tempfile.gettempdir()) / f"isp-hardening-lab-{os.getuid()}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def run() -> Run:
     """`run("ansible-playbook", "playbooks/audit.yml", cwd=…, env={…})`: the finished process, its output as text.
@@ -57,7 +67,7 @@ def run() -> Run:
     `stdout` and `stderr` come as one text, in `stdout`; `env` is added to the environment of the tests.
     """
 
-    def run_command(*command: str, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: int = 300):
+    def run_command(*command: str, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: int = 300) -> subprocess.CompletedProcess[str]:
         path = shutil.which(command[0])
         if path is None:
             pytest.skip(f"{command[0]} is not installed")

@@ -1,0 +1,22 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Every Molecule scenario: check, converge, idempotence, verify."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+
+SCENARIOS = sorted(file.parent.name for file in (Path(__file__).parents[1] / "molecule").glob("*/molecule.yml"))
+
+
+@pytest.mark.usefixtures("lab_ports")
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_scenario(scenario: str, run: Run) -> None:
+    env = {} if os.geteuid() == 0 else {"ISP_LAB_ROUTERS": "routers,!linux"}  # the Linux router needs root
+    answer = run("molecule", "test", "--scenario-name", scenario, env=env, timeout=900)
+    assert answer.returncode == 0, answer.stdout
