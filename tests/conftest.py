@@ -67,7 +67,9 @@ def run() -> Run:
     `stdout` and `stderr` come as one text, in `stdout`; `env` is added to the environment of the tests.
     """
 
-    def run_command(*command: str, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+    def run_command(
+        *command: str, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: int = 300
+    ) -> subprocess.CompletedProcess[str]:
         path = shutil.which(command[0])
         if path is None:
             pytest.skip(f"{command[0]} is not installed")
