@@ -217,14 +217,14 @@ def flood(sender: Port, receivers: Sequence[Port], packet: Packet) -> Iterator[C
     """Send a packet over and over while the block runs; behind the block the counts are final."""
     crafted = craft(packet)
     count = Count()
-    over = threading.Event()
+    over, silent = threading.Event(), threading.Event()
     ears = [port.open() for port in receivers]
     mouth = sender.open()
 
     def listen() -> None:
         last = False
         while not last:
-            last = over.is_set()  # one look more after the last packet was sent
+            last = silent.is_set()  # one look more after the last packet was sent
             for ear in select.select(ears, [], [], PATIENCE)[0]:
                 with contextlib.suppress(BlockingIOError):
                     while True:
@@ -238,14 +238,15 @@ def flood(sender: Port, receivers: Sequence[Port], packet: Packet) -> Iterator[C
                     count.sent += 1 if sender.send(mouth, crafted.packets[0]) else 0
             time.sleep(PACE)
 
-    threads = [threading.Thread(target=work, daemon=True) for work in (listen, send)]
-    for thread in threads:
-        thread.start()
+    listener, speaker = threading.Thread(target=listen, daemon=True), threading.Thread(target=send, daemon=True)
+    listener.start()
+    speaker.start()
     try:
         yield count
     finally:
         over.set()
-        for thread in reversed(threads):
-            thread.join()
+        speaker.join()
+        silent.set()
+        listener.join()
         for used in (*ears, mouth):
             used.close()
