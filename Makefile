@@ -40,14 +40,15 @@ demo: .venv/synced ## the small ISP of the lab: audit, mend, audit again, and a 
 test: .venv/synced ## everything: linters, types, tests (what is skipped, and why, stands above the last line)
 	@tools/system_packages test
 	@$(MAKE) --no-print-directory lint
-	pytest -n auto
+	pytest -n auto --dist worksteal
 
 .PHONY: lint
 lint: .venv/synced ## ruff, mypy, yamllint, ansible-lint
 	ruff check
 	mypy
 	yamllint --strict .
-	ansible-lint --offline --strict
+	ansible-lint
+	antsibull-changelog lint
 
 .PHONY: docs
 docs: .venv/synced ## the generated pages: role READMEs, docs/controls.md
