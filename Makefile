@@ -44,11 +44,10 @@ test: .venv/synced ## everything: linters, types, tests (what is skipped, and wh
 
 .PHONY: lint
 lint: .venv/synced ## ruff, mypy, yamllint, ansible-lint
-	ruff check
-	mypy
-	yamllint --strict .
-	ansible-lint
-	antsibull-changelog lint
+	@failed=0; \
+	for linter in "ruff check" mypy "yamllint --strict ." ansible-lint "antsibull-changelog lint"; do \
+		$$linter || { echo "$$linter: not clean"; failed=1; }; \
+	done; exit $$failed
 
 .PHONY: docs
 docs: .venv/synced ## the generated pages: role READMEs, docs/controls.md
