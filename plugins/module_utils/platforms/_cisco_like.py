@@ -714,7 +714,9 @@ class _Lists:
                 if words[at] != "any-options":
                     doubts.append(f"the condition 'option {words[at]}' is not modelled")
                 at += 1
-            elif word.removesuffix("-type") in ("routing", "dest-option", "mobility", "hbh"):
+            elif word == "hbh":  # only ever the first header (RFC 8200, 4.1)
+                base["extension"] = exactly(EXTENSIONS["hop-by-hop"], 3)
+            elif word.removesuffix("-type") in ("routing", "dest-option", "mobility"):
                 # The header may stand behind another one, which the model does not tell from its absence.
                 base["extension"] = _SOME_EXTENSION
                 doubts.append(f"the condition '{word}' is not modelled exactly")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ..filters import Configuration, Filter
 from ..packets import PROTOCOLS, address_text, prefix
+from ..plan import OURS
 from ..rules import Change, Rule, RuleSet
 from ._cisco_like import interface_name
 
@@ -175,7 +176,7 @@ def restore(
     if found:
         kept = {(one.family, name) for one in then.bindings for name in one.filters} | then.filters.keys()
         kept |= {(one.family, name) for place, one in here.items() if place[0] not in names for name in one.filters}
-        ours = {key for key, one in now.filters.items() if one.name.startswith("ISP-") and one.entries}
+        ours = {key for key, one in now.filters.items() if one.name.startswith(OURS) and one.entries}
         found += remove(sorted(ours - kept), writing)
     return found
 
