@@ -29,6 +29,8 @@ DSCP = {
     "af11": 10, "af12": 12, "af13": 14, "af21": 18, "af22": 20, "af23": 22,
     "af31": 26, "af32": 28, "af33": 30, "af41": 34, "af42": 36, "af43": 38,
 }  # fmt: skip
+# IPv6 extension headers by their numbers, as Packet.extension has them.
+EXTENSION_NUMBERS = {0: 1, 43: 2, 44: 3, 60: 4, 135: 5}
 EXTENSIONS = {"hbh": 1, "routing": 2, "dest-option": 4, "mobility": 5}
 
 
@@ -80,7 +82,12 @@ class Entry:
 
     def matches(self, packet: Packet, groups: Groups) -> bool:
         """Whether this entry decides the packet."""
-        if self.action == "remark" or self.protocol not in (None, packet.protocol):
+        if self.action == "remark":
+            return False
+        if packet.family == 6 and self.protocol in EXTENSION_NUMBERS:
+            if packet.extension != EXTENSION_NUMBERS[self.protocol]:
+                return False
+        elif self.protocol not in (None, packet.protocol):
             return False
         if not _inside(self.source, packet.source, groups) or not _inside(self.destination, packet.destination, groups):
             return False

@@ -193,6 +193,21 @@ def test_ports_do_not_match_later_fragments(switch: Device) -> None:
     assert smtp(switch, fragment=2) == "deny"
 
 
+def test_extension_headers_are_matched_by_number(switch: Device) -> None:
+    type_in(switch, "configure terminal", "ipv6 access-list X", "deny 60 any any", "permit tcp any any")
+    type_in(switch, "interface Ethernet3.7", "ipv6 access-group X in")
+    packet = {
+        "family": 6,
+        "source": "2001:db8:7::7",
+        "destination": "2001:db8::9",
+        "protocol": 6,
+        "destination_port": 80,
+    }
+    assert judge(switch, "Ethernet3.7", "up", packet) == "permit"
+    assert judge(switch, "Ethernet3.7", "up", packet | {"extension": 4}) == "deny"
+    assert judge(switch, "Ethernet3.7", "up", packet | {"extension": 1}) == "permit"
+
+
 def test_the_lists_are_shown(switch: Device) -> None:
     type_in(switch, "configure terminal", *CHANGE, "end")
     assert switch.execute("show ip access-lists") == (
