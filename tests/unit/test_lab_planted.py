@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import ruamel.yaml
+
 from ansible_collections.isp.hardening.plugins.module_utils import platforms
 from ansible_collections.isp.hardening.plugins.module_utils.audit import audit
 from ansible_collections.isp.hardening.plugins.module_utils.findings import COMPLIANT, Finding
 from ansible_collections.isp.hardening.plugins.module_utils.policy import read_attachments, read_policy
-
 from lab.__main__ import CONFIGS, INVENTORY, Host, hosts
 from lab.judge import judge
 from lab.routers import kind
