@@ -184,12 +184,20 @@ def _words(node: Node) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
 class PrefixList:
     """The prefixes of a list, both families. `unread` says why there may be more."""
 
-    words: tuple[str, ...]
-    unread: str = ""
+    def __init__(self, words: Iterable[str], unread: str = "") -> None:
+        self.words = tuple(words)
+        self.unread = unread
+        self._known: dict[int, tuple[Alternatives, str]] = {}
+
+    def prefixes(self, family: int) -> tuple[Alternatives, str]:
+        """Those of one family, and what was not understood."""
+        if family not in self._known:
+            known, unread = _prefixes(tuple(word for word in self.words if (":" in word) == (family == 6)), family)
+            self._known[family] = known, self.unread or unread
+        return self._known[family]
 
 
 @dataclass(slots=True)
@@ -544,32 +552,29 @@ def _conditions(node: Node, scope: Scope, family: int) -> tuple[tuple[Match, ...
 
 def _addresses(conditions: Sequence[tuple[str, Node]], scope: Scope, family: int) -> _Values | None:
     """The address and prefix-list conditions of one end, as one set. None when they hold no value."""
-    included: list[str] = []
-    excluded: list[str] = []
-    unread = more = less = ""
-    seen = False
+    included: list[Alternatives] = []
+    excluded: list[Alternatives] = []
+    more = less = ""
     for name, node in conditions:
         for word, below in node.items():
-            seen = True
-            words: Sequence[str] = (word,)
-            reason = ""
-            if name.endswith("prefix-list"):  # a list may hold both families
-                chosen = scope.prefix_lists.get(word, PrefixList((), f"the prefix-list '{word[:60]}' is not defined"))
-                words = [one for one in chosen.words if (":" in one) == (family == 6)]
-                reason = chosen.unread
+            if name.endswith("prefix-list"):
+                chosen = scope.prefix_lists.get(word) or PrefixList((), f"the prefix-list '{word[:60]}' is not defined")
+                known, reason = chosen.prefixes(family)
+            else:
+                known, reason = _prefixes((word,), family)
+            if below and "except" not in below:
+                reason = f"'{word[:60]} {next(iter(below))[:60]}' was not understood"
+                less = less or reason
             if "except" in below:
-                excluded += words
+                excluded.append(known)
                 less = less or reason
             else:
-                included += words
+                included.append(known)
                 more = more or reason
-            if below and "except" not in below:
-                unread = f"'{word[:60]} {next(iter(below))[:60]}' was not understood"
-    if not seen:
+    if not included and not excluded:
         return None
-    positive, unread_positive = _prefixes(tuple(included), family)
-    negative, unread_negative = _prefixes(tuple(excluded), family)
-    more, less = more or unread_positive or unread, less or unread_negative or unread
+    positive = included[0] if len(included) == 1 else union(*included)
+    negative = union(*excluded)
     if not negative and not less:
         return _Values(positive, _ANYTHING if more else positive, more)
     left = _longest_match(positive, negative, ADDRESS_WIDTH[family])
@@ -706,7 +711,7 @@ def term_entries(name: str, node: Node, filter_name: str, scope: Scope, family: 
 def _action(node: Node) -> tuple[str, str]:
     """What a `then` does, and what is in doubt about it."""
     deciding: list[tuple[int, int, str]] = []
-    for word, below in node.items():
+    for word, below in reversed(node.items()):
         if word in _MODIFIERS or word in ("apply-groups", "apply-groups-except"):
             continue
         if word == "next" and not below:
@@ -714,7 +719,7 @@ def _action(node: Node) -> tuple[str, str]:
         deciding.append((below.rank, -below.line, word))
     if not deciding:
         return PERMIT, ""
-    word = min(deciding)[2]  # they exclude each other: the last that was set holds
+    word = min(deciding, key=lambda one: one[:2])[2]  # they exclude each other: the last that was set holds
     if word in _ACCEPTS:
         return PERMIT, ""
     if word in _DENIES:

@@ -75,6 +75,8 @@ _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|(/\*)|(#)|([\[\]{};])|(")|((?:(?!/\*)[
 # The state of a redundant routing engine, and the place in the configuration, that the CLI prints beside its prompt.
 _BANNER = re.compile(r"(?:\{[a-z]+(?::[\w.-]+)?\})?(?:\[edit[^\]]*\])?")
 _DEEPEST = 64
+# Words that apply-groups, interface-ranges and `insert` may touch; more is no configuration that a person wrote.
+_WORK_LIMIT = 2_000_000
 
 
 @contextlib.contextmanager
@@ -115,6 +117,7 @@ class _Reader:
         self.inside = ""  # '"' or '/*' that began on an earlier line
         self.quoted: list[str] = []
         self.number = 0
+        self.moved = 0  # words passed by the `insert` commands so far
 
     def read(self) -> None:
         reading, stack = self.reading, self.stack
@@ -360,6 +363,10 @@ class _Reader:
         if parent is None or moved not in parent or anchor not in parent or moved == anchor:
             self.reading.doubt(self.number, "what this moves is not there")
             return
+        self.moved += len(parent)
+        if self.moved > _WORK_LIMIT:
+            self.reading.doubt(self.number, "more moves than can be read")
+            return
         items = [(word, below) for word, below in parent.items() if word != moved]
         at = [word for word, _ in items].index(anchor) + (path[place] == "after")
         items.insert(at, (moved, parent[moved]))
@@ -388,11 +395,7 @@ def at(node: Node, *words: str) -> Node:
 
 def single(node: Node) -> tuple[str, Node] | None:
     """The one value that holds where only one can: the text's own before an inherited one, the last that was set."""
-    return min(node.items(), key=lambda item: (item[1].rank, -item[1].line), default=None)
-
-
-# What apply-groups may add, in words; more is not a configuration that a person wrote.
-_INHERITED_LIMIT = 2_000_000
+    return min(reversed(node.items()), key=lambda item: (item[1].rank, -item[1].line), default=None)
 
 
 def _inherit_groups(reading: Reading) -> None:
@@ -406,7 +409,8 @@ def _inherit_groups(reading: Reading) -> None:
             places.append((node, path))
         if len(path) < _DEEPEST:
             ahead += [(below, (*path, word)) for word, below in node.items() if below]
-    left = [_INHERITED_LIMIT]
+    left = [_WORK_LIMIT]
+    wild: dict[int, list[str]] = {}
     rank = 0
     for node, path in sorted(places, key=lambda place: -len(place[1])):
         for name, line in [(name, below.line) for name, below in node["apply-groups"].items()]:
@@ -414,17 +418,24 @@ def _inherit_groups(reading: Reading) -> None:
                 reading.doubt(line, f"the group {name} is not defined")
                 continue
             rank += 1
-            for source in _fitting(groups[name], path):
+            for source in _fitting(groups[name], path, wild, left):
                 _merge(node, source, name, rank, left)
     if left[0] <= 0:
         reading.doubt(1, "apply-groups inherit more than can be read")
 
 
-def _fitting(group: Node, path: Sequence[str]) -> list[Node]:
-    """The places in the group that stand for the path, by name or by wildcard."""
+def _fitting(group: Node, path: Sequence[str], wild: dict[int, list[str]], left: list[int]) -> list[Node]:
+    """The places in the group that stand for the path, by name or by wildcard. `wild`: the wildcards of its nodes."""
     found = [group]
     for word in path:
-        found = [below for node in found for name, below in node.items() if _fits(name, word)]
+        further = []
+        for node in found:
+            if id(node) not in wild:
+                wild[id(node)] = [name for name in node if name[:1] == "<"]
+            left[0] -= len(wild[id(node)]) + 1
+            names = [word, *(name for name in wild[id(node)] if name != word and _fits(name, word))]
+            further += [node[name] for name in names if name in node]
+        found = further if left[0] > 0 else []
     return found
 
 
@@ -453,7 +464,7 @@ def _merge(target: Node, source: Node, group: str, rank: int, left: list[int]) -
 
 def _expand_ranges(reading: Reading) -> None:
     """Give the members of every interface-range what the range says, as the commit does."""
-    left = [_INHERITED_LIMIT]
+    left = [_WORK_LIMIT]
     for place in [reading.root, *at(reading.root, "logical-systems").values()]:
         interfaces = at(place, "interfaces")
         for name, node in at(interfaces, "interface-range").items():

@@ -126,6 +126,7 @@ class _Builder:
         self.filters: dict[tuple[int, str], Filter] = {}
         self.bindings: list[Binding] = []
         self.interfaces: dict[str, Interface] = {}
+        self.joined: dict[tuple[object, ...], tuple[Entry, ...]] = {}
         # Unnumbered interfaces, whose addresses they use, and which one ("" where it is not said).
         self.lenders: dict[str, list[tuple[str, str]]] = {}
         self.filter_lines = reading.filter_lines
@@ -349,7 +350,12 @@ class _Builder:
             if len(names) == 1:
                 return [(names[0], line)]
             joined = f"{kind}{attachment}-{side[0]}"
-            entries = tuple(entry for name in names for entry in self.filters[family, name].entries)
+            key = (family, *names)  # many units have the same list: its entries are made once
+            entries = self.joined.get(key)
+            if entries is None:
+                entries = self.joined[key] = tuple(
+                    entry for name in names for entry in self.filters[family, name].entries
+                )
             self.filters[family, joined] = Filter(joined, family, entries, DENY, line, self.reading.text(line))
             return [(joined, line)]
         if alone:
