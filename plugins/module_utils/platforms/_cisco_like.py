@@ -689,9 +689,10 @@ class _Lists:
                 for one in flags if word == "match-all" else ():
                     _narrow(layer4, "tcp_flags", (one,))
             elif word == "fragments" or word == "fragment":
-                base["fragment"] = LATER_FRAGMENT
+                _narrow(base, "fragment", LATER_FRAGMENT)
             elif word == "undetermined-transport":
-                base["undetermined"], base["fragment"] = ((1, 1),), _FIRST_OR_WHOLE
+                base["undetermined"] = ((1, 1),)
+                _narrow(base, "fragment", _FIRST_OR_WHOLE)
             elif word == "dscp" and at < count and (value := _number(words[at], DSCP, 6)) is not None:
                 _narrow(base, "tos", ((value << 2, 0xFC),))
                 at += 1
@@ -715,10 +716,10 @@ class _Lists:
                     doubts.append(f"the condition 'option {words[at]}' is not modelled")
                 at += 1
             elif word == "hbh":  # only ever the first header (RFC 8200, 4.1)
-                base["extension"] = exactly(EXTENSIONS["hop-by-hop"], 3)
+                _narrow(base, "extension", exactly(EXTENSIONS["hop-by-hop"], 3))
             elif word.removesuffix("-type") in ("routing", "dest-option", "mobility"):
                 # The header may stand behind another one, which the model does not tell from its absence.
-                base["extension"] = _SOME_EXTENSION
+                _narrow(base, "extension", _SOME_EXTENSION)
                 doubts.append(f"the condition '{word}' is not modelled exactly")
                 at += word.endswith("-type")
             elif word in ("reflect", "timeout"):  # also creates entries for `evaluate`; what it permits is the same
