@@ -1,0 +1,188 @@
+"""The role, the action and the callback under a real ansible-playbook, over what hosts left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit import report_samples as samples
+
+# Stands in for edge_filter: hands out what the host is said to have, and ends as edge_filter would.
+STAND_IN = """
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        return super().run(tmp, task_vars) | dict(task_vars["prepared"])
+"""
+PLAYBOOK = """
+- name: Audit
+  hosts: routers
+  gather_facts: false
+  ignore_unreachable: true
+  ignore_errors: true
+  tasks:
+    - name: Edge filters
+      stand_in:
+      register: edge_filter_result
+      when: prepared is defined
+
+- name: Report
+  hosts: routers
+  gather_facts: false
+  roles:
+    - role: isp.hardening.report
+      run_once: true
+"""
+POLICY = {
+    "pools": {"residential": {"kind": "dynamic", "ipv4": ["198.51.100.0/25"]}},
+    "smarthosts": [{"name": "out1", "ipv4": ["192.0.2.25"]}],
+}
+Play = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def result(host: dict[str, Any]) -> dict[str, Any]:
+    """A host of a run as edge_filter returns it."""
+    ends = {"unreachable": "unreachable", "login_refused": "unreachable", "rolled_back": "failed", "rejected": "failed"}
+    kind = {ends[host["state"]]: True} if host["state"] in ends else {}
+    keys = ("host", "platform", "findings", "steps", "state", "backup", "lines_read", "lines_understood")
+    diff = [{"prepared": host["diff"]}] if host["diff"] else []
+    return {key: host[key] for key in keys} | {"msg": f"{host['host']}: {host['message']}", "diff": diff} | kind
+
+
+@pytest.fixture
+def play(tmp_path: Path, root: Path) -> Play:
+    """`play(run, …)`: the finished playbook over the hosts of this run; `terminal=True` gives it a terminal."""
+
+    def run_play(run: dict[str, Any], terminal: bool = False, **variables: Any) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "action_plugins").mkdir(exist_ok=True)
+        (tmp_path / "action_plugins" / "stand_in.py").write_text(STAND_IN, encoding="utf-8")
+        (tmp_path / "play.yml").write_text(PLAYBOOK, encoding="utf-8")
+        hosts = {host["host"]: {"prepared": result(host), "ansible_host": host["address"]} for host in run["hosts"]}
+        hosts["edge-new1"] = {}  # the audit never came to this one
+        common = {"isp_policy": POLICY, "ansible_connection": "ansible.builtin.local"} | variables
+        inventory = {"routers": {"hosts": hosts, "vars": common}}
+        (tmp_path / "hosts.yml").write_text(json.dumps(inventory), encoding="utf-8")
+        command = [
+            shutil.which("ansible-playbook") or "",
+            "-i",
+            str(tmp_path / "hosts.yml"),
+            str(tmp_path / "play.yml"),
+        ]
+        environment = os.environ | {
+            "ANSIBLE_CONFIG": str(root / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "isp.hardening.progress",
+            "ANSIBLE_COLLECTIONS_PATH": str(root / ".collections"),
+        }  # fmt: skip
+        return on_terminal(command, environment) if terminal else piped(command, environment)
+
+    return run_play
+
+
+def piped(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+
+
+def on_terminal(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command, env=environment | {"TERM": "xterm", "COLUMNS": "120"}, stdin=subprocess.DEVNULL, stdout=theirs,
+        stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    output = b""
+    while select.select([ours], [], [], 120)[0]:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        output += piece
+    os.close(ours)
+    return subprocess.CompletedProcess(command, process.wait(10), output.decode("utf-8"))
+
+
+def test_the_files_are_written_and_the_run_fails_for_what_is_wrong(play: Play, tmp_path: Path) -> None:
+    done = play(samples.audit_run())
+    assert done.returncode != 0, done.stdout
+    told = json.loads((tmp_path / "reports" / "report.json").read_text(encoding="utf-8"))
+    assert told["hosts_by_verdict"] == {"violated": 3, "not audited": 2, "unknown": 0, "compliant": 1}
+    assert told["mode"] == "check"
+    assert told["version"]
+    assert told["policy"]["pools"][0]["name"] == "residential"
+    unreachable = next(host for host in told["hosts"] if host["name"] == "edge-fra1")
+    assert unreachable["message"].startswith("no answer from 192.0.2.15")
+    assert unreachable["address"] == "192.0.2.15"
+    missing = next(host for host in told["hosts"] if host["name"] == "edge-new1")
+    assert missing["state"] == "failed"
+    assert "3 of 6 hosts violate the policy, 2 could not be audited; see" in done.stdout
+    assert "tcp 198.51.100.7:49152 > 203.0.113.9:25 SYN" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == [
+        "report.html",
+        "report.json",
+        "report.xml",
+    ]
+    assert "edge-fra1" in (tmp_path / "reports" / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_may_be_wrong_is_the_operators_choice(play: Play) -> None:
+    assert play(samples.run(samples.munich()), report_fail_on=["violated"]).returncode == 0
+    wrong = play(samples.run(samples.munich()), report_fail_on=["violatd"])
+    assert wrong.returncode != 0
+    assert "violatd" in wrong.stdout
+
+
+def test_a_push_is_reported_with_its_diff(play: Play, tmp_path: Path) -> None:
+    play(samples.push_run())
+    told = json.loads((tmp_path / "reports" / "report.json").read_text(encoding="utf-8"))
+    assert told["mode"] == "apply"
+    berlin = next(host for host in told["hosts"] if host["name"] == "edge-ber1")
+    assert berlin["changed"]
+    assert "+ 20 deny tcp any any eq smtp" in berlin["diff"]
+    assert "+snmp-server community <hidden> RO" in berlin["diff"]
+
+
+def test_a_directory_that_cannot_be_written_says_so(play: Play, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    done = play(samples.run(samples.munich()), report_directory=str(tmp_path / "file" / "reports"))
+    assert done.returncode != 0
+    assert "cannot be written" in done.stdout
+    assert "set another directory" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_log_gets_one_line_for_each_router(play: Play) -> None:
+    done = play(samples.audit_run())
+    lines = [line.partition("] ")[2] for line in done.stdout.splitlines() if re.match(r"\[ *\d+/6\]", line)]
+    assert sorted(lines) == [
+        f"! edge-fra1  {samples.frankfurt()['message']}",
+        "✓ edge-muc1  62 proved",
+        "✗ edge-ber1  9 violated, 54 proved",
+        "✗ edge-cgn1  3 violated, 33 proved",
+        "✗ edge-ham1  1 violated, 2 unknown, 33 proved",
+    ]
+    assert "\x1b" not in done.stdout
+    assert "\r" not in done.stdout
+    assert '"findings"' not in done.stdout  # the results themselves are not dumped
+
+
+def test_a_terminal_gets_a_line_that_moves(play: Play) -> None:
+    done = play(samples.audit_run(), terminal=True)
+    assert "1 of 6 · 1 " in done.stdout
+    assert "\r\x1b[2K" in done.stdout
+    assert "\x1b[" in done.stdout.partition("hosts violate the policy")[0][-40:]  # the summary is coloured
