@@ -118,6 +118,10 @@ class IosConfiguration(Configuration):
         "ipv6 enable", "ipv6 nd", "ipv6 traffic-filter", "ipv6 verify",
     )  # fmt: skip
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.stamp = self.root.find("! Last configuration change")
+
     def list_header(self, kind: str, name: str) -> str:
         for other in self.root.children:
             found = re.match(r"(ip access-list (?:extended|standard)|ipv6 access-list) (\S+)$", other.line)
@@ -343,9 +347,8 @@ class Device(Router):
 
     def changed(self) -> None:
         stamp = f"! Last configuration change at {self.wall():%H:%M:%S UTC %a %b} {self.wall().day} 2026 by audit"
-        for child in self.running.root.children:
-            if child.line.startswith("! Last configuration change"):
-                child.line = stamp
+        if self.running.stamp:
+            self.running.stamp.line = stamp
         self.running.touch()
         super().changed()
 
