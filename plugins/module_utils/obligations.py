@@ -31,7 +31,8 @@ from .packets import (
 from .policy import Attachment, Policy, Pool
 
 TCP, UDP = PROTOCOLS["tcp"], PROTOCOLS["udp"]
-_EPHEMERAL = span(1024, 65535, 16)
+# What is usual comes first in a union: witnesses are made of it.
+_EPHEMERAL = span(49152, 65535, 16) + span(1024, 49151, 16)
 _MESSENGER, _SSDP = span(1025, 1029, 16), exactly(1900, 16)
 # Which end of the packet the subscriber is, and the other one.
 _ENDS = {"up": ("source", "destination"), "down": ("destination", "source")}
@@ -136,7 +137,8 @@ def _ordinary(protocol: int, **fields: Alternatives) -> Match:
     """Packets as hosts send them: whole, no options, of usual size and TTL."""
     return {
         "protocol": exactly(protocol, 8), "fragment": exactly(0, 2), "undetermined": exactly(0, 1),
-        "extension": exactly(0, 3), "options": exactly(0, 1), "ttl": span(32, 127, 8), "length": span(40, 1500, 16),
+        "extension": exactly(0, 3), "options": exactly(0, 1), "ttl": span(64, 127, 8) + span(32, 63, 8),
+        "length": exactly(60, 16) + span(40, 1500, 16),
         "tos": exactly(0, 8), **fields,
     }  # fmt: skip
 

@@ -126,21 +126,24 @@ def _through(cube: Cube, gate: _Gate) -> Cube | None:
     return value, mask
 
 
-def _packet(cube: Cube, family: int) -> Packet:
-    """A packet in the cube, the free bits as in an ordinary TCP SYN."""
-    usual = {
+@lru_cache(maxsize=2)
+def _usual(family: int) -> int:
+    """An ordinary packet as a header: a TCP SYN between documentation addresses (RFC 5737, 3849)."""
+    fields = {
         "protocol": 6, "source_port": 49152, "destination_port": 80, "tcp_flags": 2, "icmp_type": 8, "ttl": 64,
         "length": 60, "source": 0xC6336407, "destination": 0xCB007109,
     }  # fmt: skip
     if family == 6:
-        usual |= {"source": 0x20010DB8_0001 << 80 | 7, "destination": 0x20010DB8_FFFF << 80 | 9}
+        fields |= {"source": 0x20010DB8_0001 << 80 | 7, "destination": 0x20010DB8_FFFF << 80 | 9}
+    offsets = _offsets(family)
+    return sum(value << offsets[name] for name, value in fields.items())
+
+
+def _packet(cube: Cube, family: int) -> Packet:
+    """The packet in the cube that differs least from the usual one."""
     value, mask = cube
-    packet = {}
-    for name, offset in _offsets(family).items():
-        full = (1 << width(name, family)) - 1
-        fixed = mask >> offset & full
-        packet[name] = usual.get(name, 0) & ~fixed | value >> offset & full
-    return packet
+    header = _usual(family) & ~mask | value
+    return {name: header >> offset & (1 << width(name, family)) - 1 for name, offset in _offsets(family).items()}
 
 
 class Search:
@@ -221,6 +224,7 @@ class Search:
         After the first leaf in doubt only certain ones follow: one example of doubt is enough.
         """
         spent, doubt_shown = 0, False
+        usual = _usual(self.family)
         gated = 0
         for factor in gate:
             for _, care in factor:
@@ -255,7 +259,11 @@ class Search:
                     tasks.append((value | head[0], mask | head[1], lines, rest, stage, possible))
                     continue
                 inside, common, others = _cluster(lines, head, bit, mask)
-                tasks += [(*piece, others, rest, stage, possible) for piece in _outside(value, mask, inside, common)]
+                # The piece with the ordinary packet comes out first, for a witness that looks like one.
+                pieces = sorted(
+                    _outside(value, mask, inside, common), key=lambda piece: not (piece[0] ^ usual) & piece[1]
+                )
+                tasks += [(*piece, others, rest, stage, possible) for piece in pieces]
                 tasks.append((value | inside, mask | common, lines, rest, stage, possible))
                 continue
             action, target, doubt = head[3:]
