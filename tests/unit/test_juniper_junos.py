@@ -244,7 +244,7 @@ def test_tcp_and_udp_share_a_term_and_denials_are_counted() -> None:
         Rule(DENY, protocol, destination_ports=netbios, comment="P4 NetBIOS, SMB, RPC") for protocol in ("tcp", "udp")
     ]
     chosen = RuleSet("ISP-UP4-0a1b2c3d", 4, "up", (*rows, *rows, Rule(PERMIT, comment="everything else")))
-    found = juniper_junos.lines(rendered(Change((chosen,), (Bind(DYNAMIC, "up", 4, chosen.name),))))
+    *found, last = juniper_junos.lines(rendered(Change((chosen,), (Bind(DYNAMIC, "up", 4, chosen.name),))))
     path = "set firewall family inet filter ISP-UP4-0a1b2c3d"
     assert found == [
         f"{path} interface-specific",
@@ -257,9 +257,9 @@ def test_tcp_and_udp_share_a_term_and_denials_are_counted() -> None:
         f"{path} term P4-NetBIOS-SMB-RPC-2 then count P4-NetBIOS-SMB-RPC-2",
         f"{path} term P4-NetBIOS-SMB-RPC-2 then discard",
         f"{path} term everything-else then accept",
-        'set dynamic-profiles RES interfaces pp0 unit "$junos-interface-unit" family inet '
-        "filter input ISP-UP4-0a1b2c3d",
     ]
+    unit = 'dynamic-profiles RES interfaces pp0 unit "$junos-interface-unit"'
+    assert last == f"set {unit} family inet filter input ISP-UP4-0a1b2c3d"
 
 
 def test_a_filter_for_a_logical_system_is_defined_in_it() -> None:
