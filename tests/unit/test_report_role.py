@@ -178,7 +178,7 @@ def test_a_log_gets_one_line_for_each_router(play: Play) -> None:
     ]
     assert "\x1b" not in done.stdout
     assert "\r" not in done.stdout
-    assert '"findings"' not in done.stdout  # the results themselves are not dumped
+    assert '"evidence"' not in done.stdout  # the results themselves are not dumped
 
 
 def test_a_terminal_gets_a_line_that_moves(play: Play) -> None:
