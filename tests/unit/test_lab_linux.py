@@ -149,7 +149,7 @@ def test_a_session_that_hangs(nat1: tuple[Device, Login]) -> None:
     router, ssh = nat1
     router.faults = Faults(hang_at=1)
     with pytest.raises(subprocess.TimeoutExpired):
-        ssh("nft -f -", TABLE, timeout=1)
+        ssh("nft -f -", TABLE, timeout=6)
     assert "table inet t" in router.snapshot()
 
 
