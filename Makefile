@@ -60,7 +60,7 @@ test-matrix: $(UV) ## the tests on the lowest and the newest supported versions,
 
 .PHONY: bench
 bench: $(UV) ## speed and memory against the references, in an environment that also has cisco.ios
-	@UV_PROJECT_ENVIRONMENT=.venv-bench $(UV) sync --quiet --frozen --all-groups --python "$$(command -v $(PYTHON))"
+	@UV_PROJECT_ENVIRONMENT=.venv-bench $(UV) sync --quiet --frozen --no-default-groups --group test --group bench --python "$$(command -v $(PYTHON))"
 	PATH="$(CURDIR)/.venv-bench/bin:$$PATH" pytest tests/bench
 
 .PHONY: build
