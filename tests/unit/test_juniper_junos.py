@@ -267,7 +267,7 @@ def test_a_filter_for_a_logical_system_is_defined_in_it() -> None:
     place = "logical-systems LS1 interfaces ge-0/0/5 unit 0"
     configuration = juniper_junos.parse(rendered(Change((chosen,), (Bind(place, "down", 6, chosen.name),))))
     (binding,) = configuration.bindings
-    assert (binding.attachment, binding.filters) == (place, (f"logical-systems LS1 {chosen.name}",))
+    assert (binding.attachment, binding.filters) == (place, (f"{chosen.name} in logical-systems LS1",))
     assert configuration.filters[6, binding.filters[0]].entries[0].action == PERMIT
     assert juniper_junos.remove([(6, binding.filters[0])]) == [
         f"delete logical-systems LS1 firewall family inet6 filter {chosen.name}"

@@ -352,6 +352,9 @@ class _Reader:
 
     def _deactivate(self, node: Node, words: Sequence[str]) -> None:
         parent = find(node, words[:-1])
+        if len(words) > 1 and words[-2] in ("input", "output"):
+            # One value has its place: what is set there later is inactive too.
+            parent, words = find(node, words[:-2]), words[:-1]
         if parent is not None and words[-1] in parent:
             self.inactive[id(parent[words[-1]])] = (parent, words[-1])
 
@@ -417,6 +420,8 @@ def _inherit_groups(reading: Reading) -> None:
             if name not in groups:
                 reading.doubt(line, f"the group {name} is not defined")
                 continue
+            if "when" in groups[name]:
+                reading.doubt(line, f"whether the group {name} applies depends on its 'when'")
             rank += 1
             for source in _fitting(groups[name], path, wild, left):
                 _merge(node, source, name, rank, left)

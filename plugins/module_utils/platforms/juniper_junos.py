@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from ..filters import (
@@ -109,6 +109,11 @@ def _filter(name: str, node: Node, known_as: str, scope: Scope, family: int) -> 
     return Filter(known_as, family, tuple(entries), DENY, node.line, text)
 
 
+def _known_as(name: str, place: str) -> str:
+    """The Configuration's name of a filter: its own, and where it is defined unless that is the top."""
+    return f"{name} in {place}" if place else name
+
+
 @dataclass(slots=True)
 class _Place:
     """Where filters are defined and bound: the top of the configuration, a logical system, a dynamic profile."""
@@ -146,7 +151,6 @@ class _Builder:
             place = _Place(f"dynamic-profiles {name}", node, dict(top.names))
             self._define(place, scope)
             places.append(place)
-        self._nested()
         for place in places:
             self._attach(place)
             self._elsewhere(place)
@@ -190,41 +194,43 @@ class _Builder:
         kinds = [(4, firewall), (4, at(firewall, "family", "inet")), (6, at(firewall, "family", "inet6"))]
         both = at(firewall, "family", "any")
         kinds += [(4, both), (6, both)]
+        own = []
         for family, node in kinds:
             for name, below in at(node, "filter").items():
                 for word in below:
                     if word not in _OF_A_FILTER:
                         self.reading.doubt(below[word].line, f"'{word[:60]}' was not understood in the filter {name}")
-                known_as = f"{place.path} {name}" if place.path else name
-                if node is both:
-                    known_as = f"any {known_as}"
-                key = (family, f"any {name}" if node is both else name)
-                place.names[key] = known_as
-                self.filters[family, known_as] = _filter(name, below, known_as, scope, family)
-
-    def _nested(self) -> None:
-        """Point `filter X` terms at their targets. Only one level is allowed, so there is no loop either."""
-        nesting = {key for key, one in self.filters.items() if any(entry.action == JUMP for entry in one.entries)}
+                said = f"any {name}" if node is both else name
+                place.names[family, said] = _known_as(said, place.path)
+                own.append((family, said))
+                self.filters[family, place.names[family, said]] = _filter(
+                    name, below, place.names[family, said], scope, family
+                )
+        nesting = {
+            key for key in own if any(entry.action == JUMP for entry in self.filters[key[0], place.names[key]].entries)
+        }
         for key in nesting:
-            chosen = self.filters[key]
-            where = chosen.name[: len(chosen.name) - len(chosen.text.removeprefix("filter "))]
-            entries = []
-            for entry in chosen.entries:
-                if entry.action == JUMP:
-                    target = (chosen.family, where + entry.target)
-                    if target not in self.filters and (chosen.family, entry.target) in self.filters:
-                        target = (chosen.family, entry.target)
-                    doubt = ""
-                    if target not in self.filters:
-                        doubt = f"the filter '{entry.target}' is not defined"
-                    elif target in nesting:
-                        doubt = f"the filter '{entry.target}' refers to a filter itself, which Junos does not take"
-                    action, goal = (UNKNOWN, "") if doubt else (JUMP, target[1])
-                    entry = Entry(action, entry.matches, entry.line, entry.text, goal, doubt)
-                entries.append(entry)
-            self.filters[key] = Filter(
-                chosen.name, chosen.family, tuple(entries), chosen.default, chosen.line, chosen.text
-            )
+            self._nest(place, key, nesting)
+
+    def _nest(self, place: _Place, key: tuple[int, str], nesting: Set[tuple[int, str]]) -> None:
+        """Point `filter X` terms at their targets. Only one level is allowed, so there is no loop either."""
+        family, name = key
+        chosen = self.filters[family, place.names[key]]
+        kind = "any " if name.startswith("any ") else ""
+        entries = []
+        for entry in chosen.entries:
+            if entry.action == JUMP:
+                target = (family, kind + entry.target)
+                doubt = ""
+                if target not in place.names:
+                    doubt = f"the filter '{entry.target}' is not defined"
+                elif target in nesting:
+                    doubt = f"the filter '{entry.target}' refers to a filter itself, which Junos does not take"
+                entry = replace(
+                    entry, action=UNKNOWN if doubt else JUMP, target="" if doubt else place.names[target], doubt=doubt
+                )
+            entries.append(entry)
+        self.filters[family, chosen.name] = replace(chosen, entries=tuple(entries))
 
     def _attach(self, place: _Place) -> None:
         """The logical interfaces of one place and what is bound to them."""
@@ -368,7 +374,7 @@ class _Builder:
         known_as = place.names.get((family, name))
         if known_as is None:
             short = name.removeprefix("any ")
-            known_as = f"{place.path} {name}" if place.path else name
+            known_as = _known_as(name, place.path)
             doubt = f"the filter '{short}' is not defined, so Junos would not commit this"
             if short[:1] == "$":
                 doubt = f"the session says which filter '{short}' is (RADIUS)"
@@ -582,8 +588,8 @@ def remove(filters: Sequence[tuple[int, str]]) -> list[str]:
     """The commands that delete filters, by family and name as in a Configuration."""
     found = []
     for family, name in filters:
-        *where, short = name.split()
-        place = _quoted(where) + " " if where else ""
+        short, _, where = name.partition(" in ")
+        place = _quoted(where.split()) + " " if where else ""
         found.append(f"delete {place}firewall family {_FAMILY_WORDS[family]} filter {short}")
     return found
 
@@ -616,7 +622,7 @@ def restore(running: str, backup: str, names: Sequence[str]) -> list[str]:
     seen: set[tuple[int, str]] = set()
     while wanted:
         where, family, name = wanted.pop()
-        known_as = " ".join([*where, name])
+        known_as = _known_as(name, " ".join(where))
         if (family, known_as) in seen:
             continue
         seen.add((family, known_as))
