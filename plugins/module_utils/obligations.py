@@ -296,9 +296,8 @@ def _strict(policy: Policy, pool: Pool, direction: str, family: int) -> Iterator
         fragments: Match = {"protocol": exactly(TCP, 8), "fragment": LATER_FRAGMENT, **own}
         yield _Demand(DENY, [fragments], (), "TCP fragments behind the first are denied (strict)")
         if family == 6:
-            yield _Demand(
-                DENY, [{"undetermined": exactly(1, 1), **own}], (), "incomplete header chains are denied (strict)"
-            )
+            incomplete: Match = {"undetermined": exactly(1, 1), "fragment": INITIAL["fragment"], **own}
+            yield _Demand(DENY, [incomplete], (), "incomplete header chains are denied (strict)")
 
 
 _DEMANDS: Mapping[str, _Compile] = {

@@ -56,6 +56,13 @@ INITIAL: Match = {"fragment": ((0, 0b10),), "undetermined": ((0, 1),)}
 LATER_FRAGMENT: Alternatives = ((0b10, 0b10),)
 
 
+# What headers can be at all, by family: values of the coded fields that have a name.
+POSSIBLE: Mapping[int, Match] = {
+    4: {"extension": ((0, 0b111),), "state": ((0, 0b100), (4, 0b111))},
+    6: {"extension": ((0, 0b100), (4, 0b110)), "state": ((0, 0b100), (4, 0b111)), "options": ((0, 1),)},
+}
+
+
 def width(field: str, family: int) -> int:
     """Bits of `field` in packets of `family` (4 or 6)."""
     return FIELDS[field] or ADDRESS_WIDTH[family]

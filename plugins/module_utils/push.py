@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,8 +14,6 @@ from typing import Protocol
 from .filters import Configuration
 from .plan import Plan, same_in_force
 from .secrets import redact
-
-SESSION = "isp-hardening"
 
 
 class SessionLost(Exception):
@@ -65,11 +64,12 @@ def push(
     cannot, its own timer brings the old ones back, and the message says so.
     """
     steps: list[str] = []
+    session = f"isp-{uuid.uuid4().hex[:8]}"  # EOS does not open a completed session's name again
     armed = f"the router's own timer brings the old configuration back within {minutes} minutes"
 
     def run(commands: Sequence[str], what: str) -> None:
         for command in commands:
-            _accepted(platform, router, command.format(minutes=minutes, session=SESSION))
+            _accepted(platform, router, command.format(minutes=minutes, session=session))
         if commands:
             steps.append(what)
 
@@ -80,9 +80,9 @@ def push(
         steps.append(f"sent {len(plan.lines)} lines")
         run(platform.PUSH.commit, "committed, to be confirmed")
     except _Rejected as error:
-        return _back(platform, router, before, names, steps, "rejected", f"the router rejected {error}", armed)
+        return _back(platform, router, session, before, names, steps, "rejected", f"the router rejected {error}", armed)
     except SessionLost as error:
-        return _back(platform, router, before, names, steps, "session_lost", str(error), armed)
+        return _back(platform, router, session, before, names, steps, "session_lost", str(error), armed)
     try:
         router.reset()
         text = read(platform, router)
@@ -90,17 +90,27 @@ def push(
         steps.append("logged in afresh and read the configuration back")
         wrong = platform.incomplete(text) or proved(now)
         if wrong:
-            return _back(platform, router, before, names, steps, "rolled_back", f"after the push {wrong}", armed)
+            return _back(
+                platform, router, session, before, names, steps, "rolled_back", f"after the push {wrong}", armed
+            )
         run(platform.PUSH.confirm, "proved and confirmed")
         text = read(platform, router)
         if not same_in_force(platform.parse(text, names), now):
             return _back(
-                platform, router, before, names, steps, "rolled_back", "the timer fired before the confirmation", armed
+                platform,
+                router,
+                session,
+                before,
+                names,
+                steps,
+                "rolled_back",
+                "the timer fired before the confirmation",
+                armed,
             )
     except _Rejected as error:
-        return _back(platform, router, before, names, steps, "rejected", f"the router rejected {error}", armed)
+        return _back(platform, router, session, before, names, steps, "rejected", f"the router rejected {error}", armed)
     except SessionLost as error:
-        return _back(platform, router, before, names, steps, "session_lost", str(error), armed)
+        return _back(platform, router, session, before, names, steps, "session_lost", str(error), armed)
     return Outcome("changed", "changed, proved and confirmed", tuple(steps), text)
 
 
@@ -117,6 +127,7 @@ def _accepted(platform: ModuleType, router: Router, command: str) -> str:
 def _back(
     platform: ModuleType,
     router: Router,
+    session: str,
     before: Configuration,
     names: Sequence[str],
     steps: list[str],
@@ -128,11 +139,11 @@ def _back(
     try:
         router.reset()
         for command in platform.PUSH.discard:
-            router.send(command.format(session=SESSION))
+            router.send(command.format(session=session))
         text = read(platform, router)
         if not same_in_force(platform.parse(text, names), before):
             for command in platform.PUSH.abort:
-                router.send(command.format(session=SESSION))
+                router.send(command.format(session=session))
             steps.append("took the change back")
             text = read(platform, router)
     except SessionLost as error:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .filters import DENY, GOTO, JUMP, PERMIT, RETURN, UNKNOWN, Configuration, Entry, Filter, evaluate
-from .packets import FIELDS, Alternatives, Match, Packet, width
+from .packets import FIELDS, POSSIBLE, Alternatives, Match, Packet, conjunction, width
 
 # Line tests for one question and for one Search; a million take about 0.2 s on a 2020s core.
 QUESTION_LIMIT = 5_000_000
@@ -162,7 +162,8 @@ class Search:
         """
         pending = [
             ((value, mask), number, gate) for number, question in enumerate(questions) for match in question.scope
-            for value, mask, gate in _cubes(match, self.family)
+            if (possible := conjunction(match, POSSIBLE[self.family])) is not None
+            for value, mask, gate in _cubes(possible, self.family)
         ]  # fmt: skip
         answers = [Answer(False)] * len(questions)
         if not pending:
