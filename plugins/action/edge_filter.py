@@ -8,6 +8,7 @@ import datetime
 import difflib
 import os
 import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +30,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.policy import (
     read_policy,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.push import Router, push
-from ansible_collections.isp.hardening.plugins.module_utils.secrets import redact
+from ansible_collections.isp.hardening.plugins.module_utils.secrets import redact_lines
 from ansible_collections.isp.hardening.plugins.modules.edge_filter import DOCUMENTATION
 from ansible_collections.isp.hardening.plugins.plugin_utils.router import (
     Ended,
@@ -52,12 +53,14 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         result["host"] = variables["inventory_hostname"]
+        started = time.monotonic()
+        result["started"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         try:
             _, arguments = self.validate_argument_spec(_SPEC)
             self._work(arguments, variables, result)
         except Ended as end:
             result |= ended_result(end, result["host"])
-        return result
+        return result | {"seconds": round(time.monotonic() - started, 3)}
 
     def _work(self, arguments: dict[str, Any], variables: dict[str, Any], result: dict[str, Any]) -> None:
         platform = platform_of(variables.get("ansible_network_os"))
@@ -171,7 +174,7 @@ def _diff(before: str, after: str, host: str) -> dict[str, str]:
     lines = difflib.unified_diff(
         before.splitlines(), after.splitlines(), f"{host} running", f"{host} planned", lineterm=""
     )
-    return {"prepared": "\n".join(redact(line) for line in lines) + "\n"}
+    return {"prepared": "\n".join(redact_lines(lines)) + "\n"}
 
 
 def _keep(directory: Path, host: str, text: str) -> str:

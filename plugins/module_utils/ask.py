@@ -56,7 +56,7 @@ def ask(configuration: Configuration, questions: Sequence[Mapping[str, Any]]) ->
         search = searches.setdefault(family, Search(configuration, family))
         permit, deny = search.ask(stages, [Question(PERMIT, (scope,)), Question(DENY, (scope,))])
         answers.append({
-            "question": dict(question), "filters": list(stages),
+            "question": {key: value for key, value in question.items() if value is not None}, "filters": list(stages),
             "permit": _told(permit, family), "deny": _told(deny, family),
         })  # fmt: skip
     return answers
