@@ -113,7 +113,8 @@ class _Reader:
         self.section = ""
         self.pending: list[str] = []  # the words of a statement that has not ended
         self.listed: list[str] | None = None  # the words inside [ ]
-        self.inactive: dict[int, tuple[Node, str]] = {}
+        self.ended = False  # a list was closed: the ';' behind it ends nothing more
+        self.inactive: dict[int, tuple[Node, str, Node]] = {}  # what is deactivated, by its identity
         self.inside = ""  # '"' or '/*' that began on an earlier line
         self.quoted: list[str] = []
         self.number = 0
@@ -126,7 +127,7 @@ class _Reader:
             line = raw.strip()
             if not line:
                 continue
-            if not (self.inside or self.pending or self.listed is not None):
+            if not (self.inside or self.pending or self.ended or self.listed is not None):
                 if len(stack) > 1:
                     if line == "}":
                         stack.pop()
@@ -156,10 +157,11 @@ class _Reader:
                 elif _BANNER.fullmatch(line):
                     continue
             self._tokens(line)
-        if self.inside or self.pending or self.listed is not None or len(stack) > 1:
+        if self.inside or self.pending or self.ended or self.listed is not None or len(stack) > 1:
             self._problem(f"it ends in the middle of a statement (line {self.number})")
-        for parent, word in self.inactive.values():
-            parent.pop(word, None)
+        for parent, word, node in self.inactive.values():
+            if parent.get(word) is node:
+                del parent[word]
 
     def _problem(self, reason: str) -> None:
         self.reading.problem = self.reading.problem or reason
@@ -203,7 +205,7 @@ class _Reader:
             elif sign == "]":
                 self._list()
             elif sign == "}":
-                if self.pending or self.listed is not None:
+                if self.pending or self.ended or self.listed is not None:
                     self._problem(f"a statement without its ';' (line {self.number})")
                     self._end(False)
                 self._close()
@@ -221,19 +223,16 @@ class _Reader:
         words, self.listed = self.listed, None
         for word in words:
             self._statement([*self.pending, word], False)
-        self.pending = [] if words else self.pending
-        self.quoted = []
-        self.pending.append("")  # an ended list: the ';' that follows ends nothing more
+        self.pending = []
+        self.ended = True
 
     def _end(self, opens: bool) -> None:
         if self.listed is not None:
             self._list()
         words, self.pending = self.pending, []
-        if words and not words[-1]:
-            if opens:
-                self._problem(f"a '{{' behind a list (line {self.number})")
-                self.stack.append(None)
-            return
+        ended, self.ended = self.ended, False
+        if ended and (words or opens):
+            self._problem(f"a statement goes on behind its list (line {self.number})")
         if words or opens:
             self._statement(words, opens)
 
@@ -356,7 +355,7 @@ class _Reader:
             # One value has its place: what is set there later is inactive too.
             parent, words = find(node, words[:-2]), words[:-1]
         if parent is not None and words[-1] in parent:
-            self.inactive[id(parent[words[-1]])] = (parent, words[-1])
+            self.inactive[id(parent[words[-1]])] = (parent, words[-1], parent[words[-1]])
 
     def _insert(self, root: Node, path: list[str]) -> None:
         """`insert ... term A before term B`: the order of terms is the order of the tree."""
