@@ -182,6 +182,8 @@ _LATER_DOUBT = "what a line with layer 4 conditions does to later fragments is n
 _CHAIN_DOUBT = "whether a protocol is sought behind IPv6 extension headers is not documented"
 _CUT_SHORT_DOUBT = "whether a protocol matches an incomplete header chain is not documented"
 
+_BEHIND_DOUBT = "a condition on an extension header, and whether it stands behind another one is not modelled"
+
 # One reading of a line: what it matches, and why that is not certain ("" when it is).
 _Piece = tuple[tuple[Match, ...], str]
 
@@ -537,11 +539,15 @@ class _Lists:
                 layer4["destination_port"], at = self._port(protocol, words, at, doubts)
             if at < count:
                 self._options(words, at, protocol, family, base, layer4, doubts)
+        sure: list[_Piece] = []
+        if _BEHIND_DOUBT in doubts:  # the condition holds where that header comes first, perhaps where another does
+            sure = self._pieces(base, layer4, family, permit, "", settled) if doubts == [_BEHIND_DOUBT] else []
+            base = {**base, "extension": _SOME_EXTENSION}
         doubt = doubts[0] if doubts else ""
         if services is None and family == 4 and not layer4:
             return [((base,), doubt)]
         if services is None:
-            return self._pieces(base, layer4, family, permit, doubt, settled)
+            return sure + self._pieces(base, layer4, family, permit, doubt, settled)
         pieces: list[_Piece] = []
         for service in services:
             inner = {**base, **{name: service[name] for name in service if name == "protocol"}}
@@ -571,7 +577,9 @@ class _Lists:
             unsure.append(((cut_short,), _CUT_SHORT_DOUBT))
         else:
             certain = [base]
-        if family == 6 and not self.dialect.header_chain and "protocol" in base and "extension" not in base:
+        by_number = "protocol" in base and base["protocol"][0][0] in EXTENSION_NUMBERS
+        first_header = by_number or ("protocol" in base and not self.dialect.header_chain)
+        if family == 6 and first_header and "extension" not in base:
             certain, hidden = self._first_header(base, certain, permit or bool(doubt), settled)
             if hidden:
                 unsure.insert(0, (hidden, _CHAIN_DOUBT))
@@ -717,11 +725,13 @@ class _Lists:
                 at += 1
             elif word == "hbh":  # only ever the first header (RFC 8200, 4.1)
                 _narrow(base, "extension", exactly(EXTENSIONS["hop-by-hop"], 3))
-            elif word.removesuffix("-type") in ("routing", "dest-option", "mobility"):
-                # The header may stand behind another one, which the model does not tell from its absence.
+            elif word in _EXTENSION_WORDS:
+                _narrow(base, "extension", exactly(EXTENSIONS[_EXTENSION_WORDS[word]], 3))
+                doubts.append(_BEHIND_DOUBT)
+            elif word.removesuffix("-type") in _EXTENSION_WORDS:
                 _narrow(base, "extension", _SOME_EXTENSION)
-                doubts.append(f"the condition '{word}' is not modelled exactly")
-                at += word.endswith("-type")
+                doubts.append(f"the condition '{word}' is not modelled")
+                at += 1
             elif word in ("reflect", "timeout"):  # also creates entries for `evaluate`; what it permits is the same
                 at += 1
             elif protocol in (ICMP, ICMP6) and "icmp_type" not in layer4 and (word.isdecimal() or word in icmp_names):
@@ -845,6 +855,8 @@ _AFTER_PORT = frozenset({"any", "host", "established", "log", "object-group"})
 # Conditions that this model has no field for, with one word behind them.
 _ONE_ARGUMENT = frozenset({"time-range", "flow-label", "nexthop-group", "ecn", "cos", "vlan"})
 _NUMERIC = {"ttl": ("ttl", 8), "hop-limit": ("ttl", 8), "packet-length": ("length", 16), "length": ("length", 16)}
+# Conditions on an IPv6 extension header that may stand behind another one.
+_EXTENSION_WORDS = {"routing": "routing", "dest-option": "destination-options", "mobility": "mobility"}
 _OPTION_WORDS = _ONE_ARGUMENT | frozenset(_NUMERIC) | frozenset(TCP_FLAGS) | {
     "established", "fragments", "dscp", "precedence", "tos", "option", "reflect", "routing", "dest-option", "mobility",
     "hbh", "match-any", "match-all", "undetermined-transport", "auth", "tracked",
