@@ -19,7 +19,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.isp.hardening.plugins.module_utils.audit import audit
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
-from ansible_collections.isp.hardening.plugins.module_utils.filters import Configuration
+from ansible_collections.isp.hardening.plugins.module_utils.filters import UNKNOWN, Configuration
 from ansible_collections.isp.hardening.plugins.module_utils.findings import COMPLIANT, Finding
 from ansible_collections.isp.hardening.plugins.module_utils.plan import Management, Plan, Refused, propose, restoring
 from ansible_collections.isp.hardening.plugins.module_utils.policy import (
@@ -162,11 +162,14 @@ def _read_policy(arguments: dict[str, Any]) -> tuple[Policy, tuple[Attachment, .
 
 
 def _told(findings: Sequence[Finding], configuration: Configuration) -> dict[str, Any]:
-    unread = sum(1 for one in configuration.filters.values() for entry in one.entries if entry.doubt)
+    sure, doubtful = set(), {doubt.line for doubt in configuration.doubts}
+    for one in configuration.filters.values():
+        for entry in one.entries:
+            (doubtful if entry.doubt or entry.action == UNKNOWN else sure).add(entry.line)
     return {
         "findings": [finding.as_dict() for finding in findings],
         "lines_read": configuration.filter_lines,
-        "lines_understood": configuration.filter_lines - unread - len(configuration.doubts),
+        "lines_understood": configuration.filter_lines - len(doubtful - sure),
     }
 
 

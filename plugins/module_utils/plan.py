@@ -264,9 +264,9 @@ def _keeps_session(after: Configuration, binds: Sequence[Bind], management: Mana
         interface = after.interfaces.get(bind.attachment)
         if bind.family != family or interface is None:
             continue
+        # It comes in where the controller is; an unnumbered interface only borrows the router's own address.
         ends = [ipaddress.ip_address(management.controller), ipaddress.ip_address(management.router)]
-        networks = [ipaddress.ip_interface(text).network for text in interface.prefixes]
-        if not any(end in network for end in ends for network in networks):
+        if not any(ends[0] in ipaddress.ip_interface(text).network for text in interface.prefixes):
             continue
         source, destination = ends if bind.direction == "up" else reversed(ends)
         far, near = ports[bind.direction]

@@ -260,12 +260,12 @@ class Search:
                     tasks.append((value | head[0], mask | head[1], lines, rest, stage, possible))
                     continue
                 inside, common, others = _cluster(lines, head, bit, mask)
-                # The piece with the ordinary packet comes out first, for a witness that looks like one.
-                pieces = sorted(
-                    _outside(value, mask, inside, common), key=lambda piece: not (piece[0] ^ usual) & piece[1]
-                )
-                tasks += [(*piece, others, rest, stage, possible) for piece in pieces]
-                tasks.append((value | inside, mask | common, lines, rest, stage, possible))
+                parts: list[_Task] = [
+                    (*piece, others, rest, stage, possible) for piece in _outside(value, mask, inside, common)
+                ]
+                parts.append((value | inside, mask | common, lines, rest, stage, possible))
+                # The part with the ordinary packet comes out first, for a witness that looks like one.
+                tasks += sorted(parts, key=lambda part: not (part[0] ^ usual) & part[1])
                 continue
             action, target, doubt = head[3:]
             if action == RETURN and rest is None and not doubt:
