@@ -162,7 +162,8 @@ def _read_policy(arguments: dict[str, Any]) -> tuple[Policy, tuple[Attachment, .
 
 
 def _told(findings: Sequence[Finding], configuration: Configuration) -> dict[str, Any]:
-    sure, doubtful = set(), {doubt.line for doubt in configuration.doubts}
+    sure: set[int] = set()
+    doubtful = {doubt.line for doubt in configuration.doubts}
     for one in configuration.filters.values():
         for entry in one.entries:
             (doubtful if entry.doubt or entry.action == UNKNOWN else sure).add(entry.line)
