@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from .filters import DENY, Binding, Configuration, Entry
+from .filters import UNKNOWN as NOT_READ
 from .findings import COMPLIANT, UNKNOWN, VIOLATED, Evidence, Finding
 from .obligations import Obligation, obligations
 from .packets import packet_text
@@ -19,6 +20,7 @@ from .search import Answer, Question, Search
 
 _LIST_DIRECTION = {"up": "in", "down": "out"}
 _OPPOSITE = {DENY: "permit", "permit": DENY}
+_SHOWN = 4  # prefixes of an interface that a finding lists
 
 
 def audit(
@@ -59,6 +61,8 @@ def _finding(
     fields: tuple[tuple[str, int], ...] = ()
     evidence = tuple(Evidence(entry.line, entry.text) for entry in answer.entries)
     verdict = {False: COMPLIANT, True: VIOLATED, None: UNKNOWN}[answer.found]
+    if binding is None and not _exists(configuration, obligation.attachment):
+        verdict, answer = UNKNOWN, Answer(None, reason=f"the router has no {obligation.attachment}")
     if answer.packet:
         packet, fields = packet_text(answer.packet, obligation.family), tuple(sorted(answer.packet.items()))
     check = configuration.interfaces.get(obligation.attachment)
@@ -67,16 +71,47 @@ def _finding(
         evidence = (Evidence(check.source_check_line, check.source_check),)
         reason = "strict unicast RPF validates the sources, given that routes lead only to the pools"
     elif verdict == UNKNOWN:
-        reason = f"not known: {answer.reason}" if answer.reason else "not known: a line was not understood"
-        mend = "read the line yourself, or rewrite it in a form that is understood"
+        # What decides for the example is beside the point: the lines that were not understood are the evidence.
+        unread = [entry for entry in answer.entries if entry.doubt or entry.action == NOT_READ]
+        reason, mend = _doubted(configuration, obligation, binding, answer, unread)
+        evidence = tuple(Evidence(entry.line, entry.text) for entry in unread)
+        evidence = evidence or _binding_evidence(configuration, obligation, binding)
     elif verdict == VIOLATED:
         reason, mend = _blame(obligation, binding, answer.entries)
-        evidence = evidence or _binding_evidence(configuration, binding)
+        evidence = evidence or _binding_evidence(configuration, obligation, binding)
     return Finding(
         control=obligation.control, host=host, attachment=obligation.attachment, pool=obligation.pool,
         direction=obligation.direction, family=obligation.family, verdict=verdict, title=obligation.title,
         reason=reason, packet=packet, fields=fields, evidence=evidence, mend=mend,
     )  # fmt: skip
+
+
+def _exists(configuration: Configuration, attachment: str) -> bool:
+    return bool(fnmatch.filter(configuration.interfaces, attachment))
+
+
+def _doubted(
+    configuration: Configuration,
+    obligation: Obligation,
+    binding: Binding | None,
+    answer: Answer,
+    unread: Sequence[Entry],
+) -> tuple[str, str]:
+    if unread:
+        return (
+            f"not known: line {unread[-1].line}, {unread[-1].doubt or 'which was not understood'}",
+            f"read line {unread[-1].line} yourself, or rewrite it in a form that is understood",
+        )
+    if binding is None:
+        return f"not known: {answer.reason}", "correct isp_attachments of the router"
+    names = binding.filters
+    open_ended = [name for name in names if configuration.filters[obligation.family, name].default == NOT_READ]
+    if open_ended and answer.packet:
+        return (
+            f"not known: what {' and '.join(open_ended)} does to a packet that none of its lines match",
+            "playbooks/routers.yml binds a complete filter",
+        )
+    return f"not known: {answer.reason}", "simplify the filter, or have it replaced: playbooks/routers.yml"
 
 
 def _blame(obligation: Obligation, binding: Binding | None, entries: Sequence[Entry]) -> tuple[str, str]:
@@ -102,9 +137,12 @@ def _blame(obligation: Obligation, binding: Binding | None, entries: Sequence[En
     return f"line {deciding.line} denies it", f"permit it above line {deciding.line}, or narrow that line"
 
 
-def _binding_evidence(configuration: Configuration, binding: Binding | None) -> tuple[Evidence, ...]:
+def _binding_evidence(
+    configuration: Configuration, obligation: Obligation, binding: Binding | None
+) -> tuple[Evidence, ...]:
     if binding is None:
-        return ()
+        interface = configuration.interfaces.get(obligation.attachment)
+        return (Evidence(interface.line, interface.name),) if interface else ()
     found = [Evidence(binding.line, binding.text)]
     for name in binding.filters:
         chosen = configuration.filters[binding.family, name]
@@ -120,7 +158,7 @@ def _coverage(
     title = "every attachment that carries a pool is in the policy, and exists"
     wrong = False
     for name in named:
-        if not fnmatch.filter(configuration.interfaces, name):
+        if not _exists(configuration, name):
             wrong = True
             yield Finding(
                 "C1", host, name, "", "", 0, VIOLATED, title,
@@ -140,11 +178,17 @@ def _coverage(
             yield Finding(
                 "C1", host, interface.name, ", ".join(sorted(carried)), "", 0, VIOLATED, title,
                 reason=f"{interface.name} carries addresses of a pool, and the policy does not name it",
-                evidence=(Evidence(interface.line, f"{interface.name}: {', '.join(interface.prefixes)}"),),
+                evidence=(Evidence(interface.line, f"{interface.name}: {_shortened(interface.prefixes)}"),),
                 mend=f"add {interface.name} to isp_attachments of {host}",
             )  # fmt: skip
     if not wrong:
         yield Finding("C1", host, "", "", "", 0, COMPLIANT, title)
+
+
+def _shortened(prefixes: Sequence[str]) -> str:
+    """An address range becomes many prefixes."""
+    rest = len(prefixes) - _SHOWN
+    return ", ".join(prefixes[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _carries(prefixes: Sequence[str], pool: Sequence[str]) -> bool:

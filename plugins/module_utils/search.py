@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .filters import DENY, GOTO, JUMP, PERMIT, RETURN, UNKNOWN, Configuration, Entry, Filter, evaluate, matches
-from .packets import FIELDS, POSSIBLE, Alternatives, Match, Packet, conjunction, width
+from .packets import FIELDS, POSSIBLE, WITH_PORTS, Alternatives, Match, Packet, conjunction, width
 
 # Line tests for one question and for one Search; a million take about 0.2 s on a 2020s core.
 QUESTION_LIMIT = 5_000_000
 SEARCH_LIMIT = 50_000_000
+# Entries that one Search may look at to make its witnesses look ordinary: about a second.
+SPARE_LIMIT = 2_000_000
 # How many cubes one line may become.
 PRODUCT_LIMIT = 1024
 
@@ -56,8 +58,10 @@ class Answer:
     reason: str = ""
 
 
-# Of nobody: for a forged source.
+# For a forged source.
 _OTHER_SOURCE = {4: 0xC0000207, 6: 0x20010DB8_0002 << 80 | 7}
+# What a server answers with: to a client's port, SYN and ACK.
+_ANSWERED = ({"destination_port": 49152}, {"tcp_flags": 0x12})
 
 
 class _TooComplex(Exception):
@@ -158,6 +162,7 @@ class Search:
         self.family = family
         self._compiled: dict[tuple[str, bool], list[Line]] = {}
         self.spent = 0  # line tests so far
+        self._spare = SPARE_LIMIT
 
     def ask(self, stages: Sequence[str], questions: Sequence[Question]) -> list[Answer]:
         """One answer per question. A packet passes when every filter named in `stages` permits it, in order.
@@ -204,31 +209,43 @@ class Search:
         return doubtful or Answer(False)
 
     def _ordinary(self, stages: Sequence[str], question: Question, answer: Answer) -> Answer:
-        """The same answer, shown by a packet that differs as little from an ordinary one as the filters let it."""
+        """The same answer, shown by a packet that is as ordinary as the question and the filters let it be."""
         best = dict(answer.packet or {})
         usual = _packet((0, 0), self.family)
         near, far = usual["source"], usual["destination"]
-        other = _OTHER_SOURCE[self.family]
+        others = [name for name in FIELDS if name not in ("source", "destination")]
+        if best["protocol"] in WITH_PORTS:
+            others.remove("protocol")
         trials: list[dict[str, int]] = [
-            {"source": source, "destination": destination}
-            for source, destination in ((near, far), (other, far), (far, near))
+            *({"source": one, "destination": far} for one in (near, _OTHER_SOURCE[self.family])),
+            {"source": far, "destination": near},
+            *({name: usual[name]} for name in others),
+            *({"destination": one} for one in (far, near)),
+            *({"source": one} for one in (near, far)),
         ]
-        trials += [{name: usual[name]} for name in FIELDS if name not in ("source", "destination")]
-        trials += [{"destination": far}, {"destination": near}, {"source": near}, {"source": far}]
         settled: set[str] = set()
         for trial in trials:
-            packet = {**best, **trial}
-            if packet == best or settled & trial.keys() or packet["source"] == packet["destination"]:
-                settled |= trial.keys() if packet == best else set()
-                continue
-            asked = matches(POSSIBLE[self.family], packet) and any(matches(one, packet) for one in question.scope)
-            if not asked or any(matches(one, packet) for one in question.exempt):
-                continue
-            found = self._verdict(stages, packet, frozenset((question.wanted,)), question.wanted)
-            if found.found:
-                best, answer = packet, found
-                settled |= trial.keys()
+            if settled.isdisjoint(trial):
+                shown = self._also(stages, question, {**best, **trial})
+                if shown:
+                    answer, best = shown, {**best, **trial}
+                    settled |= trial.keys()
+        for trial in _ANSWERED if best["source_port"] < 1024 else ():
+            shown = self._also(stages, question, {**best, **trial})
+            if shown:
+                answer, best = shown, {**best, **trial}
         return answer
+
+    def _also(self, stages: Sequence[str], question: Question, packet: Packet) -> Answer | None:
+        """The answer with this packet, when it shows the same."""
+        asked = matches(POSSIBLE[self.family], packet) and any(matches(one, packet) for one in question.scope)
+        if not asked or packet["source"] == packet["destination"]:
+            return None
+        if any(matches(one, packet) for one in question.exempt) or self._spare < 0:
+            return None
+        self._spare -= sum(len(self.configuration.filters[self.family, name].entries) for name in stages)
+        answer = self._verdict(stages, packet, frozenset((PERMIT, DENY)), question.wanted)
+        return answer if answer.found else None
 
     def _shown(self, stages: Sequence[str], leaf: Cube, actions: frozenset[str], wanted: str) -> Answer:
         """The leaf's packet, put to the naive evaluator before anyone sees it."""
