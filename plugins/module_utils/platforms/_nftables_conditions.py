@@ -17,7 +17,7 @@ ALL: Matches = ({},)
 _FRAGMENT: Alternatives = ((1, 1), (2, 2))
 _WITH_PORTS: Alternatives = tuple((protocol, 0xFF) for protocol in sorted(packets.WITH_PORTS))
 _WITHOUT_PORTS = complement(_WITH_PORTS, 8)
-_NOT_AH = complement(exactly(packets.PROTOCOLS["ah"], 8), 8)
+_MISREAD = "the kernel may read other bytes where the header is not whole"
 _PRODUCT_LIMIT = 4096  # matches that one rule may become
 _INTERSECTION_LIMIT = 250_000
 
@@ -115,6 +115,16 @@ class Place:
             return (packets.INITIAL,)
         return {"undetermined": ((0, 1),)}, {"fragment": _FRAGMENT if self.family == 4 else LATER_FRAGMENT}
 
+    @property
+    def misread(self) -> Matches:
+        """Packets without a whole L4 header of which the kernel may read bytes that stand in its place."""
+        if self.whole:
+            return ({"undetermined": exactly(1, 1), "fragment": exactly(0, 2) if self.family == 4 else ((0, 0b10),)},)
+        later: Match = {"fragment": LATER_FRAGMENT}
+        if self.family == 6:
+            later = {**later, "undetermined": ((0, 1),)}
+        return later, {"undetermined": exactly(1, 1), "fragment": ((0, 0b10),)}
+
 
 def condition_of(test: Test, place: Place) -> Condition:
     if len(test.selectors) == 1:
@@ -164,20 +174,14 @@ def _dependencies(selector: Selector, place: Place) -> Condition:
         return NEVER
     if selector.protocols is None:
         return ALWAYS
-    readable = place.readable
     if not selector.protocols:
-        return exact(readable)
-    protocols = union(*(exactly(protocol, 8) for protocol in selector.protocols))
-    return _upper(protocols, readable, place)
-
-
-def _upper(protocols: Alternatives, seen: Matches, place: Place) -> Condition:
-    """These upper-layer protocols, in packets where they can be seen."""
-    found = _product(({"protocol": protocols},), seen) or ()
-    sure = _product(found, ({"protocol": _NOT_AH},)) or ()
-    if place.family == 4 or sure == found:
-        return exact(found)
-    return Condition(sure, found, "the kernel looks behind an authentication header")
+        sure = place.readable
+        return exact(sure) if selector.last else Condition(sure, (*sure, *place.misread), _MISREAD)
+    protocols: Match = {"protocol": union(*(exactly(protocol, 8) for protocol in selector.protocols))}
+    if selector.last:
+        return exact(_product((protocols,), place.readable) or ())
+    sure = _product((protocols,), place.readable) or ()
+    return Condition(sure, (*sure, *(_product((protocols,), place.misread) or ())), _MISREAD)
 
 
 def _holds(values: Sequence[Value], negate: bool, number: int) -> bool:
@@ -248,11 +252,15 @@ def _field(asked: _Asked) -> Condition:
     if asked.selector.shift:
         found = tuple((value << asked.selector.shift, mask << asked.selector.shift) for value, mask in found)
     here: Match = {name: found}
+    if asked.selector.protocols is None:
+        return exact((here,))
     if asked.selector.protocols == ():  # th: what stands there in a protocol without ports is something else
         sure = _product(({**here, "protocol": _WITH_PORTS},), asked.present.sure) or ()
-        else_ = _product(({"protocol": _WITHOUT_PORTS},), asked.present.may) or ()
-        return Condition(sure, (*sure, *else_), "in a protocol without ports something else stands there")
-    return both(asked.present, exact((here,)))
+        others = _product(({"protocol": _WITHOUT_PORTS},), asked.present.may) or ()
+        return Condition(sure, (*sure, *others, *asked.place.misread), "what stands there is no port in every protocol")
+    sure = _product((here,), asked.present.sure) or ()
+    misread = asked.present.may[len(asked.present.sure) :]
+    return Condition(sure, (*sure, *misread), _MISREAD)
 
 
 def _length(asked: _Asked) -> Condition:
@@ -286,9 +294,9 @@ def _l4proto(asked: _Asked) -> Condition:
     seen: Matches = ({"undetermined": ((0, 1),)},)
     if asked.place.whole:
         seen += ({"fragment": LATER_FRAGMENT},)
-    upper = _upper(found, seen, asked.place)
+    sure = _product(({"protocol": found},), seen) or ()
     cut: Match = {"protocol": found, "undetermined": exactly(1, 1), "fragment": ((0, 0b10),)}
-    return Condition(upper.sure, (*upper.may, cut), "the header chain may end before the protocol is known")
+    return Condition(sure, (*sure, cut), "the header chain may end before the protocol is known")
 
 
 def _nexthdr(asked: _Asked) -> Condition:

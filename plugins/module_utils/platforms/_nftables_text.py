@@ -399,6 +399,7 @@ class Selector:
     shift: int = 0
     add: int = 0
     flags: bool = False  # a bit mask, whose plain value means: any of these bits
+    last: bool = False  # it ends its header, and so can be read only where the header is whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -530,8 +531,9 @@ _SELECTORS: dict[str, dict[str, Selector]] = {
         "flags": Selector("field", "tcp_flags", 8, _TCP_FLAGS, (6,), flags=True),
         **{
             key: Selector("opaque", protocols=(6,))
-            for key in ("sequence", "ackseq", "doff", "reserved", "window", "checksum", "urgptr", "option")
+            for key in ("sequence", "ackseq", "doff", "reserved", "window", "checksum", "option")
         },
+        "urgptr": Selector("opaque", protocols=(6,), last=True),
     },
     "udp": _ports((17,)) | {key: Selector("opaque", protocols=(17,)) for key in ("length", "checksum")},
     "udplite": _ports((136,)) | {key: Selector("opaque", protocols=(136,)) for key in ("csumcov", "checksum")},
@@ -783,7 +785,9 @@ class Reader:
             offset, length = self.peek(1), self.peek(3)
             self.at += 4
             if word == "@th":
-                return _SELECTORS["th"].get(_RAW.get((offset, length), ""), Selector("opaque", protocols=()))
+                whole = (offset, length) == ("0", "64")  # the shortest headers that matter end there
+                raw = Selector("opaque", protocols=(), last=whole)
+                return _SELECTORS["th"].get(_RAW.get((offset, length), ""), raw)
             return _OPAQUE
         if word in _BARE_META:
             return _SELECTORS["meta"].get(word, _OPAQUE)

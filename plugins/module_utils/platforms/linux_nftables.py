@@ -8,8 +8,9 @@ otherwise the source is nft(8) or, where it says so, the kernel's file.
 - A packet passes when every base chain on its way accepts it: prerouting, forward, postrouting (netdev and inet
   ingress before, egress behind them), in each by priority. `accept` ends one base chain only; a drop is final (nft(8),
   VERDICT STATEMENT; kernel). So each base chain is a filter of its own, and all must permit.
-- `tcp dport` and its like look behind IPv6 extension headers, and need the port in this packet: a later fragment never
-  matches (kernel). `ip6 nexthdr` is the first next header only: anything in between is a bypass (kernel).
+- `tcp dport` and its like look behind IPv6 extension headers (kernel). On a later fragment they should match nothing,
+  but the kernel's fast path reads the bytes that stand there as ports (nft_payload_fast_eval; kernel): in doubt.
+- `ip6 nexthdr` is the first next header only: anything in between is a bypass (kernel).
 - `meta l4proto` finds nothing where the header chain is cut off before its end (net/netfilter, nft_set_pktinfo_ipv6).
 - An IPv6 authentication header is one of the headers in front: the protocol is the one behind it (ipv6_find_hdr). TCP
   behind a mobility header counts as TCP, although the kernel stops there: no host takes it (RFC 6275, 6.1.1).
@@ -26,6 +27,9 @@ otherwise the source is nft(8) or, where it says so, the kernel's file.
   `ip -o addr show` or the text that is no attachment leads to the network; a permit for one of several counts, a deny
   does not. What goes between two attachments and is not dropped as surely is in doubt.
 - `fib saddr . iif oif missing drop` that every packet of an attachment meets is its source check, and no entry.
+- Linux forwards nothing from 0.0.0.0/8 (net/ipv4/route.c, martians; kernel). Said for traffic from subscribers only:
+  nobody blames a filter for what the network's side would never send.
+- A fragment is judged as if the others of its datagram pass what stands before the kernel puts them together.
 - Traffic to and from the router itself (input, output) is not judged: it is not forwarded.
 """
 
@@ -120,6 +124,7 @@ LINK_LOCAL = False  # link-local traffic is never forwarded, so no forward chain
 
 # --- chains become filters, base chains on the way of a packet become stages ---------------------------------------
 
+_MARTIANS = ({"source": packets.prefix("0.0.0.0/8", 4)},)
 _NEW_FLOW = exactly(packets.STATES["new"], 3)
 _OFFLOADED: Match = {"protocol": ((6, 0xFF), (17, 0xFF)), "state": exactly(packets.STATES["established"], 3)}
 # Words of rules that make the kernel track connections, and so put fragments together (nft_ct.c, nft_nat.c and others).
@@ -380,6 +385,9 @@ class _Builder:
         for table, chain in stages:
             touched = self.touched[chain]
             before: list[Entry] = []
+            if family == 4 and chain.hook == "forward" and direction == "in":
+                nobody = "IPv4 packets from 0.0.0.0/8 are martians, which Linux never forwards"
+                before.append(Entry(DENY, _MARTIANS, chain.line, nobody))
             if chain.hook in ("ingress", "egress"):
                 near = (chain.hook == "ingress") == (direction == "in")
                 meets = any_of(names(device, attachment) for device in chain.devices) if near else None
