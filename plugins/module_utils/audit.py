@@ -77,7 +77,7 @@ def _finding(
         evidence = tuple(Evidence(entry.line, entry.text) for entry in unread)
         evidence = evidence or _binding_evidence(configuration, obligation, binding)
     elif verdict == VIOLATED:
-        reason, mend = _blame(obligation, binding, answer.entries)
+        reason, mend = _blame(configuration, obligation, binding, answer.entries)
         evidence = evidence or _binding_evidence(configuration, obligation, binding)
     return Finding(
         control=obligation.control, host=host, attachment=obligation.attachment, pool=obligation.pool,
@@ -114,11 +114,15 @@ def _doubted(
     return f"not known: {answer.reason}", "simplify the filter, or have it replaced: playbooks/routers.yml"
 
 
-def _blame(obligation: Obligation, binding: Binding | None, entries: Sequence[Entry]) -> tuple[str, str]:
+def _blame(
+    configuration: Configuration, obligation: Obligation, binding: Binding | None, entries: Sequence[Entry]
+) -> tuple[str, str]:
     where = f"{obligation.attachment}, {_LIST_DIRECTION[obligation.direction]}bound, IPv{obligation.family}"
     if binding is None:
         return f"no filter is bound to {where}, so everything passes", "bind a filter there: playbooks/routers.yml does"
     deciding = entries[-1] if entries else None
+    if deciding and deciding.line in {configuration.filters[obligation.family, name].line for name in binding.filters}:
+        return f"line {deciding.line}: {deciding.text}", "decide about it in a line above the end of the filter"
     if obligation.must == DENY:
         if deciding is None:
             return (

@@ -60,6 +60,8 @@ class Answer:
 
 # For a forged source.
 _OTHER_SOURCE = {4: 0xC0000207, 6: 0x20010DB8_0002 << 80 | 7}
+# From a link-local address to all routers (RFC 4291), where only such packets are asked about.
+_ON_LINK = {4: (), 6: ((0xFE80 << 112 | 7, 0xFF02 << 112 | 2),)}
 # What a server answers with: to a client's port, SYN and ACK.
 _ANSWERED = ({"destination_port": 49152}, {"tcp_flags": 0x12})
 
@@ -219,7 +221,9 @@ class Search:
         trials: list[dict[str, int]] = [
             *({"source": one, "destination": far} for one in (near, _OTHER_SOURCE[self.family])),
             {"source": far, "destination": near},
+            *({"source": source, "destination": every} for source, every in _ON_LINK[self.family]),
             *({name: usual[name]} for name in others),
+            {"tcp_flags": 0x10},  # where a SYN shows nothing, an ACK may
             *({"destination": one} for one in (far, near)),
             *({"source": one} for one in (near, far)),
         ]
