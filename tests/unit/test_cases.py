@@ -7,6 +7,7 @@ does not fit, a policy.yml. findings.yml has `attachments` and `findings`: every
 from __future__ import annotations
 
 import datetime
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ import yaml
 
 from ansible_collections.isp.hardening.plugins.module_utils import platforms
 from ansible_collections.isp.hardening.plugins.module_utils.audit import audit
-from ansible_collections.isp.hardening.plugins.module_utils.findings import COMPLIANT
+from ansible_collections.isp.hardening.plugins.module_utils.findings import COMPLIANT, VIOLATED, Finding
 from ansible_collections.isp.hardening.plugins.module_utils.policy import read_attachments, read_policy
+from lab.judge import Packet
 
 ROOT = Path(__file__).parent.parent / "platforms"
 CASES = sorted(path.parent for path in ROOT.glob("*/[0-9]*/findings.yml"))
 TODAY = datetime.date(2026, 11, 23)
 
 
-def verdicts(case: Path) -> list[dict[str, Any]]:
+def findings(case: Path) -> list[Finding]:
     """What the audit says of the case, less what is compliant."""
     expected = yaml.safe_load((case / "findings.yml").read_text())
     own = case / "policy.yml"
@@ -33,28 +35,47 @@ def verdicts(case: Path) -> list[dict[str, Any]]:
     attachments, problems = read_attachments(expected["attachments"], policy)
     assert not problems
     platform = platforms.load(case.parent.name)
-    configuration = platform.parse((case / "running.cfg").read_text(), [one.name for one in attachments])
-    return [
-        {
-            "control": one.control,
-            "attachment": one.attachment,
-            "direction": one.direction,
-            "family": one.family,
-            "verdict": one.verdict,
-            "packet": one.packet,
-            "line": one.evidence[-1].line if one.evidence else 0,
-        }
-        for one in audit(configuration, policy, attachments, "case", platform.LINK_LOCAL)
-        if one.verdict != COMPLIANT
-    ]
+    text = (case / "running.cfg").read_text()
+    assert platform.incomplete(text) == ""
+    configuration = platform.parse(text, [one.name for one in attachments])
+    found = audit(configuration, policy, attachments, "case", platform.LINK_LOCAL)
+    return [one for one in found if one.verdict != COMPLIANT]
+
+
+def as_written(finding: Finding) -> dict[str, Any]:
+    """The finding as findings.yml has it. The line is the last of the evidence: the one that decides."""
+    return {
+        "control": finding.control,
+        "attachment": finding.attachment,
+        "direction": finding.direction,
+        "family": finding.family,
+        "verdict": finding.verdict,
+        "packet": finding.packet,
+        "line": finding.evidence[-1].line if finding.evidence else 0,
+    }
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}/{case.name}")
 def test_case(case: Path) -> None:
     expected = yaml.safe_load((case / "findings.yml").read_text())["findings"]
-    found = verdicts(case)
+    found = [as_written(one) for one in findings(case)]
     assert [{key: one[key] for key in wanted} for one, wanted in zip(found, expected, strict=False)] == expected
     assert len(found) == len(expected)
+
+
+# The lab judges a packet from the text of the configuration, and shares no code with the audit.
+JUDGED = [case for case in CASES if "verdict: violated" in (case / "findings.yml").read_text()]
+
+
+@pytest.mark.parametrize("case", JUDGED, ids=lambda case: f"{case.parent.name}/{case.name}")
+def test_the_lab_judges_each_packet_so(case: Path) -> None:
+    """What leaks by the audit passes the lab's router, what is blocked by the audit does not."""
+    device = importlib.import_module(f"lab.routers.{case.parent.name}").Device
+    router = device("case", (case / "running.cfg").read_text())
+    for one in findings(case):
+        if one.verdict == VIOLATED and one.packet:
+            judged = router.judge(one.attachment, one.direction, Packet(family=one.family, **dict(one.fields)))
+            assert judged == ("permit" if "denied" in one.title else "deny"), one
 
 
 def test_every_platform_has_every_case() -> None:
