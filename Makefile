@@ -39,8 +39,7 @@ demo: .venv/synced ## the small ISP of the lab: audit, mend, audit again, and a 
 .PHONY: test
 test: .venv/synced ## everything: linters, types, tests (what is skipped, and why, stands above the last line)
 	@tools/system_packages test
-	@$(MAKE) --no-print-directory lint
-	pytest -n auto --dist worksteal
+	@failed=0; $(MAKE) --no-print-directory lint || failed=1; pytest -n auto --dist worksteal || failed=1; exit $$failed
 
 .PHONY: lint
 lint: .venv/synced ## ruff, mypy, yamllint, ansible-lint
