@@ -10,17 +10,34 @@ from __future__ import annotations
 
 import bisect
 import datetime
-import difflib
 import ipaddress
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from . import variables
 from .controls import KINDS, SWITCHES, Switch
 from .packets import PROTOCOLS, WITH_PORTS
 from .rules import Rule
+from .variables import (
+    Problems,
+    kind_of,
+    meant,
+    plain,
+    read_choice,
+    read_flag,
+    read_items,
+    read_list,
+    read_mapping,
+    read_text,
+    shown,
+)
 
-Path = tuple[str | int, ...]
+# Whoever calls a reader takes these along.
+Path = variables.Path
+Problem = variables.Problem
+path_text = variables.path_text
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PROFILES = ("standard", "strict")
@@ -147,39 +164,25 @@ class Attachment:
     replace_foreign: bool = False
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong at a place of the variable tree, and what to do. The path begins with the variable's name."""
-
-    path: Path
-    reason: str
-    mend: str
-
-
-def path_text(path: Path) -> str:
-    """('isp_policy', 'pools', 'a', 'ipv4', 0) as 'isp_policy.pools.a.ipv4[0]'."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
-
-
 def read_policy(data: object, today: datetime.date) -> tuple[Policy | None, list[Problem]]:
     """The value of `isp_policy`. None instead of a policy when there is any problem; all of them are returned."""
-    problems = _Problems()
+    problems = Problems()
     path: Path = ("isp_policy",)
     if data is None:
         problems.add(path, "is not set", "set it in group_vars; docs/policy.md shows the whole tree")
         return None, problems
     if not isinstance(data, Mapping):
-        problems.add(path, f"is {_a_kind(data)}, not a mapping", "write it as docs/policy.md shows")
+        problems.add(path, f"is {kind_of(data)}, not a mapping", "write it as docs/policy.md shows")
         return None, problems
-    tree = _mapping(data, path, problems, KEYS["policy"])
-    profile = _choice(tree.get("profile", "standard"), (*path, "profile"), problems, PROFILES)
+    tree = read_mapping(data, path, problems, KEYS["policy"])
+    profile = read_choice(tree.get("profile", "standard"), (*path, "profile"), problems, PROFILES)
     known = len(problems)
     pools = _pools(tree.get("pools"), (*path, "pools"), problems)
     space = _PoolSpace(pools, problems, whole=len(problems) == known)
     smarthosts = _smarthosts(tree.get("smarthosts", []), (*path, "smarthosts"), problems, space)
     exceptions = _exceptions(tree.get("exceptions", []), (*path, "exceptions"), problems, space)
     controls = _controls(tree.get("controls", {}), (*path, "controls"), problems)
-    terms = _mapping(tree.get("terms", {}), (*path, "terms"), problems, KEYS["terms"])
+    terms = read_mapping(tree.get("terms", {}), (*path, "terms"), problems, KEYS["terms"])
     before = _terms(terms.get("before", []), (*path, "terms", "before"), problems)
     after = _terms(terms.get("after", []), (*path, "terms", "after"), problems)
     if problems:
@@ -205,21 +208,21 @@ def read_attachments(data: object, policy: Policy) -> tuple[tuple[Attachment, ..
 def pool_names(data: object) -> list[str]:
     """The names in `isp_policy.pools`, however broken the rest of the policy is."""
     pools = data.get("pools") if isinstance(data, Mapping) else None
-    return [_plain(name) for name in pools if isinstance(name, str)] if isinstance(pools, Mapping) else []
+    return [plain(name) for name in pools if isinstance(name, str)] if isinstance(pools, Mapping) else []
 
 
 def check_attachments(data: object, pools: Collection[str]) -> tuple[tuple[Attachment, ...], list[Problem]]:
     """As read_attachments, for a policy that is known by its pool names only."""
-    problems = _Problems()
+    problems = Problems()
     path: Path = ("isp_attachments",)
     attachments: dict[str, Attachment] = {}
     if data is None:
         problems.add(path, "is not set", "list the host's attachments in its host_vars; [] when it has no subscribers")
         return (), problems
-    for place, item in _items(data, path, problems):
+    for place, item in read_items(data, path, problems):
         known = len(problems)
-        tree = _mapping(item, place, problems, KEYS["attachment"], ("name", "pools"))
-        name = _text(tree.get("name"), (*place, "name"), problems) if "name" in tree else ""
+        tree = read_mapping(item, place, problems, KEYS["attachment"], _required("name", "pools"))
+        name = read_text(tree.get("name"), (*place, "name"), problems) if "name" in tree else ""
         if name and not _ATTACHMENT.fullmatch(name):
             problems.add(
                 (*place, "name"), f"'{name}' is no interface name", "write it as the router's configuration does"
@@ -227,77 +230,17 @@ def check_attachments(data: object, pools: Collection[str]) -> tuple[tuple[Attac
         if name in attachments:
             problems.add((*place, "name"), f"attachment '{name}' is listed twice", "keep one, with the pools of both")
         members: list[str] = []
-        for where, pool in _listed(tree, "pools", place, problems, "name the pools whose subscribers hang there"):
-            member = _text(pool, where, problems)
+        for where, pool in read_list(tree, "pools", place, problems, "name the pools whose subscribers hang there"):
+            member = read_text(pool, where, problems)
             if member in members:
                 problems.add(where, f"pool '{member}' is listed twice", "remove one")
             elif member and member not in pools:
-                problems.add(where, f"unknown pool '{member}'", _meant(member, pools, "pools of isp_policy.pools"))
+                problems.add(where, f"unknown pool '{member}'", meant(member, pools, "pools of isp_policy.pools"))
             members.append(member)
-        foreign = _flag(tree.get("replace_foreign", False), (*place, "replace_foreign"), problems)
+        foreign = read_flag(tree.get("replace_foreign", False), (*place, "replace_foreign"), problems)
         if len(problems) == known:
             attachments[name] = Attachment(name, tuple(members), foreign)
     return tuple(attachments.values()), problems
-
-
-class _Problems(list[Problem]):
-    def add(self, path: Path, reason: str, mend: str) -> None:
-        self.append(Problem(tuple(_plain(part) if isinstance(part, str) else part for part in path), reason, mend))
-
-
-def _plain(text: str) -> str:
-    """A plain str: Ansible 2.19 hands over a subclass that carries its origin and would drag it everywhere."""
-    return str.__str__(text) if type(text) is str else "".join(text)
-
-
-def _shown(value: object) -> str:
-    """A value for a message: short, on one line."""
-    text = repr(_plain(value)) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _a_kind(value: object) -> str:
-    """The name that YAML has for a value's type."""
-    kinds: tuple[tuple[type | tuple[type, ...], str], ...] = (
-        (bool, "true or false"),
-        ((int, float), "a number"),
-        (str, "a text"),
-        (Mapping, "a mapping"),
-        (datetime.date, "a date"),
-        (Sequence, "a list"),
-    )
-    return next((name for kind, name in kinds if isinstance(value, kind)), "nothing")
-
-
-def _meant(word: str, known: Iterable[str], what: str) -> str:
-    """The mend for a word that is not known: the nearest one, or all of them."""
-    choices = list(known)
-    near = _near(word, choices)
-    if near:
-        return f"did you mean '{near}'?"
-    return f"the {what} are {', '.join(choices)}" if choices else f"there are no {what} yet"
-
-
-def _near(word: str, choices: Sequence[str]) -> str:
-    same = [one for one in choices if one.lower() == word.lower()]
-    # Ids of two or three letters are all near to each other.
-    return next(iter(same or (difflib.get_close_matches(word, choices, n=1) if len(word) > 3 else [])), "")
-
-
-def _mapping(
-    data: object, path: Path, problems: _Problems, keys: Sequence[str], required: Sequence[str] = ()
-) -> dict[str, object]:
-    """The known keys of a mapping. Keys of `required` that are absent are problems of the mapping."""
-    if not isinstance(data, Mapping):
-        problems.add(path, f"is {_a_kind(data)}, not a mapping", f"write the keys {', '.join(keys)} under it")
-        return {}
-    for key in data:
-        if key not in keys:
-            problems.add((*path, key), f"unknown key {_shown(key)}", _meant(str(key), keys, "keys"))
-    for key in required:
-        if key not in data:
-            problems.add(path, f"'{key}' is missing", _MISSING[key])
-    return {key: data[key] for key in keys if key in data}
 
 
 _MISSING = {
@@ -312,61 +255,16 @@ _MISSING = {
 }
 
 
-def _items(data: object, path: Path, problems: _Problems) -> list[tuple[Path, object]]:
-    if isinstance(data, str | bytes | Mapping) or not isinstance(data, Sequence):
-        problems.add(path, f"is {_a_kind(data)}, not a list", "write a list: [..], or one item a line after '- '")
-        return []
-    return [((*path, number), item) for number, item in enumerate(data)]
+def _required(*keys: str) -> dict[str, str]:
+    return {key: _MISSING[key] for key in keys}
 
 
-def _listed(
-    tree: Mapping[str, object], key: str, place: Path, problems: _Problems, empty: str = ""
-) -> list[tuple[Path, object]]:
-    """The items of the list under the key, none where the key is absent. `empty` is the mend where [] is no choice."""
-    if key not in tree:
-        return []
-    if empty and tree[key] == []:
-        problems.add((*place, key), "is empty", empty)
-    return _items(tree[key], (*place, key), problems)
-
-
-def _text(data: object, path: Path, problems: _Problems) -> str:
-    """One line of text that can be read; "" with a problem for anything else."""
-    if not isinstance(data, str):
-        problems.add(path, f"is {_a_kind(data)}, not a text", "write a text, in quotes where YAML reads another type")
-    elif not data.strip():
-        problems.add(path, "is empty", "fill it in")
-    elif not data.strip().isprintable():  # a folded text ('>') ends with a line break
-        problems.add(path, "holds a line break or a control character", "write it on one line")
-    else:
-        return _plain(data.strip())
-    return ""
-
-
-def _flag(data: object, path: Path, problems: _Problems) -> bool:
-    if isinstance(data, bool):
-        return data
-    problems.add(path, f"is {_a_kind(data)} ({_shown(data)}), not true or false", "write true or false, without quotes")
-    return False
-
-
-def _choice(data: object, path: Path, problems: _Problems, choices: Sequence[str]) -> str:
-    if isinstance(data, str) and data in choices:
-        return _plain(data)
-    near = _near(str(data), choices)
-    few = "none of " + ", ".join(choices) if len(choices) < 8 else "not known"
-    problems.add(
-        path, f"{_shown(data)} is {few}", f"did you mean '{near}'?" if near else f"write one of {', '.join(choices)}"
-    )
-    return choices[0]
-
-
-def _network(data: object, path: Path, problems: _Problems, family: int = 0) -> Network | None:
+def _network(data: object, path: Path, problems: Problems, family: int = 0) -> Network | None:
     """A prefix or an address, of the family unless that is 0."""
     if not isinstance(data, str):
-        problems.add(path, f"is {_a_kind(data)} ({_shown(data)}), not a prefix", "write a prefix in quotes")
+        problems.add(path, f"is {kind_of(data)} ({shown(data)}), not a prefix", "write a prefix in quotes")
         return None
-    text = _plain(data)
+    text = plain(data)
     address, slash, length = text.partition("/")
     try:
         if "%" in text or (slash and not (length.isascii() and length.isdecimal())):
@@ -374,7 +272,7 @@ def _network(data: object, path: Path, problems: _Problems, family: int = 0) -> 
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         example = "2001:db8:100::/40" if ":" in text else "198.51.100.0/24"
-        problems.add(path, f"{_shown(text)} is not an IP prefix", f"write a network and a prefix length, as {example}")
+        problems.add(path, f"{shown(text)} is not an IP prefix", f"write a network and a prefix length, as {example}")
         return None
     if ipaddress.ip_address(address) != network.network_address:
         problems.add(
@@ -412,27 +310,27 @@ def _plain_pool(pool: _RawPool) -> Pool:
     return Pool(pool.name, pool.kind, families[4], families[6])
 
 
-def _pools(data: object, path: Path, problems: _Problems) -> list[_RawPool]:
+def _pools(data: object, path: Path, problems: Problems) -> list[_RawPool]:
     mend = "name at least one pool, as residential: {kind: dynamic, ipv4: [198.51.100.0/24]}"
     if not data and not isinstance(data, str | int):
         problems.add(path[:-1] if data is None else path, "has no pools" if data is None else "is empty", mend)
         return []
     if not isinstance(data, Mapping):
-        problems.add(path, f"is {_a_kind(data)}, not a mapping", mend)
+        problems.add(path, f"is {kind_of(data)}, not a mapping", mend)
         return []
     pools = []
     for key, value in data.items():
         place: Path = (*path, key)
         if not isinstance(key, str) or not _NAME.fullmatch(key):
             problems.add(
-                place, f"{_shown(key)} is no pool name", "use letters, digits, '-', '_' and '.'; quote a number"
+                place, f"{shown(key)} is no pool name", "use letters, digits, '-', '_' and '.'; quote a number"
             )
             continue
-        tree = _mapping(value, place, problems, KEYS["pool"], ("kind",))
-        kind = _choice(tree["kind"], (*place, "kind"), problems, KINDS) if "kind" in tree else ""
+        tree = read_mapping(value, place, problems, KEYS["pool"], _required("kind"))
+        kind = read_choice(tree["kind"], (*place, "kind"), problems, KINDS) if "kind" in tree else ""
         prefixes = []
         for name, family in FAMILIES.items():
-            for where, item in _listed(tree, name, place, problems):
+            for where, item in read_list(tree, name, place, problems):
                 network = _network(item, where, problems, family)
                 if network is None:
                     continue
@@ -440,17 +338,17 @@ def _pools(data: object, path: Path, problems: _Problems) -> list[_RawPool]:
                 if never:
                     problems.add(where, f"{network} holds addresses of {never}, which no subscriber has", "narrow it")
                     continue
-                prefixes.append(_Prefix(network, _plain(key), where))
+                prefixes.append(_Prefix(network, plain(key), where))
         if tree and not tree.get("ipv4") and not tree.get("ipv6"):
             problems.add(place, f"pool '{key}' has no prefixes", "list some under ipv4 or ipv6, or remove the pool")
-        pools.append(_RawPool(_plain(key), kind, tuple(prefixes)))
+        pools.append(_RawPool(plain(key), kind, tuple(prefixes)))
     return pools
 
 
 class _PoolSpace:
     """All prefixes of all pools, to be asked which one an address belongs to. Reports those that overlap."""
 
-    def __init__(self, pools: Sequence[_RawPool], problems: _Problems, whole: bool) -> None:
+    def __init__(self, pools: Sequence[_RawPool], problems: Problems, whole: bool) -> None:
         self.whole = whole  # every pool could be read
         self.first: dict[int, list[int]] = {4: [], 6: []}
         self.outer: dict[int, list[_Prefix]] = {4: [], 6: []}
@@ -494,18 +392,18 @@ class _PoolSpace:
         return None
 
 
-def _smarthosts(data: object, path: Path, problems: _Problems, space: _PoolSpace) -> list[Smarthost]:
+def _smarthosts(data: object, path: Path, problems: Problems, space: _PoolSpace) -> list[Smarthost]:
     smarthosts: list[Smarthost] = []
-    for place, item in _items(data, path, problems):
-        tree = _mapping(item, place, problems, KEYS["smarthost"], ("name",))
-        name = _text(tree["name"], (*place, "name"), problems) if "name" in tree else ""
+    for place, item in read_items(data, path, problems):
+        tree = read_mapping(item, place, problems, KEYS["smarthost"], _required("name"))
+        name = read_text(tree["name"], (*place, "name"), problems) if "name" in tree else ""
         if name and any(name == other.name for other in smarthosts):
             problems.add(
                 (*place, "name"), f"smarthost '{name}' is listed twice", "keep one, with the addresses of both"
             )
         families: dict[int, list[str]] = {4: [], 6: []}
         for key, family in FAMILIES.items():
-            for where, address in _listed(tree, key, place, problems):
+            for where, address in read_list(tree, key, place, problems):
                 network = _network(address, where, problems, family)
                 if network is None:
                     continue
@@ -534,11 +432,11 @@ def _host_text(network: Network) -> str:
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
-def _exceptions(data: object, path: Path, problems: _Problems, space: _PoolSpace) -> list[PolicyException]:
+def _exceptions(data: object, path: Path, problems: Problems, space: _PoolSpace) -> list[PolicyException]:
     exceptions: list[PolicyException] = []
-    for place, item in _items(data, path, problems):
+    for place, item in read_items(data, path, problems):
         known = len(problems)
-        tree = _mapping(item, place, problems, KEYS["exception"], KEYS["exception"][:4])
+        tree = read_mapping(item, place, problems, KEYS["exception"], _required(*KEYS["exception"][:4]))
         prefix, pool = "", ""
         if "prefix" in tree:
             prefix, pool = _exception_prefix(tree["prefix"], (*place, "prefix"), problems, space)
@@ -546,11 +444,11 @@ def _exceptions(data: object, path: Path, problems: _Problems, space: _PoolSpace
             problems.add(
                 (*place, "prefix"), f"a second exception for {prefix}", "keep one; extend it instead of adding another"
             )
-        owner = _text(tree["owner"], (*place, "owner"), problems) if "owner" in tree else ""
-        reason = _text(tree["reason"], (*place, "reason"), problems) if "reason" in tree else ""
+        owner = read_text(tree["owner"], (*place, "owner"), problems) if "owner" in tree else ""
+        reason = read_text(tree["reason"], (*place, "reason"), problems) if "reason" in tree else ""
         until = _date(tree["until"], (*place, "until"), problems) if "until" in tree else None
         controls = []
-        for where, control in _listed(
+        for where, control in read_list(
             tree, "controls", place, problems, "name the controls, or remove the key: P1, P2 and P3 are the default"
         ):
             name = _control(control, where, problems)
@@ -569,7 +467,7 @@ def _why_none(control: str) -> str:
     return "addresses that subscribers truly have belong into a pool"
 
 
-def _exception_prefix(data: object, path: Path, problems: _Problems, space: _PoolSpace) -> tuple[str, str]:
+def _exception_prefix(data: object, path: Path, problems: Problems, space: _PoolSpace) -> tuple[str, str]:
     """The prefix and the name of its pool, '' for both where there is a problem."""
     network = _network(data, path, problems)
     if network is None:
@@ -591,29 +489,29 @@ def _exception_prefix(data: object, path: Path, problems: _Problems, space: _Poo
     return str(network), pool.pool
 
 
-def _date(data: object, path: Path, problems: _Problems) -> datetime.date | None:
+def _date(data: object, path: Path, problems: Problems) -> datetime.date | None:
     if isinstance(data, datetime.date) and not isinstance(data, datetime.datetime):
         return datetime.date(data.year, data.month, data.day)
     if isinstance(data, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", data):
         try:
-            return datetime.date.fromisoformat(_plain(data))
+            return datetime.date.fromisoformat(plain(data))
         except ValueError:
             pass  # the 31st of February: said below
-    problems.add(path, f"{_shown(data)} is not a date", "write year-month-day, as 2027-01-31")
+    problems.add(path, f"{shown(data)} is not a date", "write year-month-day, as 2027-01-31")
     return None
 
 
-def _control(data: object, path: Path, problems: _Problems) -> str:
+def _control(data: object, path: Path, problems: Problems) -> str:
     if isinstance(data, str) and data in SWITCHES:
-        return _plain(data)
-    problems.add(path, f"unknown control {_shown(data)}", _meant(str(data), SWITCHES, "controls"))
+        return plain(data)
+    problems.add(path, f"unknown control {shown(data)}", meant(str(data), SWITCHES, "controls"))
     return ""
 
 
-def _controls(data: object, path: Path, problems: _Problems) -> dict[str, Setting]:
+def _controls(data: object, path: Path, problems: Problems) -> dict[str, Setting]:
     settings = {name: Setting(switch.default, switch.kinds) for name, switch in SWITCHES.items()}
     if not isinstance(data, Mapping):
-        problems.add(path, f"is {_a_kind(data)}, not a mapping", "write a control and its switch a line, as P6: true")
+        problems.add(path, f"is {kind_of(data)}, not a mapping", "write a control and its switch a line, as P6: true")
         return settings
     for key, value in data.items():
         name = _control(key, (*path, key), problems)
@@ -622,22 +520,23 @@ def _controls(data: object, path: Path, problems: _Problems) -> dict[str, Settin
     return settings
 
 
-def _setting(data: object, path: Path, problems: _Problems, switch: Switch) -> Setting:
+def _setting(data: object, path: Path, problems: Problems, switch: Switch) -> Setting:
     kinds = switch.kinds
     if isinstance(data, Mapping):
-        tree = _mapping(data, path, problems, KEYS["control"])
-        enabled = _flag(tree.get("enabled", True), (*path, "enabled"), problems)
+        tree = read_mapping(data, path, problems, KEYS["control"])
+        enabled = read_flag(tree.get("enabled", True), (*path, "enabled"), problems)
         if "pools" in tree:
             empty = f"name kinds of pools ({', '.join(KINDS)}) or set enabled: false"
             kinds = tuple(
-                _choice(item, where, problems, KINDS) for where, item in _listed(tree, "pools", path, problems, empty)
+                read_choice(item, where, problems, KINDS)
+                for where, item in read_list(tree, "pools", path, problems, empty)
             )
     elif isinstance(data, bool):
         enabled = data
     else:
         problems.add(
             path,
-            f"is {_a_kind(data)} ({_shown(data)}), not true or false",
+            f"is {kind_of(data)} ({shown(data)}), not true or false",
             "write true or false without quotes, or {enabled: true, pools: [dynamic]}",
         )
         return Setting(switch.default, kinds)
@@ -646,18 +545,18 @@ def _setting(data: object, path: Path, problems: _Problems, switch: Switch) -> S
     return Setting(enabled, tuple(dict.fromkeys(kinds)))
 
 
-def _terms(data: object, path: Path, problems: _Problems) -> list[Term]:
+def _terms(data: object, path: Path, problems: Problems) -> list[Term]:
     terms = []
-    for place, item in _items(data, path, problems):
-        tree = _mapping(item, place, problems, KEYS["term"], ("action",))
-        action = _choice(tree["action"], (*place, "action"), problems, ACTIONS) if "action" in tree else ""
+    for place, item in read_items(data, path, problems):
+        tree = read_mapping(item, place, problems, KEYS["term"], _required("action"))
+        action = read_choice(tree["action"], (*place, "action"), problems, ACTIONS) if "action" in tree else ""
         directions: tuple[str, ...] = DIRECTIONS
         if "direction" in tree:
-            directions = (_choice(tree["direction"], (*place, "direction"), problems, DIRECTIONS),)
+            directions = (read_choice(tree["direction"], (*place, "direction"), problems, DIRECTIONS),)
         protocol = ""
         if "protocol" in tree:
-            protocol = _choice(tree["protocol"], (*place, "protocol"), problems, tuple(PROTOCOLS))
-        comment = _text(tree["comment"], (*place, "comment"), problems) if "comment" in tree else ""
+            protocol = read_choice(tree["protocol"], (*place, "protocol"), problems, tuple(PROTOCOLS))
+        comment = read_text(tree["comment"], (*place, "comment"), problems) if "comment" in tree else ""
         ports = {key: _ports(tree, key, place, problems) for key in ("source_ports", "destination_ports")}
         for key, value in ports.items():
             if value and PROTOCOLS.get(protocol) not in WITH_PORTS:
@@ -683,13 +582,13 @@ def _terms(data: object, path: Path, problems: _Problems) -> list[Term]:
 
 
 def _term_addresses(
-    tree: Mapping[str, object], place: Path, problems: _Problems, protocol: str
+    tree: Mapping[str, object], place: Path, problems: Problems, protocol: str
 ) -> tuple[tuple[int, ...], dict[str, tuple[str, ...]]]:
     """The families that a term is for, and its prefixes by key. Its family follows from them unless it says so."""
     family = 0
     why = ""
     if "family" in tree:
-        family = FAMILIES[_choice(tree["family"], (*place, "family"), problems, tuple(FAMILIES))]
+        family = FAMILIES[read_choice(tree["family"], (*place, "family"), problems, tuple(FAMILIES))]
         why = f"the term is for IPv{family}"
     only = {"icmp": 4, "icmp6": 6}.get(protocol, 0)
     if only and family and family != only:
@@ -700,7 +599,7 @@ def _term_addresses(
     for key in ("source", "destination"):
         prefixes = []
         empty = f"list prefixes, or remove the key: without it any {key} matches"
-        for where, item in _listed(tree, key, place, problems, empty):
+        for where, item in read_list(tree, key, place, problems, empty):
             network = _network(item, where, problems)
             if network is None:
                 continue
@@ -715,17 +614,17 @@ def _term_addresses(
     return (family,) if family else (4, 6), addresses
 
 
-def _ports(tree: Mapping[str, object], key: str, place: Path, problems: _Problems) -> tuple[tuple[int, int], ...]:
+def _ports(tree: Mapping[str, object], key: str, place: Path, problems: Problems) -> tuple[tuple[int, int], ...]:
     """Ranges of ports, both ends in them, from numbers and texts like '1024-65535'."""
     ranges = []
     mend = "write a number from 0 to 65535, or a range in quotes as '1024-65535'"
     empty = "list ports, or remove the key: without it any port matches"
-    for where, item in _listed(tree, key, place, problems, empty):
+    for where, item in read_list(tree, key, place, problems, empty):
         found = _PORTS.fullmatch(str(item)) if isinstance(item, str | int) and not isinstance(item, bool) else None
         low = int(found[1]) if found else 0
         high = int(found[2] or low) if found else 0
         if not found or high > 65535:
-            problems.add(where, f"{_shown(item)} is not a port", mend)
+            problems.add(where, f"{shown(item)} is not a port", mend)
         elif low > high:
             problems.add(where, f"port range {low}-{high} ends before it begins", f"write '{high}-{low}'")
         else:
