@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from .packets import Match, Packet
+from .packets import FIELDS, Match, Packet, width
 
 PERMIT, DENY = "permit", "deny"
 JUMP, GOTO, RETURN = "jump", "goto", "return"
@@ -40,6 +41,8 @@ class Filter:
     default: str
     line: int
     text: str = ""  # the line that begins it, or what stands for it where it is not defined
+    # Made by the first packet that is walked through it.
+    _screen: list[tuple[int, int, Entry, Match]] = field(default_factory=list, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +106,16 @@ def matches(match: Match, packet: Packet) -> bool:
 
 
 def evaluate(configuration: Configuration, family: int, name: str, packet: Packet) -> tuple[set[str], list[Entry]]:
-    """Walk the filter for one packet, entry by entry, without any of the cleverness of prove.py.
+    """Walk the filter for one packet, entry by entry, without any of the cleverness of search.py.
 
     Returns the actions that are possible, {"permit"}, {"deny"} or both where an entry is in doubt,
     and the entries that matched.
     """
     chosen = configuration.filters[family, name]
-    actions, seen = _walk(configuration, chosen, packet, 0)
+    header = 0
+    for field_name, bits in _widths(family).items():
+        header = header << bits | packet[field_name]
+    actions, seen = _walk(configuration, chosen, packet, header, 0)
     if RETURN in actions:
         actions = actions - {RETURN} | {chosen.default}
     if UNKNOWN in actions:
@@ -117,20 +123,24 @@ def evaluate(configuration: Configuration, family: int, name: str, packet: Packe
     return actions, seen
 
 
-def _walk(configuration: Configuration, chosen: Filter, packet: Packet, depth: int) -> tuple[set[str], list[Entry]]:
+def _walk(
+    configuration: Configuration, chosen: Filter, packet: Packet, header: int, depth: int
+) -> tuple[set[str], list[Entry]]:
     if depth > 64:  # nft refuses loops; a text that has one anyway is not understood
         return {UNKNOWN}, []
+    if not chosen._screen:
+        chosen._screen.extend(_rows(chosen))
     actions: set[str] = set()
     seen: list[Entry] = []
-    for entry in chosen.entries:
-        for match in entry.matches:
-            if matches(match, packet):
-                break
-        else:
+    last = None
+    for entry, match in ((entry, match) for value, mask, entry, match in chosen._screen if header & mask == value):
+        if entry is last or not matches(match, packet):
             continue
+        last = entry
         seen.append(entry)
         if entry.action in (JUMP, GOTO):
-            inner, below = _walk(configuration, configuration.filters[chosen.family, entry.target], packet, depth + 1)
+            target = configuration.filters[chosen.family, entry.target]
+            inner, below = _walk(configuration, target, packet, header, depth + 1)
             seen += below
             if entry.action == JUMP and RETURN in inner:
                 actions |= inner - {RETURN}
@@ -141,3 +151,23 @@ def _walk(configuration: Configuration, chosen: Filter, packet: Packet, depth: i
         if not entry.doubt:
             return actions, seen
     return actions | {chosen.default if depth == 0 else RETURN}, seen
+
+
+@functools.lru_cache(maxsize=2)
+def _widths(family: int) -> dict[str, int]:
+    return {name: width(name, family) for name in FIELDS}
+
+
+def _rows(chosen: Filter) -> Iterator[tuple[int, int, Entry, Match]]:
+    """Every match with what its plain conditions, those of one ternary, want of all the fields side by side.
+
+    One comparison of numbers passes most entries of a long list by; `matches` has the say on the rest.
+    """
+    for entry in chosen.entries:
+        for match in entry.matches:
+            value = mask = 0
+            for name, bits in _widths(chosen.family).items():
+                alternatives = match.get(name, ())
+                wanted, care = alternatives[0] if len(alternatives) == 1 else (0, 0)
+                value, mask = value << bits | wanted, mask << bits | care
+            yield value, mask, entry, match

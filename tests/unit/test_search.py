@@ -154,3 +154,19 @@ def test_a_list_too_hard_to_decide_is_unknown_within_the_limit() -> None:
     assert answer.found is None
     assert "limit" in answer.reason
     assert search.spent <= QUESTION_LIMIT + 1091
+
+
+@settings(max_examples=200)
+@given(configurations(), header_sets(), st.integers())
+def test_the_naive_evaluator_looks_at_every_entry(
+    configuration: Configuration, near: packets.Match, seed: int
+) -> None:
+    """One comparison of numbers passes most entries by: those that the definition of a match passes by too."""
+    packet = packet_in({}, near, random.Random(seed))
+    for name in ("inner", "first"):
+        _, seen = evaluate(configuration, 4, name, packet)
+        for entry in configuration.filters[4, name].entries:
+            hit = any(matches(match, packet) for match in entry.matches)
+            assert hit == any(entry is one for one in seen)
+            if hit and (entry.action == JUMP or not entry.doubt):
+                break
