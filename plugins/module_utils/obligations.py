@@ -34,6 +34,16 @@ TCP, UDP = PROTOCOLS["tcp"], PROTOCOLS["udp"]
 # What is usual comes first in a union: witnesses are made of it.
 _EPHEMERAL = span(49152, 65535, 16) + span(1024, 49151, 16)
 _MESSENGER, _SSDP = span(1025, 1029, 16), exactly(1900, 16)
+# Who may be at the other end of an ordinary exchange: unicast that is neither private nor special (RFC 6890, 4291),
+# because a filter that drops bogons is right. Documentation prefixes stay: labs live in them.
+_BOGONS = (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
+    "198.18.0.0/15", "224.0.0.0/3",
+)  # fmt: skip
+_PUBLIC = {
+    4: prefix("203.0.0.0/8", 4) + complement(union(*(prefix(text, 4) for text in _BOGONS)), 32),
+    6: prefix("2000::/3", 6),
+}
 # Which end of the packet the subscriber is, and the other one.
 _ENDS = {"up": ("source", "destination"), "down": ("destination", "source")}
 # No packet: an IPv6 fragment without a fragment header in front.
@@ -133,9 +143,10 @@ def _harmful(protocol: int, field: str, ports: Alternatives, subscriber: str, po
     return {"protocol": exactly(protocol, 8), field: ports, subscriber: pool, **INITIAL}
 
 
-def _ordinary(protocol: int, **fields: Alternatives) -> Match:
-    """Packets as hosts send them: whole, no options, of usual size and TTL."""
+def _ordinary(family: int, protocol: int, **fields: Alternatives) -> Match:
+    """Packets as hosts send them: whole, no options, of usual size and TTL, between public addresses."""
     return {
+        "source": _PUBLIC[family], "destination": _PUBLIC[family],
         "protocol": exactly(protocol, 8), "fragment": exactly(0, 2), "undetermined": exactly(0, 1),
         "extension": exactly(0, 3), "options": exactly(0, 1), "ttl": span(64, 127, 8) + span(32, 63, 8),
         "length": exactly(60, 16) + span(40, 1500, 16),
@@ -143,17 +154,17 @@ def _ordinary(protocol: int, **fields: Alternatives) -> Match:
     }  # fmt: skip
 
 
-def _conversation(protocol: int, client: bool, **fields: Alternatives) -> list[Match]:
+def _conversation(family: int, protocol: int, client: bool, **fields: Alternatives) -> list[Match]:
     """What a client (or the server that answers it) sends in an ordinary exchange, connection tracking or not."""
     established = exactly(STATES["established"], 3)
     if protocol != TCP:
         states = union(exactly(STATES["new"], 3), established) if client else established
-        return [_ordinary(protocol, state=states, **fields)]
+        return [_ordinary(family, protocol, state=states, **fields)]
     syn, rest = exactly(0x02 if client else 0x12, 8), union(exactly(0x10, 8), exactly(0x18, 8), exactly(0x11, 8))
     opening = exactly(STATES["new"], 3) if client else established
     return [
-        _ordinary(TCP, tcp_flags=syn, state=opening, **fields),
-        _ordinary(TCP, tcp_flags=rest, state=established, **fields),
+        _ordinary(family, TCP, tcp_flags=syn, state=opening, **fields),
+        _ordinary(family, TCP, tcp_flags=rest, state=established, **fields),
     ]
 
 
@@ -177,10 +188,10 @@ def _port_25_egress(policy: Policy, pool: Pool, direction: str, family: int) -> 
     yield from _strict(policy, pool, direction, family)
     usual = {"source_port": _EPHEMERAL, "destination_port": exactly(25, 16)}
     if smarthosts:
-        scope = _conversation(TCP, True, source=own, destination=smarthosts, **usual)
+        scope = _conversation(family, TCP, True, source=own, destination=smarthosts, **usual)
         yield _Demand(PERMIT, scope, (), "TCP to port 25 of the smarthosts is permitted")
     for text in _excepted_in(policy, "P1", pool, family):
-        scope = _conversation(TCP, True, source=prefix(text, family), **usual)
+        scope = _conversation(family, TCP, True, source=prefix(text, family), **usual)
         yield _Demand(PERMIT, scope, (), f"TCP to port 25 is permitted from {text}, which is excepted")
 
 
@@ -195,10 +206,10 @@ def _port_25_return(policy: Policy, pool: Pool, direction: str, family: int) -> 
     yield from _strict(policy, pool, direction, family)
     usual = {"source_port": exactly(25, 16), "destination_port": _EPHEMERAL}
     if smarthosts:
-        scope = _conversation(TCP, False, source=smarthosts, destination=own, **usual)
+        scope = _conversation(family, TCP, False, source=smarthosts, destination=own, **usual)
         yield _Demand(PERMIT, scope, (), "answers from port 25 of the smarthosts are permitted")
     for text in _excepted_in(policy, "P2", pool, family):
-        scope = _conversation(TCP, False, destination=prefix(text, family), **usual)
+        scope = _conversation(family, TCP, False, destination=prefix(text, family), **usual)
         yield _Demand(PERMIT, scope, (), f"answers from port 25 are permitted to {text}, which is excepted")
 
 
@@ -211,7 +222,7 @@ def _port_25_to_pool(policy: Policy, pool: Pool, direction: str, family: int) ->
     yield _Demand(DENY, [harmful], exempt, "TCP to port 25 of the pool is denied")
     usual = {"source_port": _EPHEMERAL, "destination_port": exactly(25, 16)}
     for text in _excepted_in(policy, "P3", pool, family):
-        scope = _conversation(TCP, True, destination=prefix(text, family), **usual)
+        scope = _conversation(family, TCP, True, destination=prefix(text, family), **usual)
         yield _Demand(PERMIT, scope, (), f"TCP to port 25 of {text} is permitted, which is excepted")
 
 
@@ -247,7 +258,7 @@ def _submission(_policy: Policy, pool: Pool, direction: str, family: int) -> Ite
     own = _addresses(pool.prefixes(family), family)
     subscriber, _ = _ENDS[direction]
     near, far = ("source_port", "destination_port") if direction == "up" else ("destination_port", "source_port")
-    scope = _conversation(TCP, direction == "up", **{subscriber: own, near: _EPHEMERAL, far: ports})
+    scope = _conversation(family, TCP, direction == "up", **{subscriber: own, near: _EPHEMERAL, far: ports})
     what = "TCP to ports 465, 587, 993, 995" if direction == "up" else "answers from TCP ports 465, 587, 993, 995"
     yield _Demand(PERMIT, scope, (), f"{what} {'is' if direction == 'up' else 'are'} permitted")
 
@@ -258,21 +269,21 @@ def _network_works(policy: Policy, pool: Pool, direction: str, family: int) -> I
     own, upward = {subscriber: _addresses(pool.prefixes(family), family)}, direction == "up"
     related = exactly(STATES["related"], 3)
     if family == 4:  # RFC 1191: fragmentation needed
-        icmp = _ordinary(1, icmp_type=exactly(3, 8), icmp_code=exactly(4, 8), state=related, **own)
+        icmp = _ordinary(family, 1, icmp_type=exactly(3, 8), icmp_code=exactly(4, 8), state=related, **own)
         yield _Demand(PERMIT, [icmp], (), "ICMP fragmentation needed is permitted")
     else:  # RFC 4890: packet too big must not be dropped
-        icmp = _ordinary(58, icmp_type=exactly(2, 8), icmp_code=exactly(0, 8), state=related, **own)
+        icmp = _ordinary(family, 58, icmp_type=exactly(2, 8), icmp_code=exactly(0, 8), state=related, **own)
         yield _Demand(PERMIT, [icmp], (), "ICMPv6 packet too big is permitted")
-    yield _Demand(PERMIT, _conversation(PROTOCOLS["esp"], upward, **own), (), "ESP is permitted")
+    yield _Demand(PERMIT, _conversation(family, PROTOCOLS["esp"], upward, **own), (), "ESP is permitted")
     key_exchange = union(exactly(500, 16), exactly(4500, 16))
     near_ports = union(_client_ports(policy, UDP), key_exchange)
-    scope = _conversation(UDP, upward, **own, **{near: near_ports, far: key_exchange})
+    scope = _conversation(family, UDP, upward, **own, **{near: near_ports, far: key_exchange})
     yield _Demand(PERMIT, scope, (), "IKE (UDP 500, 4500) is permitted")
     dns = [
         match
         for protocol in (UDP, TCP)
         for match in _conversation(
-            protocol, upward, **own, **{near: _client_ports(policy, protocol), far: exactly(53, 16)}
+            family, protocol, upward, **own, **{near: _client_ports(policy, protocol), far: exactly(53, 16)}
         )
     ]
     yield _Demand(PERMIT, dns, (), "DNS is permitted")
@@ -283,7 +294,9 @@ def _neighbour_discovery() -> _Demand:
     types = union(exactly(133, 8), exactly(135, 8), exactly(136, 8))
     on_link = union(prefix("fe80::/10", 6), prefix("ff02::/16", 6))
     # Hop limit 255 (RFC 4861, 6.1.1), which an ordinary packet does not have.
-    scope = _ordinary(58, icmp_type=types, icmp_code=exactly(0, 8), source=prefix("fe80::/10", 6), destination=on_link)
+    scope = _ordinary(
+        6, 58, icmp_type=types, icmp_code=exactly(0, 8), source=prefix("fe80::/10", 6), destination=on_link
+    )
     scope = {**scope, "ttl": exactly(255, 8), "state": exactly(STATES["untracked"], 3)}
     return _Demand(PERMIT, [scope], (), "neighbour discovery is permitted")
 

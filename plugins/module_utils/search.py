@@ -106,7 +106,9 @@ def _cubes(match: Match, family: int) -> Iterator[tuple[int, int, _Gate]]:
 def _tells_apart(name: str, alternatives: Alternatives) -> bool:
     if name in ("source_port", "destination_port"):
         return all(mask.bit_count() >= 12 for _, mask in alternatives)
-    return name in ("protocol", "source", "destination")
+    if name in ("source", "destination"):
+        return all(mask.bit_count() >= 8 for _, mask in alternatives)
+    return name == "protocol"
 
 
 def _compile(chosen: Filter, default: str) -> list[Line]:
