@@ -71,8 +71,10 @@ def _finding(
         evidence = (Evidence(check.source_check_line, check.source_check),)
         reason = "strict unicast RPF validates the sources, given that routes lead only to the pools"
     elif verdict == UNKNOWN:
-        # What decides for the example is beside the point: the lines that were not understood are the evidence.
+        # What decides for the example is beside the point: the evidence is the lines that were not understood, those
+        # first that would do the wrong thing.
         unread = [entry for entry in answer.entries if entry.doubt or entry.action == NOT_READ]
+        unread = [entry for entry in unread if entry.action in (NOT_READ, _OPPOSITE[obligation.must])] or unread
         reason, mend = _doubted(configuration, obligation, binding, answer, unread)
         evidence = tuple(Evidence(entry.line, entry.text) for entry in unread)
         evidence = evidence or _binding_evidence(configuration, obligation, binding)

@@ -63,8 +63,13 @@ def test_case(case: Path) -> None:
     assert len(found) == len(expected)
 
 
-# The lab judges a packet from the text of the configuration, and shares no code with the audit.
-JUDGED = [case for case in CASES if "verdict: violated" in (case / "findings.yml").read_text()]
+# The lab judges a packet from the text of the configuration, and shares no code with the audit. Its Linux router is
+# the kernel itself, which test_kernel_nftables.py asks.
+JUDGED = [
+    case
+    for case in CASES
+    if case.parent.name != "linux_nftables" and "verdict: violated" in (case / "findings.yml").read_text()
+]
 
 
 @pytest.mark.parametrize("case", JUDGED, ids=lambda case: f"{case.parent.name}/{case.name}")
