@@ -20,6 +20,10 @@ _MANUAL = "M3AAWG, Managing Port 25 for Residential or Dynamic IP Space"
 _RFC5068 = "RFC 5068 (BCP 134), Email Submission Operations: Access and Accountability Requirements"
 _QIAN = "Qian et al., Investigation of Triangular Spamming, IEEE Symposium on Security and Privacy 2010"
 _BITAG = "BITAG 2013, Port Blocking"
+_RFC5782 = "RFC 5782, DNS Blacklists and Whitelists"
+_SPAMHAUS = "Spamhaus, DNSBL usage: return codes, zones and public resolvers"
+_POSTSCREEN = "Postfix, Postscreen Howto"
+_MILTERS = "Postfix, before-queue Milter support"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,188 @@ _ALL = (
         _FILTER,
         _PERMITTED,
         Switch(True, invariant=True),
+    ),
+    Control(
+        "M1",
+        "Inbound and outbound are separate: no host, no address and no DNS record is both",
+        "An address that takes mail in answers to strangers, and one that sends out carries the reputation of all "
+        "subscribers. Apart, an MX needs to relay for nobody, an outbound host needs no open port 25, and a listing "
+        "of the one does not stop the other.",
+        (_RFC5068, "RFC 7208, Sender Policy Framework"),
+        HIGH,
+        "",
+        ("role mta_inbound", "role mta_outbound", "module policy_check, for the hosts and addresses"),
+        ("module mta_audit, from the configuration in force", "module dns_audit, from MX and SPF records"),
+    ),
+    Control(
+        "M2",
+        "An MX relays for nobody, for a subscriber of the pools least of all",
+        "Every reason to relay that is not a login can be forged or shared: a network, a name in reverse DNS, a "
+        "sender, a rewritten recipient. A worm on a subscriber's machine looks for the MX above its own name first, "
+        "because many of them relay for their own network.",
+        (
+            "RFC 2505 (BCP 30), Anti-Spam Recommendations for SMTP MTAs",
+            "RFC 5321, Simple Mail Transfer Protocol, 7.9",
+            "Postfix, SMTP relay and access control",
+        ),
+        CRITICAL,
+        "",
+        ("role mta_inbound",),
+        (
+            "module mta_audit, by walking the restriction lists with clients, senders and recipients",
+            "module smtp_probe, from the world and from inside the pool",
+        ),
+    ),
+    Control(
+        "M3",
+        "The DNSBL is asked with code filters: an error code is never a listing, and its key is never shown",
+        "A DNSBL answers 127.255.255.252, .254 or .255 when the question is at fault: a mistyped zone, a public "
+        "resolver, too many queries. Who takes any answer for a listing then refuses all mail there is. The key of "
+        "a paid zone stands in the name that is asked, and so in every reply that quotes it.",
+        (_RFC5782, _SPAMHAUS, _POSTSCREEN),
+        HIGH,
+        "",
+        ("role mta_inbound",),
+        ("module mta_audit, from the zones and their filters", "module smtp_probe, by the replies and the test points"),
+    ),
+    Control(
+        "M4",
+        "Mail hosts resolve names themselves",
+        "A DNSBL counts queries by resolver and refuses public ones, and a forwarder that somebody else runs sees "
+        "and can forge every answer that mail depends on.",
+        (_SPAMHAUS, "RFC 5358 (BCP 140), Preventing Use of Recursive Nameservers in Reflector Attacks"),
+        MEDIUM,
+        "",
+        ("role resolver",),
+        ("module mta_audit, from the resolver's configuration and its answers",),
+    ),
+    Control(
+        "M5",
+        "A client on the exploits list is refused by the MX",
+        "The XBL holds addresses of machines that others control right now. Nothing wanted comes from them to an MX: "
+        "their owners' own mail goes over submission, with a login, where the list is a signal and no verdict.",
+        (_SPAMHAUS, _RFC5782, _POSTSCREEN),
+        HIGH,
+        "",
+        ("role mta_inbound",),
+        ("module mta_audit, from the weights of the codes", "module smtp_probe, from a listed address"),
+    ),
+    Control(
+        "M6",
+        "Outbound mail is scanned whole: authenticated mail too, and nothing below the message limit goes unscanned",
+        "A stolen login sends viruses as well as an open relay does. A scanner that stops at its own limit, with a "
+        "message limit above it, lets a virus pass behind some megabytes of padding.",
+        ("ClamAV, clamd.conf(5)", "Rspamd, Antivirus module", _MILTERS),
+        CRITICAL,
+        UP,
+        ("role antivirus", "role spam_filter", "role mta_outbound"),
+        (
+            "module mta_audit, from the milters of every service and every limit on the way",
+            "module smtp_probe, with the EICAR test file in its wrappings, when asked to",
+        ),
+    ),
+    Control(
+        "M7",
+        "While a scanner is down mail waits: it is deferred with 4xx, never let through",
+        "The usual defaults let mail pass when the scanner does not answer, so an overload or a full memory opens "
+        "the way for what should be stopped. A deferred message is sent again, and nothing is lost.",
+        (_MILTERS, "Rspamd, Antivirus module", "RFC 5321, Simple Mail Transfer Protocol, 4.2.1"),
+        CRITICAL,
+        UP,
+        ("role mta_outbound", "role spam_filter", "role antivirus"),
+        ("module mta_audit, from the default action of every milter and the scanner's actions on failure",),
+    ),
+    Control(
+        "M8",
+        "A login is taken under TLS alone, and TLS is 1.2 or newer",
+        "A password that crosses the network in the clear, or under TLS 1.0, belongs to whoever listens, and with it "
+        "the right to send.",
+        (
+            "RFC 8314, Cleartext Considered Obsolete",
+            "RFC 4954, SMTP Service Extension for Authentication",
+            "RFC 8996 (BCP 195), Deprecating TLS 1.0 and TLS 1.1",
+        ),
+        HIGH,
+        UP,
+        ("role mta_outbound",),
+        ("module mta_audit, per service of master.cf", "module smtp_probe, by logins and handshakes that must fail"),
+    ),
+    Control(
+        "M9",
+        "The sender belongs to the user who is logged in, the null sender included",
+        "One stolen login must not speak for every subscriber. The null sender passes the usual check, as it belongs "
+        "to nobody, and is what a bot uses next.",
+        ("RFC 6409, Message Submission for Mail", "Postfix, postconf(5), reject_sender_login_mismatch"),
+        HIGH,
+        UP,
+        ("role mta_outbound",),
+        ("module mta_audit, by walking the restriction lists", "module smtp_probe, with a login, when it has one"),
+    ),
+    Control(
+        "M10",
+        "What one user can send in an hour is limited",
+        "A stolen login is worth what can be sent before somebody notices. The limits count users, not addresses, and "
+        "they vanish when their store does, so that store is watched too.",
+        (_RFC5068, "Rspamd, Ratelimit module"),
+        HIGH,
+        UP,
+        ("role spam_filter", "role mta_outbound"),
+        ("module mta_audit, from the limits and the store behind them", "module smtp_probe, when asked to"),
+    ),
+    Control(
+        "M11",
+        "Outbound mail is signed with DKIM",
+        "A signature ties the mail to the domain that answers for it, wherever it is forwarded to, and lets everybody "
+        "refuse what only claims to be from there.",
+        ("RFC 6376, DomainKeys Identified Mail (DKIM) Signatures", "RFC 8301, Cryptographic Update to DKIM"),
+        MEDIUM,
+        UP,
+        ("role spam_filter",),
+        ("module mta_audit, from the signing configuration and its key", "module dns_audit, from the key's record"),
+    ),
+    Control(
+        "M12",
+        "postmaster and abuse are reachable in every domain",
+        "Whoever receives spam from a network complains there first. Who does not listen learns of it from a "
+        "blocklist.",
+        ("RFC 2142, Mailbox Names for Common Services, Roles and Functions", "RFC 5321, 4.5.1"),
+        MEDIUM,
+        "",
+        ("role mta_inbound",),
+        ("module mta_audit, by the maps", "module smtp_probe, by RCPT TO"),
+    ),
+    Control(
+        "M13",
+        "No VRFY, EXPN or ETRN, no smuggled message, no command before its time",
+        "VRFY and EXPN give away who has a mailbox. A bare line feed that ends the data for one server and not for "
+        "the next smuggles a message past both. A client that talks before the greeting is no mail server.",
+        (
+            "RFC 5321, Simple Mail Transfer Protocol, 2.3.8 and 7.3",
+            "RFC 2920, SMTP Service Extension for Command Pipelining",
+            "Postfix, SMTP Smuggling",
+            _POSTSCREEN,
+        ),
+        MEDIUM,
+        "",
+        ("role mta_inbound", "role mta_outbound"),
+        ("module mta_audit, per service of master.cf", "module smtp_probe, by the replies"),
+    ),
+    Control(
+        "M14",
+        "The DNS records of the domains agree with the policy",
+        "The world learns from DNS alone which hosts take the mail of a domain and which send it. An MX record that "
+        "names an outbound host, an SPF record that is too wide, or a name that does not lead back costs delivery or "
+        "lets others speak for the domain.",
+        (
+            "RFC 7208, Sender Policy Framework",
+            "RFC 7489, Domain-based Message Authentication, Reporting, and Conformance",
+            "RFC 8461, SMTP MTA Strict Transport Security",
+            "RFC 1912, Common DNS Operational and Configuration Errors, 2.1",
+        ),
+        MEDIUM,
+        "",
+        ("the zones of the domains, see docs/migration.md",),
+        ("module dns_audit",),
     ),
     Control(
         "C1",
