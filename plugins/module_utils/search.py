@@ -107,7 +107,7 @@ def _tells_apart(name: str, alternatives: Alternatives) -> bool:
     if name in ("source_port", "destination_port"):
         return all(mask.bit_count() >= 12 for _, mask in alternatives)
     if name in ("source", "destination"):
-        return all(mask.bit_count() >= 8 for _, mask in alternatives)
+        return any(mask.bit_count() > 12 for _, mask in alternatives)  # not "anything but bogons"
     return name == "protocol"
 
 
