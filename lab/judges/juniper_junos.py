@@ -103,7 +103,7 @@ def holds(configuration: Word, name: str, found: Sequence[tuple[str, Word]], pac
         sides = {"source-address": [packet.source], "destination-address": [packet.destination]}
         addresses = sides.get(name, [packet.source, packet.destination])
         prefixes = list(prefix_entries(configuration, dict(found), packet.family))
-        return any(longest_match(prefixes, address, packet.family) for address in addresses)
+        return any(longest_match(prefixes, address) for address in addresses)
     if name.removesuffix("-except") in ("port", "source-port", "destination-port"):
         return packet.protocol in WITH_PORTS and port_holds(name, entries, packet)
     if name.removesuffix("-except") in ("icmp-type", "icmp-code"):
@@ -145,25 +145,29 @@ def first_header(packet: Packet) -> int:
     return EXTENSION_HEADERS[3] if packet.family == 6 and packet.fragment else packet.protocol
 
 
-def prefix_entries(
-    configuration: Word, kinds: Mapping[str, Word], family: int
-) -> Iterator[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, bool]]:
-    """Each prefix, and whether it matches (False: except)."""
+def prefix_entries(configuration: Word, kinds: Mapping[str, Word], family: int) -> Iterator[tuple[int, int, bool]]:
+    """The value and mask of each prefix, and whether it matches (False: except)."""
     for text, word in (kinds.get("address") or Word()).below():
-        yield ipaddress.ip_network(text, strict=False), word.get("except") is None
+        yield *prefix(text, family), word.get("except") is None
     for name, word in (kinds.get("prefix-list") or Word()).below():
         for text, _ in configuration.below("policy-options", "prefix-list", name):
-            network = ipaddress.ip_network(text, strict=False)
-            if network.version == family:
-                yield network, word.get("except") is None
+            if (":" in text) == (family == 6):
+                yield *prefix(text, family), word.get("except") is None
 
 
-def longest_match(
-    prefixes: Sequence[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, bool]], address: int, family: int
-) -> bool:
+def prefix(text: str, family: int) -> tuple[int, int]:
+    """Of address/length, or address/mask with a mask of any shape. (ipaddress would take 0.0.0.127 for a wildcard.)"""
+    address, _, length = text.partition("/")
+    kind = ipaddress.IPv4Address if family == 4 else ipaddress.IPv6Address
+    bits = 32 if family == 4 else 128
+    full = (1 << bits) - 1
+    mask = full ^ (full >> int(length or bits)) if (length or "0").isdecimal() else int(kind(length))
+    return int(kind(address)) & mask, mask
+
+
+def longest_match(prefixes: Sequence[tuple[int, int, bool]], address: int) -> bool:
     """The longest prefix around the address decides; every list ends with an implicit 0/0 except."""
-    where = ipaddress.IPv4Address(address) if family == 4 else ipaddress.IPv6Address(address)
-    around = [(network.prefixlen, positive) for network, positive in prefixes if where in network]
+    around = [(mask.bit_count(), positive) for value, mask, positive in prefixes if address & mask == value]
     return bool(around) and max(around)[1]
 
 
