@@ -1,0 +1,155 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Look-ups in Postfix's tables, asked for in rounds, and its lists of domains and networks.
+
+Sources: DATABASE_README, postconf(5) (mynetworks, relay_domains, parent_domain_matches_subdomains).
+
+An evaluation runs with the answers that are known and notes what it lacked; the caller asks `postmap -q -` for all
+of that at once and evaluates again, until nothing is lacking: a process per table and round, not per key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+
+from .postfix import Parameters, inside, words
+
+PATTERN_TYPES = ("regexp", "pcre", "cidr", "tcp", "socketmap")  # these take whole keys only, no parts of them
+
+
+class Unreadable(Exception):
+    """A table (or a file of a list) whose answer is not to be had; the text says which and why."""
+
+
+class Tables:
+    """Answers of tables by (table, key); "" where the table has nothing, a reason in `broken` where it failed.
+
+    `files`: text of the files that lists name ("/etc/postfix/domains"), None where one cannot be read.
+    """
+
+    def __init__(
+        self,
+        answers: Mapping[tuple[str, str], str] | None = None,
+        broken: Mapping[str, str] | None = None,
+        files: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self.answers = dict(answers or {})
+        self.broken = dict(broken or {})
+        self.files = dict(files or {})
+        self.lacking: set[tuple[str, str]] = set()
+        self.lacking_files: set[str] = set()
+
+    def get(self, table: str, key: str) -> str:
+        """The value of a key, "" for none. A question not asked yet counts as none, and is noted."""
+        if table in self.broken:
+            raise Unreadable(f"table {table}: {self.broken[table]}")
+        if (table, key) not in self.answers:
+            self.lacking.add((table, key))
+            return ""
+        return self.answers[table, key]
+
+    def find(self, tables: list[str], key: str) -> str:
+        """The first value that one of the tables has."""
+        return next((value for table in tables if (value := self.get(table, key))), "")
+
+    def file(self, path: str) -> list[str]:
+        """The elements of a file that a list names, comments left out."""
+        if path not in self.files:
+            self.lacking_files.add(path)
+            return []
+        text = self.files[path]
+        if text is None:
+            raise Unreadable(f"file {path}: cannot be read")
+        return [word for line in text.splitlines() if not line.lstrip().startswith("#") for word in words(line)]
+
+    def elements(self, value: str) -> list[str]:
+        """A list with the files that it names put in their place."""
+        found = []
+        for word in words(value):
+            negated, name = ("!", word[1:]) if word.startswith("!") else ("", word)
+            if name.startswith("/"):
+                found += [negated + one for one in self.file(name)]
+            else:
+                found.append(word)
+        return found
+
+
+def is_table(element: str) -> bool:
+    """Whether a list's element is type:name, and no IPv6 address."""
+    return bool(re.match(r"[a-z]+:", element)) and not element.startswith("[") and not _address(element)
+
+
+def domain_matches(value: str, domain: str, parents: bool, tables: Tables) -> bool:
+    """match_list(3): whether a list of domains has this one; the first element that fits decides.
+
+    `parents`: "example.net" covers its subdomains too; otherwise only ".example.net" does.
+    """
+    domain = domain.lower()
+    for element in tables.elements(value):
+        wanted, name = (False, element[1:]) if element.startswith("!") else (True, element)
+        if is_table(name):
+            keys = [domain]
+            if table_type(name) not in PATTERN_TYPES:
+                parts = domain.split(".")
+                keys += [("" if parents else ".") + ".".join(parts[at:]) for at in range(1, len(parts))]
+            if any(tables.get(name, key) for key in keys):
+                return wanted
+        elif name.lower() == domain or _parent(name.lower(), domain, parents):
+            return wanted
+    return False
+
+
+def string_matches(value: str, text: str, tables: Tables) -> bool:
+    """A list without subdomains (mydestination, virtual_alias_domains)."""
+    for element in tables.elements(value):
+        wanted, name = (False, element[1:]) if element.startswith("!") else (True, element)
+        if bool(tables.get(name, text.lower())) if is_table(name) else name.lower() == text.lower():
+            return wanted
+    return False
+
+
+def network_matches(value: str, address: str, name: str, parents: bool, tables: Tables) -> bool:
+    """mynetworks: whether a list has this client, by address, network or (verified) name."""
+    client = ip_address(address)
+    for element in tables.elements(value):
+        wanted, pattern = (False, element[1:]) if element.startswith("!") else (True, element)
+        if is_table(pattern):
+            keys = [address] + ([name.lower()] if name != "unknown" else [])
+            if any(tables.get(pattern, key) for key in keys):
+                return wanted
+            continue
+        try:
+            network = ip_network(pattern.replace("[", "").replace("]", ""), strict=False)
+        except ValueError:
+            if name != "unknown" and (pattern.lower() == name.lower() or _parent(pattern.lower(), name, parents)):
+                return wanted
+            continue
+        if client in network:
+            return wanted
+    return False
+
+
+def parents_match(parameters: Parameters, what: str) -> bool:
+    """Whether parent_domain_matches_subdomains names `what`."""
+    return what in parameters.words("parent_domain_matches_subdomains")
+
+
+def table_type(table: str) -> str:
+    """ "hash" of "hash:/etc/postfix/x" and of "proxy:hash:/etc/postfix/x"."""
+    return inside(table).removeprefix("proxy:").partition(":")[0]
+
+
+def _parent(pattern: str, domain: str, parents: bool) -> bool:
+    if pattern.startswith("."):
+        return domain.endswith(pattern)
+    return parents and domain.endswith("." + pattern)
+
+
+def _address(text: str) -> bool:
+    try:
+        ip_network(text.replace("[", "").replace("]", ""), strict=False)
+    except ValueError:
+        return False
+    return True
