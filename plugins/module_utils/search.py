@@ -107,7 +107,7 @@ def _tells_apart(name: str, alternatives: Alternatives) -> bool:
     if name in ("source_port", "destination_port"):
         return all(mask.bit_count() >= 12 for _, mask in alternatives)
     if name in ("source", "destination"):
-        return any(mask.bit_count() > 12 for _, mask in alternatives)  # not "anything but bogons"
+        return sum(2.0 ** -mask.bit_count() for _, mask in alternatives) < 0.5  # "anything but bogons" does not
     return name == "protocol"
 
 
