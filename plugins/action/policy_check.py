@@ -1,6 +1,6 @@
 # Copyright: isp.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The policy and the attachments of all hosts, checked on the controller before anything connects."""
+"""The policy, the attachments and the mail hosts, checked on the controller before anything connects."""
 
 from __future__ import annotations
 
@@ -107,13 +107,17 @@ def _told(verdict: Verdict) -> dict[str, Any]:
         "expired": [_exception(one) for one in verdict.expired],
         "expiring": [_exception(one) for one in verdict.expiring],
         "routers": list(verdict.routers),
+        "mail_hosts": list(verdict.mail_hosts),
         "warnings": list(verdict.warnings),
     }
     if verdict.mistakes:
         count = "1 mistake" if len(verdict.mistakes) == 1 else f"{len(verdict.mistakes)} mistakes"
         lines = [f"{count} in the policy, and nothing was connected to:", *map(str, verdict.mistakes)]
         return result | {"failed": True, "msg": "\n".join(lines)}
-    return result | {"msg": f"the policy is good for {len(verdict.routers)} routers"}
+    hosts = f"{len(verdict.routers)} routers"
+    if verdict.mail_hosts:
+        hosts += f" and {len(verdict.mail_hosts)} mail hosts"
+    return result | {"msg": f"the policy is good for {hosts}"}
 
 
 def _exception(exception: PolicyException) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 # Copyright: isp.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The policy and the attachments of a whole inventory, checked at once, before anything connects."""
+"""The policy, the attachments and the mail hosts of a whole inventory, checked at once, before anything connects."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import platforms
+from .mail.policy import GROUPS, MailPolicy, read_mail
 from .policy import (
     Path,
     Policy,
@@ -24,7 +25,7 @@ from .policy import (
 from .policy_files import Files, locate
 
 EXPIRY_NOTICE = 14  # days before the last day of an exception from which on it is announced
-VARIABLES = ("isp_policy", "isp_attachments", "ansible_network_os")
+VARIABLES = ("isp_policy", "isp_mail", "isp_attachments", "ansible_network_os")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,11 @@ class HostVariables:
     @property
     def is_router(self) -> bool:
         return any(name in self.values for name in ("isp_attachments", "ansible_network_os"))
+
+    @property
+    def mail_groups(self) -> tuple[str, ...]:
+        """The groups of mail hosts that it is in."""
+        return tuple(group for group in GROUPS.values() if group in self.groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class Verdict:
     expired: tuple[PolicyException, ...]
     expiring: tuple[PolicyException, ...]
     routers: tuple[str, ...]
+    mail_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,9 @@ class _Reading:
     """One policy, and the hosts that have it by the same groups: whoever shares both shares its lines."""
 
     value: object
+    mail_value: object
     policy: Policy | None
+    mail: MailPolicy | None
     hosts: list[HostVariables]
 
 
@@ -92,33 +101,50 @@ def check_inventory(hosts: Sequence[HostVariables], files: Files, today: datetim
         place = f"{broken_file.file}:{broken_file.line}" if broken_file.line else broken_file.file
         found[place, "", broken_file.reason, broken_file.mend] = []
     routers = [host for host in hosts if host.is_router]
-    if not routers and not files.problems:
+    with_mail = any("isp_mail" in host.values for host in hosts)
+    mail_hosts = [host.host for host in hosts if host.mail_groups] if with_mail else []
+    if not routers and not mail_hosts and not files.problems:
         mend = "give your routers isp_attachments and ansible_network_os, as inventories/example does"
         found["inventory", "", "has no routers", mend] = []
     readings: list[_Reading] = []
     for host in hosts:
         for problem in host.problems:
             note(host, problem)
-        if not host.is_router and "isp_policy" not in host.values:
+        if not host.is_router and not host.values.keys() & {"isp_policy", "isp_mail"} and host.host not in mail_hosts:
             continue
         broken = {problem.path[0] for problem in host.problems}
         reading = _shared(readings, host)
         if reading is None:
             policy, problems = read_policy(host.values.get("isp_policy"), today)
-            reading = _Reading(host.values.get("isp_policy"), policy, [])
+            mail: MailPolicy | None = None
+            if "isp_mail" in host.values:
+                mail, mail_problems = read_mail(host.values["isp_mail"], policy)
+                problems += mail_problems + _absent(mail, hosts)
+            reading = _Reading(host.values.get("isp_policy"), host.values.get("isp_mail"), policy, mail, [])
             readings.append(reading)
-            for problem in problems if "isp_policy" not in broken else ():
-                note(host, problem)
+            for problem in problems:
+                if problem.path[0] not in broken:
+                    note(host, problem)
         reading.hosts.append(host)
         if host.is_router:
             for problem in _router(host, reading.policy):
                 if problem.path[0] not in broken:
                     note(host, problem)
+        if host.host in mail_hosts and "isp_mail" not in broken:
+            for problem in _unlisted(host, reading.mail):
+                note(host, problem)
     mistakes = sorted(
         (Mistake(place, tuple(names), *rest) for (place, *rest), names in found.items()), key=_in_the_file
     )
     expired, expiring, warnings = _notes(readings, files, today)
-    return Verdict(tuple(mistakes), warnings, expired, expiring, tuple(host.host for host in routers))
+    return Verdict(
+        tuple(mistakes),
+        warnings,
+        expired,
+        expiring,
+        tuple(host.host for host in routers),
+        tuple(mail_hosts),
+    )
 
 
 def _in_the_file(mistake: Mistake) -> tuple[str, int]:
@@ -127,8 +153,39 @@ def _in_the_file(mistake: Mistake) -> tuple[str, int]:
 
 
 def _shared(readings: Sequence[_Reading], host: HostVariables) -> _Reading | None:
-    value = host.values.get("isp_policy")
-    return next((one for one in readings if one.hosts[0].groups == host.groups and one.value == value), None)
+    value, mail = host.values.get("isp_policy"), host.values.get("isp_mail")
+    same = (one for one in readings if one.hosts[0].groups == host.groups)
+    return next((one for one in same if one.value == value and one.mail_value == mail), None)
+
+
+def _absent(mail: MailPolicy | None, hosts: Sequence[HostVariables]) -> list[Problem]:
+    """Hosts of the mail policy that playbooks/mail.yml would never come to."""
+    problems = []
+    groups = {host.host: host.groups for host in hosts}
+    for role, group in GROUPS.items() if mail else ():
+        for number, one in enumerate(getattr(mail, role)):
+            place: Path = ("isp_mail", role, number, "host")
+            if one.host not in groups:
+                problems.append(Problem(place, f"no host '{one.host}' in the inventory", f"add it to group '{group}'"))
+            elif group not in groups[one.host]:
+                problems.append(Problem(place, f"host '{one.host}' is not in group '{group}'", "add it there"))
+    return problems
+
+
+def _unlisted(host: HostVariables, mail: MailPolicy | None) -> list[Problem]:
+    """Groups that bring a host into playbooks/mail.yml, although the mail policy says nothing of it."""
+    if "isp_mail" not in host.values:
+        mend = "set isp_mail for all hosts, in group_vars/all"
+        return [Problem(("isp_mail",), f"is not set for host '{host.host}' of group '{host.mail_groups[0]}'", mend)]
+    return [
+        Problem(
+            ("isp_mail", role),
+            f"host '{host.host}' is in group '{group}', and not listed here",
+            "list it, or take it out of the group",
+        )
+        for role, group in GROUPS.items()
+        if mail and group in host.mail_groups and host.host not in {one.host for one in getattr(mail, role)}
+    ]
 
 
 def _router(host: HostVariables, policy: Policy | None) -> list[Problem]:

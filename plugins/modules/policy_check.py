@@ -9,8 +9,9 @@ DOCUMENTATION = r"""
 module: policy_check
 short_description: Check the policy and the attachments of the whole inventory
 description:
-  - Reads O(ignore:isp_policy), O(ignore:isp_attachments) and C(ansible_network_os) of all hosts of the inventory,
-    whatever the limit is, and fails with every mistake at once. Each one tells file, line, reason and mend.
+  - Reads O(ignore:isp_policy), O(ignore:isp_mail), O(ignore:isp_attachments) and C(ansible_network_os) of all hosts
+    of the inventory, whatever the limit is, and fails with every mistake at once. Each one tells file, line, reason
+    and mend.
   - Runs once, on the controller. Nothing connects.
   - Warns of exceptions that expired or do so within 14 days, of exceptions without effect and of pools that hang
     on no attachment.
@@ -76,6 +77,11 @@ expiring:
   elements: dict
 routers:
   description: The hosts that were taken for routers.
+  returned: always
+  type: list
+  elements: str
+mail_hosts:
+  description: The hosts of the groups C(mx) and C(outbound), where O(ignore:isp_mail) is set.
   returned: always
   type: list
   elements: str

@@ -3,7 +3,8 @@
 """tests/errors/<case>: every kind of mistake in the variables, and the exact text that it gets.
 
 `input.yml` holds variables of one router; what it leaves out of ansible_network_os and isp_attachments is
-filled in. A new case is a folder with an input.yml and the error.txt that a user should read.
+filled in. Beside isp_mail there are the mail hosts mx1 and out1 in their groups, or those of `groups.yml`. A new
+case is a folder with an input.yml and the error.txt that a user should read.
 """
 
 from __future__ import annotations
@@ -29,17 +30,26 @@ def test_error_text(case: Path, tmp_path: Path) -> None:
     variables.mkdir(parents=True)
     shutil.copy(case / "input.yml", variables)
     files = read_files([str(tmp_path)], base=str(variables))
-    verdict = check_inventory(router(case / "input.yml"), files, TODAY)
+    verdict = check_inventory(hosts(case), files, TODAY)
     assert verdict.mistakes
     assert "".join(f"{mistake}\n" for mistake in verdict.mistakes) == (case / "error.txt").read_text()
 
 
-def router(file: Path) -> list[HostVariables]:
+def hosts(case: Path) -> list[HostVariables]:
     try:
-        values = yaml.safe_load(file.read_text())
+        values = yaml.safe_load((case / "input.yml").read_text())
     except yaml.YAMLError:
         return []  # Ansible has no hosts either when its inventory is no YAML
-    return [HostVariables("router1", (), {"ansible_network_os": "cisco_ios", "isp_attachments": []} | values)]
+    routers = [HostVariables("router1", (), {"ansible_network_os": "cisco_ios", "isp_attachments": []} | values)]
+    if "isp_mail" not in values:
+        return routers
+    groups = case / "groups.yml"
+    members = yaml.safe_load(groups.read_text()) if groups.exists() else {"mx": ["mx1"], "outbound": ["out1"]}
+    mail = {name: values.get(name) for name in ("isp_policy", "isp_mail")}
+    names = dict.fromkeys(name for group in members.values() for name in group)
+    return routers + [
+        HostVariables(name, tuple(group for group in members if name in members[group]), mail) for name in names
+    ]
 
 
 def test_every_case_has_an_input() -> None:

@@ -74,6 +74,7 @@ _REQUIRED: Mapping[str, Mapping[str, str]] = {
 DNSBL_ZONE = "zen.spamhaus.org"
 DQS_ZONE = "zen.dq.spamhaus.net"  # where Spamhaus answers for DNSBL_ZONE behind a key
 DQS_KEY_LENGTH = 26
+_DQS_LABELS = DQS_ZONE.split(".")[-3:]
 
 # RFC 5321, 4.5.3.1.7: a server takes messages of 64 KiB at least.
 SMALLEST_MESSAGE_LIMIT = 65_536
@@ -242,7 +243,8 @@ def _apart(hosts: list[_Written], problems: Problems) -> None:
                 mend = f"give the outbound side {'an' if what == 'address' else 'a'} {what} of its own"
                 problems.add(one.paths[key], f"{what} {value} is both inbound and outbound", mend)
             else:
-                problems.add(one.paths[key], f"{what} {value} is listed twice", "give every host its own")
+                mend = "keep one" if key == "host" else "give every host its own"
+                problems.add(one.paths[key], f"{what} {value} is listed twice", mend)
 
 
 def _against_the_policy(hosts: list[_Written], outbound: list[_Written], problems: Problems, policy: Policy) -> None:
@@ -335,8 +337,11 @@ def _sizes(message_limit: int, scanner_limit: int, path: Path, problems: Problem
 def _dnsbl(data: object, path: Path, problems: Problems) -> tuple[str, str]:
     tree = read_mapping(data, path, problems, KEYS["dnsbl"])
     zone = tree.get("zone", DNSBL_ZONE)
-    if isinstance(zone, str) and any(_KEY.fullmatch(label) for label in zone.lower().split(".")):
-        problems.add((*path, "zone"), "holds what looks like a DQS key", f"write {DNSBL_ZONE}, and the key into 'key'")
+    labels = zone.strip().lower().rstrip(".").split(".") if isinstance(zone, str) else []
+    if labels[-3:] == _DQS_LABELS or any(_KEY.fullmatch(label) for label in labels):
+        problems.add(
+            (*path, "zone"), "is a zone whose name holds a DQS key", f"write {DNSBL_ZONE}, and the key as 'key'"
+        )
         zone = DNSBL_ZONE
     name = _name(zone, (*path, "zone"), problems)
     key = tree.get("key", "")
