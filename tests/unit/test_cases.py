@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import datetime
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,7 +19,12 @@ import yaml
 from ansible_collections.isp.hardening.plugins.module_utils import platforms
 from ansible_collections.isp.hardening.plugins.module_utils.audit import audit
 from ansible_collections.isp.hardening.plugins.module_utils.findings import COMPLIANT, VIOLATED, Finding
-from ansible_collections.isp.hardening.plugins.module_utils.policy import read_attachments, read_policy
+from ansible_collections.isp.hardening.plugins.module_utils.policy import (
+    Attachment,
+    Policy,
+    read_attachments,
+    read_policy,
+)
 from lab.judge import Packet
 
 ROOT = Path(__file__).parent.parent / "platforms"
@@ -25,8 +32,18 @@ CASES = sorted(path.parent for path in ROOT.glob("*/[0-9]*/findings.yml"))
 TODAY = datetime.date(2026, 11, 23)
 
 
-def findings(case: Path) -> list[Finding]:
-    """What the audit says of the case, less what is compliant."""
+@dataclass(frozen=True)
+class Case:
+    """What a folder holds, read. `findings`: every finding of the audit."""
+
+    platform: ModuleType
+    text: str
+    policy: Policy
+    attachments: tuple[Attachment, ...]
+    findings: list[Finding]
+
+
+def read(case: Path) -> Case:
     expected = yaml.safe_load((case / "findings.yml").read_text())
     own = case / "policy.yml"
     data = yaml.safe_load((own if own.exists() else ROOT / "policy.yml").read_text())
@@ -38,8 +55,14 @@ def findings(case: Path) -> list[Finding]:
     text = (case / "running.cfg").read_text()
     assert platform.incomplete(text) == ""
     configuration = platform.parse(text, [one.name for one in attachments])
-    found = audit(configuration, policy, attachments, "case", platform.LINK_LOCAL)
-    return [one for one in found if one.verdict != COMPLIANT]
+    return Case(
+        platform, text, policy, attachments, audit(configuration, policy, attachments, "case", platform.LINK_LOCAL)
+    )
+
+
+def findings(case: Path) -> list[Finding]:
+    """What the audit says of the case, less what is compliant."""
+    return [one for one in read(case).findings if one.verdict != COMPLIANT]
 
 
 def as_written(finding: Finding) -> dict[str, Any]:
