@@ -163,7 +163,7 @@ def run(inventory: Path, folder: Path) -> dict[str, Any]:
 def test_the_example_inventory_is_good(tmp_path: Path) -> None:
     answer = run(ROOT / "inventories" / "example", tmp_path)
     assert answer["problems"] == []
-    assert answer["msg"] == "the policy is good for 4 routers"
+    assert answer["msg"] == "the policy is good for 4 routers and 4 mail hosts"
     assert [warning for warning in answer.get("warnings", []) if "198.51.100.7" not in warning] == []
 
 
