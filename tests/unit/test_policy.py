@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.isp.hardening.plugins.module_utils.controls import KINDS, SWITCHES
+from ansible_collections.isp.hardening.plugins.module_utils.mail import policy as mail
 from ansible_collections.isp.hardening.plugins.module_utils.policy import (
     KEYS,
     Attachment,
@@ -300,6 +301,13 @@ SECTIONS = {
     "Controls": ["control"],
     "Terms": ["terms", "term"],
     "isp_attachments": ["attachment"],
+    "isp_mail": ["mail"],
+    "Mail hosts": ["host"],
+    "mailbox_store": ["mailbox_store"],
+    "dnsbl": ["dnsbl"],
+    "dkim": ["dkim"],
+    "tls": ["tls"],
+    "rates": ["rates"],
 }
 
 
@@ -307,15 +315,17 @@ def test_the_page_has_every_key_and_no_other() -> None:
     page = (ROOT / "docs" / "policy.md").read_text()
     sections = dict(section.split("\n", 1) for section in re.split(r"(?m)^## ", page)[1:])
     assert sections.keys() == SECTIONS.keys()
-    assert {name for names in SECTIONS.values() for name in names} == KEYS.keys()
+    tree = {**KEYS, **mail.KEYS}
+    assert {name for names in SECTIONS.values() for name in names} == tree.keys()
     for title, names in SECTIONS.items():
         keys = re.findall(r"(?m)^\| `(\w+)` \|", sections[title])
-        assert keys == [key for name in names for key in KEYS[name]], title
+        assert keys == [key for name in names for key in tree[name]], title
 
 
 def test_the_examples_of_the_page_are_good() -> None:
-    policy_text, attachments_text = re.findall(
+    policy_text, attachments_text, mail_text = re.findall(
         r"```yaml\n(.*?)```", (ROOT / "docs" / "policy.md").read_text(), re.DOTALL
     )
     policy = good(yaml.safe_load(policy_text)["isp_policy"])
     assert read_attachments(yaml.safe_load(attachments_text)["isp_attachments"], policy)[1] == []
+    assert mail.read_mail(yaml.safe_load(mail_text)["isp_mail"], policy)[1] == []
