@@ -254,6 +254,7 @@ class IosSession(IndentedSession):
             "show running-config all": lambda _: router.running_text(),
             "show startup-config": lambda _: router.startup_text(),
             "show running-config interface **": self._show_interface,
+            "show access-lists": lambda _: self._lists(EXTENDED, "") + self._lists(IPV6, ""),
             "show ip access-lists": lambda _: self._lists(EXTENDED, ""),
             "show ip access-lists *": lambda words: self._lists(EXTENDED, words[0]),
             "show ipv6 access-list": lambda _: self._lists(IPV6, ""),

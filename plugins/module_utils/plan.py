@@ -101,7 +101,7 @@ def propose(
         texts = list(platform.apply(running, lines))
     except ValueError as error:
         raise Refused(f"the template gave a line that is not understood: {error}; nothing was changed") from error
-    states = [platform.parse(text, names) for text in texts]
+    states = _parsed(platform, texts, names)
     _never_weaker(before, states)
     after = states[-1]
     _keeps_policy(platform, after, policy, attachments, findings, places)
@@ -120,7 +120,7 @@ def restoring(platform: ModuleType, running: str, backup: str, names: Sequence[s
     if not lines:
         return Plan((), running, frozenset(), ())
     texts = list(platform.apply(running, lines))
-    states = [platform.parse(text, names) for text in texts]
+    states = _parsed(platform, texts, names)
     _never_weaker(before, states)
     now, then = in_force(states[-1]), in_force(wanted)
     for place in now.keys() | then.keys():
@@ -206,10 +206,18 @@ def in_force(configuration: Configuration) -> dict[_Place, tuple[Filter, ...]]:
     }
 
 
+def _parsed(platform: ModuleType, texts: Sequence[str], names: Sequence[str]) -> list[Configuration]:
+    """Each text once: a text that follows itself is the same configuration."""
+    found = {text: platform.parse(text, names) for text in dict.fromkeys(texts)}
+    return [found[text] for text in texts]
+
+
 def _never_weaker(before: Configuration, states: Sequence[Configuration]) -> None:
     """Each place has the old filter or the new one, whole, in every state on the way (law 1)."""
     old, new = in_force(before), in_force(states[-1])
     for number, state in enumerate(states[:-1], 1):
+        if number > 1 and state is states[number - 2]:
+            continue
         now = in_force(state)
         for place in old.keys() | new.keys() | now.keys():
             here = now.get(place, ())

@@ -108,7 +108,9 @@ def test_every_line_of_a_push_gives_a_state() -> None:
     ]
     states = [cisco_ios.parse(text) for text in cisco_ios.apply(RUNNING, lines)]
     assert len(states) == len(lines)
-    assert [len(state.filters[4, "ISP-UP4-1"].entries) for state in states] == [0, 1, 2, 2, 2, 2, 2]
+    # The new list is there from the moment on that a line names it.
+    assert [(4, "ISP-UP4-1") in state.filters for state in states] == [False] * 4 + [True] * 3
+    assert [len(state.filters[4, "ISP-UP4-1"].entries) for state in states[4:]] == [2, 2, 2]
     assert [state.bindings[0].filters for state in states] == [("OLD",)] * 5 + [("ISP-UP4-1",)] * 2
     assert states[-1].bindings[1].filters == ("OLD",)
     assert list(states[-1].interfaces) == ["Virtual-Template1", "Virtual-Template2"]
@@ -130,6 +132,17 @@ def test_every_line_of_a_push_gives_a_state() -> None:
 def test_apply_refuses_what_it_does_not_know(lines: list[str], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         list(cisco_ios.apply(RUNNING, lines))
+
+
+@pytest.mark.parametrize("place", ["interface Virtual-Template2", "class-map match-any ALL"])
+def test_every_line_of_a_list_that_something_names_gives_a_state(place: str) -> None:
+    """A list may be bound before it exists, and then each of its lines acts."""
+    named = RUNNING.replace("end\n", f"{place}\n ip access-group NEW in\nend\n")
+    lines = ["ip access-list extended NEW", "deny tcp any any eq 25", "permit ip any any", "exit"]
+    states = [cisco_ios.parse(text) for text in cisco_ios.apply(named, lines)]
+    assert [len(state.filters[4, "NEW"].entries) for state in states] == [0, 1, 2, 2]
+    *_, whole = cisco_ios.apply(RUNNING, lines)
+    assert len(cisco_ios.parse(whole).filters[4, "NEW"].entries) == 2
 
 
 def test_restore_brings_lists_and_groups_back() -> None:

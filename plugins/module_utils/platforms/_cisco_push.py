@@ -237,13 +237,24 @@ _NUMBERED = re.compile(r"access-list \S+ \S")
 
 
 def apply(running: str, commands: Sequence[str], writing: Writing) -> Iterator[str]:
-    """The running text after each command (live) or after all of them. Raises ValueError for an unknown command."""
+    """The running text after each command (live) or after all of them. Raises ValueError for an unknown command.
+
+    A new list or group that no other line names decides nothing: while it is filled the text stays as it was before,
+    but for the last command.
+    """
     blocks, index = _blocks(running)
+    named = set(running.split())
+    text = running
     inside: _Block | None = None
-    for command in commands:
+    for number, command in enumerate(commands, 1):
         inside = _obey(command.strip(), blocks, index, inside, writing)
+        if not _HEADER.match(command):
+            named.update(command.split())
         if writing.live:
-            yield _text(blocks)
+            acts = command != "exit" and (inside is None or inside.header.split()[-1] in named)
+            if acts or number == len(commands):
+                text = _text(blocks)
+            yield text
     if not writing.live:
         yield _text(blocks)
 
