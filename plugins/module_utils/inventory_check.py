@@ -160,9 +160,15 @@ def _shared(readings: Sequence[_Reading], host: HostVariables) -> _Reading | Non
 
 def _absent(mail: MailPolicy | None, hosts: Sequence[HostVariables]) -> list[Problem]:
     """Hosts of the mail policy that playbooks/mail.yml would never come to."""
-    problems = []
+    if mail is None:
+        return []
     groups = {host.host: host.groups for host in hosts}
-    for role, group in GROUPS.items() if mail else ():
+    problems = [
+        Problem(("isp_mail", "probe", "hosts", number), f"no host '{name}' in the inventory", "add it there")
+        for number, name in enumerate(mail.probe_hosts)
+        if name not in groups
+    ]
+    for role, group in GROUPS.items():
         for number, one in enumerate(getattr(mail, role)):
             place: Path = ("isp_mail", role, number, "host")
             if one.host not in groups:

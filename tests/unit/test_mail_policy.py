@@ -95,13 +95,15 @@ JUNK = st.recursive(
     max_leaves=6,
 )
 PLACES = [(key,) for key in MAIL] + [("inbound", 0, key) for key in KEYS["host"]]
-PLACES += [(section, key) for section in ("mailbox_store", "dnsbl", "dkim", "tls", "rates") for key in KEYS[section]]
+PLACES += [
+    (section, key) for section in ("mailbox_store", "dnsbl", "dkim", "tls", "rates", "probe") for key in KEYS[section]
+]
 
 
 @given(JUNK, st.sampled_from(PLACES))
 def test_nothing_that_a_place_can_hold_raises(junk: object, place: tuple[str | int, ...]) -> None:
     data = copy.deepcopy(MAIL)
-    for section in ("dnsbl", "rates"):
+    for section in ("dnsbl", "rates", "probe"):
         data[section] = {}
     inner: Any = data
     for part in place[:-1]:

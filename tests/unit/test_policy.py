@@ -308,6 +308,7 @@ SECTIONS = {
     "dkim": ["dkim"],
     "tls": ["tls"],
     "rates": ["rates"],
+    "probe": ["probe"],
 }
 
 

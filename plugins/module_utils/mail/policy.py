@@ -36,7 +36,7 @@ GROUPS = {"inbound": "mx", "outbound": "outbound"}
 KEYS: Mapping[str, tuple[str, ...]] = {
     "mail": (
         "domains", "postmaster", "inbound", "outbound", "mailbox_store", "message_size_limit", "scanner_size_limit",
-        "dnsbl", "dkim", "tls", "rates", "port_25_from_pool",
+        "dnsbl", "dkim", "tls", "rates", "port_25_from_pool", "probe",
     ),
     "host": ("host", "name", "ipv4", "ipv6"),
     "mailbox_store": ("host", "port"),
@@ -44,6 +44,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "dkim": ("selector", "key_file"),
     "tls": ("certificate", "key"),
     "rates": ("per_user_hour", "per_user_burst", "recipients_per_message"),
+    "probe": ("target", "hosts"),
 }  # fmt: skip
 
 _REQUIRED: Mapping[str, Mapping[str, str]] = {
@@ -69,6 +70,7 @@ _REQUIRED: Mapping[str, Mapping[str, str]] = {
         "certificate": "add 'certificate': the chain in PEM form, a path on the host",
         "key": "add 'key': the private key in PEM form, a path on the host",
     },
+    "probe": {"target": "add 'target': a mailbox of your own in a domain that your mail hosts do not serve"},
 }
 
 DNSBL_ZONE = "zen.spamhaus.org"
@@ -127,6 +129,8 @@ class MailPolicy:
     per_user_burst: int
     recipients_per_message: int
     port_25_from_pool: bool
+    probe_target: str  # a mailbox that nobody may reach over these hosts without a login; "" for no probe
+    probe_hosts: tuple[str, ...]  # hosts of the inventory that probe beside the controller
 
     @property
     def dnsbl_query_zone(self) -> str:
@@ -169,6 +173,7 @@ def read_mail(data: object, policy: Policy | None) -> tuple[MailPolicy | None, l
         problems.add(
             (*place, "per_user_burst"), f"{burst} at once is more than the {per_hour} of an hour", "lower it to them"
         )
+    probe_target, probe_hosts = _probe(tree, domains, path, problems)
     mail = MailPolicy(
         domains=domains,
         postmaster=postmaster,
@@ -188,6 +193,8 @@ def read_mail(data: object, policy: Policy | None) -> tuple[MailPolicy | None, l
         per_user_burst=burst,
         recipients_per_message=_number(rates, "recipients_per_message", 100, place, problems),
         port_25_from_pool=read_flag(tree.get("port_25_from_pool", False), (*path, "port_25_from_pool"), problems),
+        probe_target=probe_target,
+        probe_hosts=probe_hosts,
     )
     return (None if problems else mail), problems
 
@@ -357,6 +364,19 @@ def _dnsbl(data: object, path: Path, problems: Problems) -> tuple[str, str]:
     elif not _KEY.fullmatch(text):
         problems.add((*path, "key"), "has characters that no DQS key has", mend)
     return name, text
+
+
+def _probe(
+    tree: Mapping[str, object], domains: tuple[str, ...], path: Path, problems: Problems
+) -> tuple[str, tuple[str, ...]]:
+    probe = _section(tree, "probe", path, problems)
+    place: Path = (*path, "probe")
+    target = _mailbox(probe["target"], (*place, "target"), problems) if "target" in probe else ""
+    if target and target.rpartition("@")[2] in domains:
+        mend = "name a mailbox of yours somewhere else: mail for it must not pass these hosts"
+        problems.add((*place, "target"), f"{target} is in a domain of your own", mend)
+    hosts = [read_text(item, where, problems) for where, item in read_list(probe, "hosts", place, problems)]
+    return target, tuple(hosts)
 
 
 def _section(tree: Mapping[str, object], key: str, path: Path, problems: Problems) -> dict[str, object]:
