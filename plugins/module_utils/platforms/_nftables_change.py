@@ -76,7 +76,8 @@ PUSH = Push(
         _command(
             f'umask 022; mkdir -p {_KEPT.rpartition("/")[0]} && cp "$d/edge.nft" {_KEPT}.new || '
             'fail "cannot write to /etc/nftables.d: the change is not confirmed"; '
-            f'[ -e "$d/confirmed" ] || mv "$d/armed" "$d/confirmed" || {{ rm -f {_KEPT}.new; fail "the timer was first"; }}; '
+            '[ -e "$d/confirmed" ] || mv "$d/armed" "$d/confirmed" || '
+            f'{{ rm -f {_KEPT}.new; fail "the timer was first"; }}; '
             f"{_CANCEL}; mv -f {_KEPT}.new {_KEPT}; c=/etc/nftables.conf; "
             "[ -e $c ] || echo '#!/usr/sbin/nft -f' >$c; "
             "grep -Eqs '^[[:space:]]*include[[:space:]]+\"/etc/nftables[.]d/(isp-edge|[*])[.]nft\"' $c || "

@@ -26,15 +26,13 @@ _INTERSECTION_LIMIT = 250_000
 class Condition:
     """Holds for `sure`; may hold for `may`, which contains it; `reason` says why they differ.
 
-    All that only if it holds for the interface on the other side: when that leads to the network, and when other
-    subscribers are there. None: for some of them.
+    `some`: it holds for some of the interfaces that may be on the other side, not for all.
     """
 
     sure: Matches
     may: Matches
     reason: str = ""
-    network: bool | None = True
-    subscribers: bool | None = True
+    some: bool = False
 
 
 OTHER = "the interface on the other side decides"
@@ -50,23 +48,18 @@ def both(left: Condition, right: Condition) -> Condition:
         return right
     if right is ALWAYS or left is NEVER:
         return left
-    sides = all_of((left.network, right.network)), all_of((left.subscribers, right.subscribers))
+    some = left.some or right.some
     may = _product(left.may, right.may)
     if may is None:
-        return Condition((), left.may, "too many combinations to work out", *sides)
+        return Condition((), left.may, "too many combinations to work out", some)
     exact = left.sure is left.may and right.sure is right.may
     sure = may if exact else _product(left.sure, right.sure) or ()
-    return Condition(may if sure == may else sure, may, left.reason or right.reason, *sides)
+    return Condition(may if sure == may else sure, may, left.reason or right.reason, some)
 
 
 def any_of(answers: Iterable[bool | None]) -> bool | None:
     known = set(answers)
     return True if True in known else None if None in known else False
-
-
-def all_of(answers: Iterable[bool | None]) -> bool | None:
-    known = set(answers)
-    return False if False in known else None if None in known else True
 
 
 def _product(left: Matches, right: Matches) -> Matches | None:
@@ -97,10 +90,10 @@ class Place:
     whole: bool = False  # fragments were put together before
     tracked: bool | None = True  # connection tracking has seen the packet; None: not known
     hidden: frozenset[str] = frozenset()  # fields that were rewritten, or will be
-    subscribers: tuple[str, ...] = ()  # all attachments
-    uplinks: tuple[str, ...] = ()  # the interfaces that are none, () where they are not known
-    closed: bool = False  # what goes between subscribers is dropped in this base chain
-    open_end: bool = False  # behind the last rule, and at a return, comes an accept
+    # What may be on the other side: the interfaces that lead to the network, () where they are not known, or those
+    # of other subscribers.
+    others: tuple[str, ...] = ()
+    not_others: tuple[str, ...] = ()  # what is not there
 
     @property
     def ttl(self) -> int:
@@ -147,8 +140,8 @@ def _concatenation(test: Test, place: Place) -> Condition:
         inside = ALWAYS
         for selector, value in zip(test.selectors, element, strict=True):
             inside = both(inside, _single(selector, [value], False, False, place))
-        if inside.network is not True or inside.subscribers is not True:
-            inside = Condition((), inside.may if (inside.network, inside.subscribers) != (False, False) else (), OTHER)
+        if inside.some:
+            inside = Condition((), inside.may, OTHER)
         sure += inside.sure
         may += inside.may
         reason, precise = reason or inside.reason, precise and inside.sure is inside.may
@@ -451,22 +444,23 @@ def _interface(asked: _Asked) -> Condition:
     elif asked.selector.field == asked.place.direction:
         here = fits(names(pattern, asked.place.attachment) for pattern in patterns)
     else:
-        subscribers = [other_side(pattern, asked.place.subscribers) for pattern in patterns]
-        network = [other_side(pattern, asked.place.uplinks) for pattern in patterns]
-        if not asked.place.uplinks:  # at least they are no subscribers
-            network = [False if known else None for known in subscribers]
-        return Condition(ALL, ALL, "", fits(network), fits(subscribers))
+        here = fits(_other_side(pattern, asked.place) for pattern in patterns)
+        if here is None:
+            return Condition(ALL, ALL, OTHER, some=True)
     if here is None:
         return Condition((), ALL, "the rule is for some interfaces of the pattern")
     return ALWAYS if here else NEVER
 
 
-def other_side(pattern: str, interfaces: Sequence[str]) -> bool | None:
-    """Whether the interface on the other side, one of these, is the pattern's."""
+def _other_side(pattern: str, place: Place) -> bool | None:
+    """Whether the interface on the other side is one of the pattern's."""
     if pattern in ("lo", "*"):  # nothing that is forwarded comes from the loopback or goes there
         return pattern == "*"
-    found = {names(pattern, interface) for interface in interfaces}
-    return found.pop() if len(found) == 1 else None
+    found = {names(pattern, interface) for interface in place.others}
+    if len(found) == 1:
+        return found.pop()
+    # None of them is known: at least it is none of those that are not there.
+    return False if not found and any(names(pattern, one) for one in place.not_others) else None
 
 
 def names(pattern: str, attachment: str) -> bool | None:

@@ -888,8 +888,8 @@ class Reader:
         if first.flags:
             return self.flag_test(first, operator, mask, words)
         value = _value(first, "".join(words))
-        if mask != -1 and isinstance(value, tuple) and value[2] == -1:
-            value = (value[0], value[1], mask) if value[0] == value[1] else None
+        if mask != -1:
+            value = _masked(value, mask)
         if operator in ("<", ">", "<=", ">="):
             value = _ordered(operator, value)
         return Test(selectors, ((value,),), operator in ("!=", "!"))
@@ -939,11 +939,10 @@ class Reader:
     ) -> Test:
         """A test against a set. Elements with a timeout may be gone: then it is in doubt."""
         elements = []
-        doubt = "" if mask == -1 else "a set behind a mask is not understood"
-        if loose:
-            doubt = "the set is filled by packets"
+        doubt = "the set is filled by packets" if loose else ""
         for key, options, _ in _elements(tokens):
-            elements.append(_key(selectors, key))
+            values = _key(selectors, key)
+            elements.append(values if mask == -1 else tuple(_masked(value, mask) for value in values))
             if any(word in ("timeout", "expires", "limit", "quota", "ct") for word in options):
                 doubt = doubt or "an element of the set has a timeout or a limit"
         return Test(selectors, tuple(elements), negate, doubt, loose)
@@ -1039,6 +1038,13 @@ def _set_value(selector: Selector, words: Sequence[str]) -> Value | None:
             total |= value[0]
         return total, total, -1
     return _value(selector, "".join(words))
+
+
+def _masked(value: Value | None, mask: int | None) -> Value | None:
+    """x & mask == value."""
+    if mask is None or not isinstance(value, tuple) or value[2] != -1 or value[0] != value[1]:
+        return None
+    return value[0], value[1], mask
 
 
 def _ordered(operator: str, value: Value | None) -> Value | None:

@@ -24,8 +24,9 @@ otherwise the source is nft(8) or, where it says so, the kernel's file.
 - Rewritten packets (dnat, redirect, tproxy, `tcp dport set`): unknown from there on. Behind a source rewrite, and
   before the reverse rewrite of answers, conditions on the rewritten fields are in doubt.
 - The interface on the other side: traffic between an attachment and the network is judged. Every interface of
-  `ip -o addr show` or the text that is no attachment leads to the network; a permit for one of several counts, a deny
-  does not. What goes between two attachments and is not dropped as surely is in doubt.
+  `ip -o addr show` that is no attachment leads to the network (without that output: every one that the text names); a
+  permit for one of several counts, a deny for one of several is in doubt. What a chain permits between two attachments,
+  and not to the network, is in doubt.
 - `fib saddr . iif oif missing drop` that every packet of an attachment meets is its source check, and no entry.
 - Linux forwards nothing from 0.0.0.0/8 (net/ipv4/route.c, martians; kernel). Said for traffic from subscribers only:
   nobody blames a filter for what the network's side would never send.
@@ -38,7 +39,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from .. import packets
 from ..filters import (
@@ -69,7 +70,6 @@ from ._nftables_conditions import (
     condition_of,
     exact,
     names,
-    other_side,
 )
 from ._nftables_text import (
     ADDRESS_LINE,
@@ -129,6 +129,21 @@ _NEW_FLOW = exactly(packets.STATES["new"], 3)
 _OFFLOADED: Match = {"protocol": ((6, 0xFF), (17, 0xFF)), "state": exactly(packets.STATES["established"], 3)}
 # Words of rules that make the kernel track connections, and so put fragments together (nft_ct.c, nft_nat.c and others).
 _TRACKING_WORDS = frozenset("ct masquerade snat dnat redirect flow synproxy tproxy".split())
+
+
+_BETWEEN = "what goes between subscribers takes this way"
+_BETWEEN_LIMIT = 500  # filters for what goes between subscribers in one base chain
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A verdict of a rule; `target`: the chain that it calls; `reason`: why it is not known what happens."""
+
+    action: str
+    condition: Condition
+    line: int
+    target: Chain | None = None
+    reason: str = ""
 
 
 class _Builder:
@@ -224,10 +239,8 @@ class _Builder:
         if self._natted and direction == "out" and chain.hook in ("ingress", "prerouting") and priority <= -100:
             hidden |= {"destination", "destination_port"}
         kind = chain.kind or "filter"
-        opened = bool(chain.hook) and chain.policy == PERMIT
-        place = Place(family, attachment, direction, chain.hook, priority, kind, whole, tracked, frozenset(hidden),
-                       self.subscribers, self.uplinks, open_end=opened)  # fmt: skip
-        return replace(place, closed=_closed(chain, place)) if attachment and chain.hook else place
+        place = Place(family, attachment, direction, chain.hook, priority, kind, whole, tracked, frozenset(hidden))
+        return replace(place, others=self.uplinks, not_others=self.subscribers)
 
     def _ask(self, table: Table, chain: Chain, place: Place, name: str) -> str:
         key = place.family, name
@@ -248,20 +261,34 @@ class _Builder:
             return Filter(name, place.family, (entry,), UNKNOWN, chain.line, text)
         entries: list[Entry] = []
         for rule in chain.rules:
-            if rule not in self._checks:
-                entries += self._entries(table, rule, place)
+            entries += self._entries(table, rule, place)
         # Behind the last rule of a regular chain its caller goes on.
         default = chain.policy if chain.hook else UNKNOWN
-        while default == PERMIT and entries and entries[-1].action == PERMIT and entries[-1].doubt:
-            entries.pop()  # it is permitted anyway
         return Filter(name, place.family, tuple(entries), default, chain.line, text)
 
     def _entries(self, table: Table, rule: Rule, place: Place) -> Iterator[Entry]:
+        for step in self._steps(table, rule, place):
+            condition = step.condition
+            if condition.some and step.action != PERMIT:
+                # A permit counts that some of the network gets, a deny only if all of it does.
+                condition = replace(condition, sure=(), reason=OTHER)
+            target = self._ask_inner(table, step.target, place) if step.target else ""
+            text = self.ruleset.text(step.line)
+            if condition.sure:
+                yield Entry(step.action, condition.sure, step.line, text, target, step.reason)
+            if condition.may is not condition.sure and condition.may:
+                doubt = step.reason or condition.reason or "not understood"
+                yield Entry(step.action, condition.may, step.line, text, target, doubt)
+
+    def _steps(self, table: Table, rule: Rule, place: Place) -> Iterator[_Step]:
+        """What a rule does, and to which packets, in its order."""
+        if rule in self._checks:
+            return
         condition = ALWAYS
         for part in rule.parts or ():
             if isinstance(part, Test):
                 condition = both(condition, condition_of(part, place))
-                if not condition.may or (condition.network, condition.subscribers) == (False, False):
+                if not condition.may:
                     return
             elif isinstance(part, Narrow):
                 condition = replace(condition, sure=(), reason=condition.reason or part.reason)
@@ -276,61 +303,123 @@ class _Builder:
             elif isinstance(part, Flow):
                 yield from self._flow(rule, part, condition, place)
             elif part.what in ("source", "destination", "packet"):
-                yield from self._rewrite(rule, part, condition, place)
+                yield self._rewrite(rule, part, condition, place)
                 if part.what != "packet":
                     return
 
     def _decide(
         self, table: Table, rule: Rule, verdict: Verdict, condition: Condition, place: Place
-    ) -> Iterator[Entry]:
-        action, target, reason = verdict.action, "", ""
-        if action == "continue":
+    ) -> Iterator[_Step]:
+        line = verdict.line or rule.line
+        if verdict.action in (JUMP, GOTO) and verdict.target not in table.chains:
+            yield _Step(UNKNOWN, condition, line, None, f"the chain {verdict.target} is not in the text")
             return
-        if action in (JUMP, GOTO):
-            if verdict.target in table.chains:
-                target = self._ask_inner(table, table.chains[verdict.target], place)
-            else:
-                action, reason = UNKNOWN, f"the chain {verdict.target} is not in the text"
-        if place.kind == "nat" and action == DENY:
+        if place.kind == "nat" and verdict.action == DENY:
             # Only the first packet of a connection comes here.
             first = Condition(({"state": _NEW_FLOW},), ({"state": _NEW_FLOW}, {"state": exactly(2, 3)}),
                                "only the first packet of a connection meets this chain")  # fmt: skip
             condition = both(condition, first)
-        on_side = _by_side(action, condition, place)
-        if on_side:
-            action, condition = on_side
-            yield from self._emit(action, condition, rule, verdict.line or rule.line, target, reason)
+        if verdict.action != "continue" and condition.may:
+            yield _Step(verdict.action, condition, line, table.chains.get(verdict.target))
 
-    def _emit(
-        self, action: str, condition: Condition, rule: Rule, line: int, target: str = "", reason: str = ""
-    ) -> Iterator[Entry]:
-        text = self.ruleset.text(line)
-        if condition.sure:
-            yield Entry(action, condition.sure, line, text, target, reason if action == UNKNOWN else "")
-        if condition.may is not condition.sure and condition.may:
-            yield Entry(action, condition.may, line, text, target, condition.reason or "not understood")
-
-    def _flow(self, rule: Rule, part: Flow, condition: Condition, place: Place) -> Iterator[Entry]:
+    def _flow(self, rule: Rule, part: Flow, condition: Condition, place: Place) -> Iterator[_Step]:
         """The flow's next packets pass by all chains, if the kernel took it: TCP and UDP from the table's devices."""
         offloads = _offloads(part, place.attachment, place.direction)
         if offloads is False:
             return
         taken = both(condition, exact((_OFFLOADED,)))
-        if offloads is None or (taken.network, taken.subscribers) != (True, True):
+        if offloads is None:
             taken = Condition((), taken.may, "whether flows from this interface are offloaded is not known")
-        yield from self._emit(PERMIT, taken, rule, rule.line)
+        yield _Step(PERMIT, taken, rule.line)
 
-    def _rewrite(self, rule: Rule, part: Rewrite, condition: Condition, place: Place) -> Iterator[Entry]:
+    def _rewrite(self, rule: Rule, part: Rewrite, condition: Condition, place: Place) -> _Step:
         towards = {"in": "source", "out": "destination"}.get(place.direction)
         if part.what == towards:  # behind the packet's look on the attachment, or before it
-            yield from self._emit(PERMIT, condition, rule, rule.line)
-            return
+            return _Step(PERMIT, condition, rule.line)
         matches = condition.may
         if place.direction == "out" and part.what == "source":
             gone = ("source", "source_port")
             matches = tuple({name: found for name, found in match.items() if name not in gone} for match in matches)
         doubt = "the packet is rewritten here: what becomes of it is not worked out"
-        yield Entry(UNKNOWN, matches, rule.line, self.ruleset.text(rule.line), doubt=doubt)
+        return _Step(UNKNOWN, Condition((), matches, doubt), rule.line)
+
+    # Between subscribers
+
+    def _sides_differ(self, table: Table, start: Chain, place: Place) -> bool:
+        """Whether a chain, or one it calls, asks for the interface on the other side."""
+        pending, seen = [start], {start}
+        while pending:
+            chain = pending.pop()
+            for rule in chain.rules:
+                if any(_asks_other_side(part, place) for part in rule.parts or ()):
+                    return True
+                called = [table.chains[name] for name in _targets(rule) if name in table.chains]
+                pending += [one for one in called if one not in seen]
+                seen.update(called)
+        return False
+
+    def _between(self, table: Table, base: Chain, place: Place, name: str) -> bool:
+        """A filter that permits, in doubt, what the chain permits between two attachments; False when that is nothing.
+
+        It must end at a deny however deep, and only a return ends a filter. So no chain is called here: each is made
+        once more for every call, with what follows the call behind its end.
+        """
+        made: dict[tuple[Chain, int, str], str] = {}
+        pending: list[tuple[Chain, int, str]] = []
+        permits = False
+
+        def follow(chain: Chain, start: int, behind: str) -> str:
+            key = chain, start, behind
+            if key not in made:
+                made[key] = f"{name} {len(made)}" if made else name
+                pending.append(key)
+            return made[key]
+
+        follow(base, 0, "")
+        while pending:
+            chain, start, behind = pending.pop()
+            entries: list[Entry] = []
+            too_much = len(made) > _BETWEEN_LIMIT or chain in self.looping
+
+            def add(action: str, matches: tuple[Match, ...], line: int, target: str = "", doubt: str = "") -> None:
+                entries.append(Entry(action, matches, line, self.ruleset.text(line), target, doubt))  # noqa: B023
+
+            for number, rule in enumerate(chain.rules[start:] if not too_much else (), start + 1):
+                for step in self._steps(table, rule, place):
+                    sure = () if step.condition.some else step.condition.sure
+                    possible = step.condition.may if step.condition.may is not sure else ()
+                    if step.action == DENY or (step.action == RETURN and not behind and chain.policy == DENY):
+                        if sure:
+                            add(RETURN, sure, step.line)
+                        continue
+                    if step.action in (PERMIT, UNKNOWN) or (step.action == RETURN and not behind):
+                        add(PERMIT, step.condition.may, step.line, doubt=_BETWEEN)
+                        permits = True
+                        if sure:
+                            add(RETURN, sure, step.line)
+                        continue
+                    if step.action == JUMP and step.target:
+                        target = follow(step.target, 0, follow(chain, number, behind))
+                    elif step.target:
+                        target = follow(step.target, 0, behind)
+                    else:
+                        target = behind
+                    if sure:
+                        add(GOTO, sure, step.line, target)
+                    if possible:  # both ways: called, it permits what it permits, and what follows is tried too
+                        add(JUMP, possible, step.line, target)
+            if behind and not too_much:
+                add(GOTO, ALL, chain.line, behind)
+            elif chain.policy == PERMIT or too_much:
+                add(PERMIT, ALL, chain.line, doubt=_BETWEEN)
+                permits = True
+            text = self.ruleset.text(chain.line)
+            own = made[chain, start, behind]
+            self.filters[place.family, own] = Filter(own, place.family, tuple(entries), UNKNOWN, chain.line, text)
+        if not permits:
+            for one in made.values():
+                del self.filters[place.family, one]
+        return permits
 
     def _ask_inner(self, table: Table, chain: Chain, place: Place) -> str:
         """The name of a regular chain's filter for this place; the plain one where the place makes no difference."""
@@ -344,9 +433,7 @@ class _Builder:
             name += f" @{place.attachment} {place.direction}"
         if not ordinary:
             name += f" {place.kind} {place.hook} {place.priority}"
-        if place.closed:
-            name += " closed"
-        return self._ask(table, chain, replace(place, open_end=False), name)
+        return self._ask(table, chain, place, name)
 
     # Bindings
 
@@ -405,6 +492,9 @@ class _Builder:
             place = self._place(family, chain, attachment, direction)
             name = self._ask(table, chain, place, f"{_name(table, chain)} @{attachment} {direction}")
             self._compile_all()
+            others = replace(place, others=self.subscribers, not_others=())
+            if self._sides_differ(table, chain, place) and self._between(table, chain, others, f"{name} between"):
+                before.append(Entry(JUMP, ALL, chain.line, self.ruleset.text(chain.line), f"{name} between"))
             if before:
                 made = self.filters[family, name]
                 self.filters[family, name] = replace(made, entries=(*before, *made.entries))
@@ -425,43 +515,9 @@ class _Builder:
                     if _is_source_check(rule, place):
                         found[family] = rule
                     # A rule above it that may let packets go by makes it no check of all packets.
-                    if family in found or any(entry.action != DENY for entry in self._entries(table, rule, place)):
+                    if family in found or any(step.action != DENY for step in self._steps(table, rule, place)):
                         break
         return found[4] if len(found) == 2 else None
-
-
-def _by_side(action: str, condition: Condition, place: Place) -> tuple[str, Condition] | None:
-    """What a rule that asks for the other side's interface means for the packets of an attachment.
-
-    The verdict is about traffic with the network: there a permit counts that some of it gets. A deny counts only if
-    traffic between subscribers does not go by it.
-    """
-    if condition.network and condition.subscribers:
-        return action, condition
-    if condition.network is False:
-        if condition.subscribers is False or action == DENY or place.closed:
-            return None
-        return PERMIT, replace(condition, sure=(), reason="what goes between subscribers takes this way")
-    if action == PERMIT or (action == RETURN and place.open_end) or (condition.network and place.closed):
-        return action, condition
-    return action, replace(condition, sure=(), reason=OTHER)
-
-
-def _closed(chain: Chain, place: Place) -> bool:
-    """Whether a base chain drops all that goes between subscribers."""
-    if chain.policy != DENY:
-        return False
-    for rule in chain.rules:
-        condition = ALWAYS
-        for part in rule.parts or ():
-            if isinstance(part, Test):
-                condition = both(condition, condition_of(part, place))
-            elif isinstance(part, (Map, Flow)) or (isinstance(part, Verdict) and part.action != DENY):
-                if condition.may and condition.subscribers is not False:
-                    return False
-            elif isinstance(part, Verdict):
-                break
-    return True
 
 
 def _is_source_check(rule: Rule, place: Place) -> bool:
@@ -506,6 +562,14 @@ def _touches(part: object) -> Iterator[str]:
         yield f"{part.what} rewrite"
         if part.what not in ("tos", "ttl"):
             yield "deny"
+
+
+def _asks_other_side(part: object, place: Place) -> bool:
+    if isinstance(part, Map):
+        return any(_asks_other_side(test, place) for test, _ in part.cases)
+    return isinstance(part, Test) and any(
+        selector.kind == "interface" and selector.field != place.direction for selector in part.selectors
+    )
 
 
 def _targets(rule: Rule) -> Iterator[str]:
@@ -569,9 +633,12 @@ def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:
     named: list[str] = []
     builder = _Builder(ruleset, tuple(attachments), ())
     named = _named_interfaces(ruleset)
-    if attachments:  # every other interface that is known leads to the network
-        others = [name for name in dict.fromkeys([*interfaces, *named]) if not other_side(name, attachments)]
-        builder.uplinks = tuple(name for name in others if all(not names(one, name) for one in attachments))
+    if attachments:  # every other interface with an address leads to the network
+        builder.uplinks = tuple(
+            name
+            for name in interfaces or named
+            if all(names(one, name) is False and names(name, one) is False for one in attachments)
+        )
     builder.plain()
     bindings: list[Binding] = []
     for attachment in attachments or [*named, "*"]:
