@@ -7,7 +7,7 @@ from __future__ import annotations
 import datetime
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
         _, arguments = self.validate_argument_spec(_SPEC)
         variables = task_vars or {}
         names = variables["ansible_play_hosts_all"]
-        hosts = [_host(name, variables["hostvars"].raw_get(name), arguments["result"]) for name in names]
+        hosts = [_host(name, variables["hostvars"].raw_get(name), arguments) for name in names]
         now = datetime.datetime.now(datetime.UTC)
         report = read(
             {
@@ -71,11 +71,14 @@ class ActionModule(ActionBase):
         return result | ({"failed": True} if any(report.host_totals[one] for one in arguments["fail_on"]) else {})
 
 
-def _host(name: str, variables: Mapping[str, Any], result: str) -> dict[str, Any]:
+def _host(name: str, variables: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What the host left behind, in the shape that report.read takes."""
-    found = variables.get(result)
-    if not isinstance(found, Mapping):
-        found = {"state": "failed", "msg": f"there is no {result}: the audit did not come to this host"}
+    found = variables.get(arguments["result"])
+    if not isinstance(found, Mapping) or found.get("skipped"):
+        found = _together([one for key in arguments["mail_results"] for one in _results(variables.get(key))])
+    if not found:
+        missing = arguments["result"]
+        found = {"state": "failed", "msg": f"there is no {missing}: the audit did not come to this host"}
     diffs = found.get("diff") or ()
     return {
         "host": name,
@@ -89,6 +92,35 @@ def _host(name: str, variables: Mapping[str, Any], result: str) -> dict[str, Any
             key: found.get(key)
             for key in ("findings", "kept", "steps", "backup", "seconds", "lines_read", "lines_understood")
         },
+    }
+
+
+def _results(registered: Any, item: str = "") -> Iterator[Mapping[str, Any]]:
+    """The results in a variable, those of a loop one by one, without those of tasks that were skipped."""
+    if not isinstance(registered, Mapping) or registered.get("skipped"):
+        return
+    if "results" in registered:
+        for one in registered["results"]:
+            yield from _results(one, str(one.get("item") or ""))
+        return
+    asker = f", asked from {item}" if item else ""
+    findings = [one | {"attachment": f"{one['attachment']}{asker}"} for one in registered.get("findings") or ()]
+    yield {**registered, "findings": findings}
+
+
+def _together(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The results of several tasks as one; {} for none. What went wrong in one of them went wrong on the host."""
+    if not results:
+        return {}
+    together = {key: value for result in results for key, value in result.items() if value}
+    unreachable = [one for one in results if one.get("unreachable")]
+    failed = [one for one in results if one.get("failed")]
+    state = "unreachable" if unreachable else "failed" if failed else together.get("state", "audited")
+    findings = [finding for one in results for finding in one["findings"]]
+    return together | {
+        "state": state,
+        "findings": findings,
+        "msg": next((one.get("msg") for one in unreachable + failed), ""),
     }
 
 

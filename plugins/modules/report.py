@@ -8,8 +8,9 @@ DOCUMENTATION = """
 module: report
 short_description: Write the report of a run, and show its summary
 description:
-  - Takes what M(isp.hardening.edge_filter) left on every host of the play and writes C(report.html), C(report.json) and
-    C(report.xml) (JUnit) on the controller. docs/report.md explains them.
+  - Takes what M(isp.hardening.edge_filter) left on every router of the play, and what the audits of mail hosts left on
+    those, and writes C(report.html), C(report.json) and C(report.xml) (JUnit) on the controller. docs/report.md
+    explains them.
   - Runs once for the play, in check mode too. A host of the play without a result is in the report as not audited.
   - Nothing secret is written, and whatever a router sent is cut, escaped and shown as text.
 version_added: 1.0.0
@@ -26,6 +27,14 @@ options:
     description: Name of the variable under which each host's result was registered.
     type: str
     default: edge_filter_result
+  mail_results:
+    description:
+      - Names of the variables under which the results of M(isp.hardening.mta_audit), M(isp.hardening.smtp_probe) and
+        M(isp.hardening.dns_audit) were registered, for hosts without O(result). Their findings are put together.
+      - The first one may also hold a C(state) and a C(platform), or C(failed) and C(msg), set by the playbook.
+    type: list
+    elements: str
+    default: [mail_result, mta_audit_result, smtp_probe_result, dnsbl_probe_result, dns_audit_result]
   fail_on:
     description: With which verdicts of a host the task fails, once the files are written.
     type: list

@@ -66,12 +66,15 @@ def result(host: dict[str, Any]) -> dict[str, Any]:
 def play(tmp_path: Path, root: Path) -> Play:
     """`play(run, …)`: the finished playbook over the hosts of this run; `terminal=True` gives it a terminal."""
 
-    def run_play(run: dict[str, Any], terminal: bool = False, **variables: Any) -> subprocess.CompletedProcess[str]:
+    def run_play(
+        run: dict[str, Any], terminal: bool = False, mail_hosts: dict[str, Any] | None = None, **variables: Any
+    ) -> subprocess.CompletedProcess[str]:
         (tmp_path / "action_plugins").mkdir(exist_ok=True)
         (tmp_path / "action_plugins" / "stand_in.py").write_text(STAND_IN, encoding="utf-8")
         (tmp_path / "play.yml").write_text(PLAYBOOK, encoding="utf-8")
         hosts = {host["host"]: {"prepared": result(host), "ansible_host": host["address"]} for host in run["hosts"]}
         hosts["edge-new1"] = {}  # the audit never came to this one
+        hosts |= mail_hosts or {}
         common = {"isp_policy": POLICY, "ansible_connection": "ansible.builtin.local"} | variables
         inventory = {"routers": {"hosts": hosts, "vars": common}}
         (tmp_path / "hosts.yml").write_text(json.dumps(inventory), encoding="utf-8")
@@ -138,6 +141,48 @@ def test_the_files_are_written_and_the_run_fails_for_what_is_wrong(play: Play, t
         "report.xml",
     ]
     assert "edge-fra1" in (tmp_path / "reports" / "report.html").read_text(encoding="utf-8")
+
+
+def finding(control: str, verdict: str, attachment: str, **more: str) -> dict[str, Any]:
+    return {"control": control, "verdict": verdict, "attachment": attachment, "title": "…", "host": "?"} | more
+
+
+def test_the_results_of_a_mail_host_are_one_record_beside_the_routers(play: Play, tmp_path: Path) -> None:
+    """Registered by several tasks, one of them in a loop over those who ask."""
+    open_relay = finding("M2", "violated", "smtpd on 25", packet="RCPT TO:<a%b@c>: 250")
+    mx1 = {
+        "mail_result": {"state": "configured", "platform": "Debian 13", "changed": False},
+        "mta_audit_result": {"findings": [finding("M6", "compliant", "smtpd on 25")], "changed": False},
+        "smtp_probe_result": {
+            "results": [
+                {"item": "localhost", "findings": [finding("M2", "compliant", "smtpd on 25")]},
+                {"item": "line1", "findings": [open_relay]},
+            ]
+        },
+        "dns_audit_result": {"changed": False, "skipped": True},
+    }
+    refused = "Debian 11 is neither Debian 12 nor 13: nothing was changed"
+    mx2 = {
+        "mail_result": {"failed": True, "msg": refused},
+        "mta_audit_result": {"unreachable": True, "msg": "no answer"},
+        "dns_audit_result": {"findings": [finding("M14", "compliant", "DNS example.net")]},
+    }
+    mx3 = {"mail_result": mx2["mail_result"], "mta_audit_result": mx1["mta_audit_result"]}
+    play(samples.run(samples.munich()), mail_hosts={"mx1": mx1, "mx2": mx2, "mx3": mx3})
+    told = json.loads((tmp_path / "reports" / "report.json").read_text(encoding="utf-8"))
+    found = {host["name"]: host for host in told["hosts"]}
+    assert found["edge-muc1"]["verdict"] == "compliant"
+    assert (found["mx1"]["state"], found["mx1"]["platform"]) == ("configured", "Debian 13")
+    assert [(one["control"], one["verdict"], one["attachment"]) for one in found["mx1"]["findings"]] == [
+        ("M2", "violated", "smtpd on 25, asked from line1"),
+        ("M2", "compliant", "smtpd on 25, asked from localhost"),
+        ("M6", "compliant", "smtpd on 25"),
+    ]
+    assert found["mx1"]["findings"][0]["packet"] == open_relay["packet"]
+    assert (found["mx2"]["state"], found["mx2"]["message"]) == ("unreachable", "no answer")
+    assert (found["mx2"]["verdict"], len(found["mx2"]["findings"])) == ("unknown", 1)
+    assert (found["mx3"]["state"], found["mx3"]["message"]) == ("failed", refused)
+    assert found["mx3"]["verdict"] == "unknown"
 
 
 def test_what_may_be_wrong_is_the_operators_choice(play: Play) -> None:

@@ -31,6 +31,7 @@ STATES = {
     "audited": "audited",
     "unchanged": "already as it should be, nothing was changed",
     "changed": "changed, then read again and proved",
+    "configured": "made to be as the policy says, then audited",
     "rolled_back": "the change was taken back: the router has its old configuration",
     "refused": "refused, and nothing was sent",
     "unreachable": "unreachable",
@@ -39,7 +40,7 @@ STATES = {
     "session_lost": "the session was lost",
     "failed": "failed",
 }
-FINE = frozenset(("audited", "unchanged", "changed"))
+FINE = frozenset(("audited", "unchanged", "changed", "configured"))
 IN_FORCE, ENDS_SOON, EXPIRED = "in force", "ends soon", "expired"
 SOON = datetime.timedelta(days=30)
 
