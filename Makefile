@@ -64,9 +64,9 @@ bench: $(UV) ## speed and memory against the references, in an environment that 
 
 .PHONY: build
 build: .venv/synced ## dist/: the wheel and its sources for pip, the collection for ansible-galaxy
-	@rm -rf dist
-	python -m hatchling build -d dist
-	ansible-galaxy collection build --output-path dist
+	@rm -rf build dist && mkdir -p build dist
+	git archive HEAD | tar -x -C build  # what is committed, and nothing that happens to lie around
+	cd build && python -m hatchling build -d ../dist && ansible-galaxy collection build --output-path ../dist
 
 .PHONY: clean
 clean: ## takes everything away that a target made, but backups and reports
