@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = ("galaxy.yml", "meta", "playbooks", "plugins", "roles")
 _HEADER = "# Copyright: isp.hardening contributors\n# GNU General Public License v3.0+"
 _PREFIX = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,2}\b)?(?![\w.]*\d)")
-_SECTION = re.compile(r"\bRFC \d+,?[^\n]*")  # what follows on the line are sections, not addresses
+_SECTION = re.compile(r"\bRFC \d+[^\n]*")  # what follows on the line are sections, not addresses
 _DOCUMENTATION = [IPv4Network(prefix) for prefix in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")]
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
