@@ -28,13 +28,13 @@ def audit(
 ) -> list[Finding]:
     """Every obligation of every attachment, then what the configuration shows and the policy does not."""
     findings = []
+    whole = [one for attachment in attachments for one in obligations(policy, attachment, link_local)]
     for family in (4, 6):
         groups: dict[tuple[str, ...] | None, list[tuple[Obligation, Binding | None]]] = defaultdict(list)
-        for attachment in attachments:
-            for obligation in obligations(policy, attachment, link_local):
-                if obligation.family == family:
-                    binding = bound(configuration, attachment.name, obligation.direction, family)
-                    groups[binding.filters if binding else None].append((obligation, binding))
+        for obligation in whole:
+            if obligation.family == family:
+                binding = bound(configuration, obligation.attachment, obligation.direction, family)
+                groups[binding.filters if binding else None].append((obligation, binding))
         search = Search(configuration, family)
         for filters, group in groups.items():
             questions = [Question(_OPPOSITE[one.must], one.scope, one.exempt) for one, _ in group]

@@ -16,6 +16,10 @@ from ansible_collections.isp.hardening.plugins.connection.netmiko import LoginRe
 from ansible_collections.isp.hardening.plugins.module_utils import platforms
 from ansible_collections.isp.hardening.plugins.module_utils.push import Router, SessionLost, read
 
+# The platforms too: Ansible compiles a collection's files anew in every process that imports them.
+for _name in platforms.names():
+    platforms.load(_name)
+
 _Result = TypeVar("_Result")
 
 
