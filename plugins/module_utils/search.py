@@ -158,6 +158,13 @@ def _packet(cube: Cube, family: int) -> Packet:
     return {name: header >> offset & (1 << width(name, family)) - 1 for name, offset in _offsets(family).items()}
 
 
+def _answer(packet: Packet, possible: set[str], entries: tuple[Entry, ...], wanted: str) -> Answer:
+    if possible == {wanted}:
+        return Answer(True, packet, entries)
+    unread = [entry for entry in entries if entry.doubt or entry.action == UNKNOWN]
+    return Answer(None, packet, entries, next((entry.doubt or entry.text for entry in unread), ""))
+
+
 class Search:
     """Questions to the filters of one configuration, of one family, answered from shared compiled lists."""
 
@@ -186,7 +193,7 @@ class Search:
             if not answers[number].found:
                 answer = self._one(stages, questions[number], cube, gate, near)
                 if answer.found or (answer.found is None and answers[number].found is False):
-                    answers[number] = answer
+                    answers[number] = self._ordinary(stages, questions[number], answer) if answer.packet else answer
         return answers
 
     def _lines(self, name: str, base: bool) -> list[Line]:
@@ -206,10 +213,10 @@ class Search:
             for leaf, actions in self._leaves(stages, cube, gate, exempt + near, question.wanted):
                 answer = self._shown(stages, leaf, actions, question.wanted)
                 if answer.found:
-                    return self._ordinary(stages, question, answer)
+                    return answer
                 doubtful = doubtful or answer
         except _TooComplex:
-            return doubtful or Answer(None, reason="the lines overlap too much to decide within the search's limit")
+            doubtful = doubtful or Answer(None, reason="the lines overlap too much to decide within the search's limit")
         return doubtful or Answer(False)
 
     def _ordinary(self, stages: Sequence[str], question: Question, answer: Answer) -> Answer:
@@ -232,17 +239,17 @@ class Search:
         settled: set[str] = set()
         for trial in trials:
             if settled.isdisjoint(trial):
-                shown = self._also(stages, question, {**best, **trial})
+                shown = self._also(stages, question, {**best, **trial}, answer)
                 if shown:
                     answer, best = shown, {**best, **trial}
                     settled |= trial.keys()
         for trial in _ANSWERED if best["source_port"] < 1024 else ():
-            shown = self._also(stages, question, {**best, **trial})
+            shown = self._also(stages, question, {**best, **trial}, answer)
             if shown:
                 answer, best = shown, {**best, **trial}
         return answer
 
-    def _also(self, stages: Sequence[str], question: Question, packet: Packet) -> Answer | None:
+    def _also(self, stages: Sequence[str], question: Question, packet: Packet, like: Answer) -> Answer | None:
         """The answer with this packet, when it shows the same."""
         asked = matches(POSSIBLE[self.family], packet) and any(matches(one, packet) for one in question.scope)
         if not asked or packet["source"] == packet["destination"]:
@@ -250,15 +257,20 @@ class Search:
         if any(matches(one, packet) for one in question.exempt) or self._spare < 0:
             return None
         self._spare -= sum(len(self.configuration.filters[self.family, name].entries) for name in stages)
-        answer = self._verdict(stages, packet, frozenset((PERMIT, DENY)), question.wanted)
-        return answer if answer.found else None
+        possible, entries = self._evaluated(stages, packet)
+        same = possible == {question.wanted} if like.found else question.wanted in possible and len(possible) > 1
+        return _answer(packet, possible, entries, question.wanted) if same else None
 
     def _shown(self, stages: Sequence[str], leaf: Cube, actions: frozenset[str], wanted: str) -> Answer:
         """The leaf's packet, put to the naive evaluator before anyone sees it."""
-        return self._verdict(stages, _packet(leaf, self.family), actions, wanted)
+        packet = _packet(leaf, self.family)
+        possible, entries = self._evaluated(stages, packet)
+        if actions == {wanted} != possible:
+            return Answer(None, reason=f"the two evaluators disagree on {packet}: please report this")
+        return _answer(packet, possible, entries, wanted)
 
-    def _verdict(self, stages: Sequence[str], packet: Packet, actions: frozenset[str], wanted: str) -> Answer:
-        """What the naive evaluator says of the packet, of which the search expects `actions`."""
+    def _evaluated(self, stages: Sequence[str], packet: Packet) -> tuple[set[str], tuple[Entry, ...]]:
+        """What the naive evaluator says can happen to the packet, and the entries that matched it."""
         possible: set[str] = {PERMIT}
         entries: list[Entry] = []
         for name in stages:
@@ -267,12 +279,7 @@ class Search:
             possible = possible - {PERMIT} | here
             if PERMIT not in here:
                 break
-        if actions == {wanted} != possible:
-            return Answer(None, reason=f"the two evaluators disagree on {packet}: please report this")
-        if possible == {wanted}:
-            return Answer(True, packet, tuple(entries))
-        unread = [entry for entry in entries if entry.doubt or entry.action == UNKNOWN]
-        return Answer(None, packet, tuple(entries), next((entry.doubt or entry.text for entry in unread), ""))
+        return possible, tuple(entries)
 
     def _leaves(
         self, stages: Sequence[str], cube: Cube, gate: _Gate, lines: list[Line], wanted: str
