@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright: isp.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# ruff: noqa: E402  # Ansible wants the documentation above the imports
 """Speak SMTP to a mail host and say what it does."""
 
 from __future__ import annotations

@@ -283,13 +283,14 @@ def read_settings(options: Mapping[str, Any], host: str, *, sends: bool) -> Sett
 def left_out(settings: Settings) -> list[str]:
     """The tests that were not run, each with what it needs."""
     submission = any(kind != SMTP for kind, _ in settings.ports)
+    login = "" if settings.user and submission else "user, and a service that takes a login"
     needs = {
         "sobig": "" if settings.client_name else "client_name",
         "dnsbl": "" if settings.dnsbl_zone else "dnsbl_zone",
         "recipients": "" if settings.role == INBOUND else "an inbound host",
         "early_talker": "" if settings.role == INBOUND else "an inbound host",
-        "smuggling": "" if settings.role == INBOUND or (settings.user and submission) else "user and submission",
-    } | dict.fromkeys(("sender", "eicar", "gtube", "scanner_down"), "" if settings.user and submission else "user and submission")
+        "smuggling": "" if settings.role == INBOUND else login,
+    } | dict.fromkeys(("sender", "eicar", "gtube", "scanner_down"), login)
     asked = [f"{test}: not asked for" for test in TESTS if test not in settings.tests]
     return asked + [f"{test}: needs {needs[test]}" for test in settings.tests if needs.get(test)]
 
@@ -586,7 +587,8 @@ def _relay(sender: str, recipient: tricks.Trick) -> Callable[[Visit], Answer]:
         line, reply = visit.strangers(sender, recipient.address)
         if not reply.accepted:
             return _refusal(line, reply)
-        if recipient.control:
+        # One that takes the plain target too relays; one that takes any mailbox there may just bounce later.
+        if recipient.control and not visit.strangers(sender, visit.settings.target)[1].accepted:
             other, control = visit.strangers(sender, recipient.control)
             if control.accepted:
                 return Answer(UNKNOWN, f"any mailbox is taken there, so that this tells nothing: {other}", line)
@@ -643,8 +645,11 @@ def _reachable(recipient: str) -> Callable[[Visit], Answer]:
 def _early(visit: Visit) -> Answer:
     dialogue = visit.connect()
     dialogue.send(f"EHLO {visit.settings.ehlo}\r\n".encode(), f"EHLO {visit.settings.ehlo} (before the greeting)")
-    greeting = dialogue.greeting()
-    reply = dialogue.reply() if greeting.accepted else greeting
+    reply = dialogue.greeting()
+    if reply.accepted:
+        # postscreen swallows what came too early.
+        swallowed = dialogue.silent(visit.settings.pause)
+        reply = dialogue.ehlo(visit.settings.ehlo) if swallowed else dialogue.reply()
     if reply.accepted:
         # postscreen enforces at RCPT, so that it can log the sender and the recipient.
         line, reply = visit.envelope(dialogue, "", (*visit.settings.recipients, visit.settings.target)[0])
