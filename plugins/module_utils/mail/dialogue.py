@@ -253,7 +253,7 @@ class Dialogue:
             raise Untrusted(f"the certificate is not trusted: {error.verify_message}") from None
         except OSError as error:
             raise Lost(f"no TLS: {_reason(error)}") from None
-        self._note("TLS", str(self._socket.version()))  # type: ignore[attr-defined]
+        self._note("TLS", str(self._socket.version()))
 
     def _note(self, who: str, text: str) -> None:
         if len(self.transcript) < SHOWN_LINES:
