@@ -50,7 +50,9 @@ class ActionModule(ActionBase):
         _, arguments = self.validate_argument_spec(_SPEC)
         variables = task_vars or {}
         names = variables["ansible_play_hosts_all"]
-        hosts = [_host(name, variables["hostvars"].raw_get(name), arguments) for name in names]
+        known = {name: variables["hostvars"].raw_get(name) for name in names}
+        hosts = [_host(name, own, arguments) for name, own in known.items()]
+        hosts += _domains([own.get(arguments["dns_result"]) for own in known.values()], names)
         now = datetime.datetime.now(datetime.UTC)
         report = read(
             {
@@ -75,7 +77,10 @@ def _host(name: str, variables: Mapping[str, Any], arguments: Mapping[str, Any])
     """What the host left behind, in the shape that report.read takes."""
     found = variables.get(arguments["result"])
     if not isinstance(found, Mapping) or found.get("skipped"):
-        found = _together([one for key in arguments["mail_results"] for one in _results(variables.get(key))])
+        results = [one for key in arguments["mail_results"] for one in _results(variables.get(key))]
+        dns = _results(variables.get(arguments["dns_result"]))
+        results += [{**one, "findings": [of for of in one["findings"] if of["host"] == name]} for one in dns]
+        found = _together(results)
     if not found:
         missing = arguments["result"]
         found = {"state": "failed", "msg": f"there is no {missing}: the audit did not come to this host"}
@@ -122,6 +127,19 @@ def _together(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "findings": findings,
         "msg": next((one.get("msg") for one in unreachable + failed), ""),
     }
+
+
+def _domains(registered: Sequence[Any], hosts: Sequence[str]) -> list[dict[str, Any]]:
+    """A record for each domain. The records of all domains are looked up once, and every mail host has the result."""
+    results = next(filter(None, ([*_results(one)] for one in registered)), [])
+    findings: dict[str, list[Any]] = {}
+    for finding in (one for result in results for one in result["findings"]):
+        if finding["host"] not in hosts:
+            findings.setdefault(finding["host"], []).append(finding)
+    return [
+        {"host": name, "platform": "DNS", "state": "audited", "started": "", "findings": of}
+        for name, of in findings.items()
+    ]
 
 
 def _policy(raw: object, today: datetime.date) -> dict[str, Any]:

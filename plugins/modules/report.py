@@ -29,12 +29,17 @@ options:
     default: edge_filter_result
   mail_results:
     description:
-      - Names of the variables under which the results of M(isp.hardening.mta_audit), M(isp.hardening.smtp_probe) and
-        M(isp.hardening.dns_audit) were registered, for hosts without O(result). Their findings are put together.
+      - Names of the variables under which the results of M(isp.hardening.mta_audit) and M(isp.hardening.smtp_probe)
+        were registered, for hosts without O(result). Their findings are put together.
       - The first one may also hold a C(state) and a C(platform), or C(failed) and C(msg), set by the playbook.
     type: list
     elements: str
-    default: [mail_result, mta_audit_result, smtp_probe_result, dnsbl_probe_result, dns_audit_result]
+    default: [mail_result, mta_audit_result, smtp_probe_result, dnsbl_probe_result]
+  dns_result:
+    description: Name of the variable under which the result of M(isp.hardening.dns_audit) was registered, once for all
+      hosts. Each host gets what is about it, and a domain stands for itself.
+    type: str
+    default: dns_audit_result
   fail_on:
     description: With which verdicts of a host the task fails, once the files are written.
     type: list

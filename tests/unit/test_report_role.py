@@ -159,16 +159,18 @@ def test_the_results_of_a_mail_host_are_one_record_beside_the_routers(play: Play
                 {"item": "line1", "findings": [open_relay]},
             ]
         },
-        "dns_audit_result": {"changed": False, "skipped": True},
     }
+    of_mx2, of_domain = (finding("M14", "compliant", f"DNS {name}") | {"host": name} for name in ("mx2", "example.net"))
     refused = "Debian 11 is neither Debian 12 nor 13: nothing was changed"
     mx2 = {
         "mail_result": {"failed": True, "msg": refused},
         "mta_audit_result": {"unreachable": True, "msg": "no answer"},
-        "dns_audit_result": {"findings": [finding("M14", "compliant", "DNS example.net")]},
     }
     mx3 = {"mail_result": mx2["mail_result"], "mta_audit_result": mx1["mta_audit_result"]}
-    play(samples.run(samples.munich()), mail_hosts={"mx1": mx1, "mx2": mx2, "mx3": mx3})
+    hosts = {"mx1": mx1, "mx2": mx2, "mx3": mx3}
+    for host in hosts.values():
+        host["dns_audit_result"] = {"findings": [of_mx2, of_domain]}
+    play(samples.run(samples.munich()), mail_hosts=hosts)
     told = json.loads((tmp_path / "reports" / "report.json").read_text(encoding="utf-8"))
     found = {host["name"]: host for host in told["hosts"]}
     assert found["edge-muc1"]["verdict"] == "compliant"
@@ -181,6 +183,7 @@ def test_the_results_of_a_mail_host_are_one_record_beside_the_routers(play: Play
     assert found["mx1"]["findings"][0]["packet"] == open_relay["packet"]
     assert (found["mx2"]["state"], found["mx2"]["message"]) == ("unreachable", "no answer")
     assert (found["mx2"]["verdict"], len(found["mx2"]["findings"])) == ("unknown", 1)
+    assert (found["example.net"]["verdict"], len(found["example.net"]["findings"])) == ("compliant", 1)
     assert (found["mx3"]["state"], found["mx3"]["message"]) == ("failed", refused)
     assert found["mx3"]["verdict"] == "unknown"
 
