@@ -22,7 +22,14 @@ from ansible_collections.isp.hardening.plugins.module_utils.audit import audit
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
 from ansible_collections.isp.hardening.plugins.module_utils.filters import UNKNOWN, Configuration
 from ansible_collections.isp.hardening.plugins.module_utils.findings import COMPLIANT, Finding
-from ansible_collections.isp.hardening.plugins.module_utils.plan import Management, Plan, Refused, propose, restoring
+from ansible_collections.isp.hardening.plugins.module_utils.plan import (
+    Management,
+    Plan,
+    Refused,
+    propose,
+    restoring,
+    same_in_force,
+)
 from ansible_collections.isp.hardening.plugins.module_utils.policy import (
     Attachment,
     Policy,
@@ -109,6 +116,8 @@ class ActionModule(ActionBase):
         result["backup"] = _keep(Path(arguments["backup_dir"]), host, old[0])
 
         def proved(now: Configuration) -> str:
+            if arguments["restore"] and not same_in_force(now, platform.parse(plan.predicted, names)):
+                return "the filters are not those of the backup"
             for one in audit(now, policy, attachments, host, platform.LINK_LOCAL):
                 if one.verdict != COMPLIANT and (one.attachment, one.direction, one.family) in plan.places:
                     return (
@@ -123,7 +132,7 @@ class ActionModule(ActionBase):
             now = platform.parse(outcome.text, names)
             result |= _told(audit(now, policy, attachments, host, platform.LINK_LOCAL), now)
         if outcome.state != "changed":
-            result["changed"] = False
+            result["changed"] = outcome.changed
             raise Ended(outcome.state, outcome.message)
         result |= {"state": "changed", "msg": f"{host}: {outcome.message}"}
 

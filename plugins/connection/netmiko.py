@@ -215,8 +215,7 @@ class Connection(ConnectionBase):
                 if size > _OUTPUT_LIMIT:
                     self.close()
                     raise OutputRefused(
-                        f"'{command}' printed more than {_OUTPUT_LIMIT >> 20} MiB: no configuration is that long; "
-                        "nothing was changed"
+                        f"'{command}' printed more than {_OUTPUT_LIMIT >> 20} MiB: no configuration is that long"
                     )
                 parts.append(text)
                 tail = (tail + text)[-512:]

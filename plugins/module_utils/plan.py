@@ -37,8 +37,9 @@ class Refused(Exception):
 class Push:
     """How a platform takes a change. The commands may hold {minutes} (of the rollback timer) and {session} (a name).
 
-    The lines of the change go between `arm` and `commit`; `confirm` follows over a fresh login. After a failure
-    `discard` clears what was not committed, harmless where nothing was; `abort` takes back a change in force.
+    The lines of the change go between `arm` and `commit`; `confirm` follows over a fresh login, then `save` keeps what
+    is confirmed for the next start. After a failure `discard` clears what was not committed, and a timer that waits,
+    harmless where there is nothing; `abort` takes back a change in force.
     """
 
     arm: tuple[str, ...]
@@ -46,6 +47,7 @@ class Push:
     confirm: tuple[str, ...]
     abort: tuple[str, ...]
     discard: tuple[str, ...] = ()
+    save: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

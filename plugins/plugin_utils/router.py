@@ -12,9 +12,9 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 # Loaded here, before Ansible forks its workers: netmiko takes a third of a second to import.
-from ansible_collections.isp.hardening.plugins.connection.netmiko import LoginRefused
+from ansible_collections.isp.hardening.plugins.connection import netmiko
 from ansible_collections.isp.hardening.plugins.module_utils import platforms
-from ansible_collections.isp.hardening.plugins.module_utils.push import Router, SessionLost, read
+from ansible_collections.isp.hardening.plugins.module_utils.push import OutputRefused, Router, SessionLost, read
 
 # The platforms too: Ansible compiles a collection's files anew in every process that imports them.
 for _name in platforms.names():
@@ -65,6 +65,8 @@ def _lost(call: Callable[[], _Result]) -> _Result:
         return call()
     except AnsibleConnectionFailure as error:
         raise SessionLost(error.message) from error
+    except netmiko.OutputRefused as error:
+        raise OutputRefused(error.message) from error
 
 
 def platform_of(name: str | None) -> ModuleType:
@@ -88,10 +90,12 @@ def running_text(action: ActionBase, platform: ModuleType, router: Router) -> st
         if platform.DEVICE_TYPE:
             action._connection._connect()
         text = read(platform, router)
-    except LoginRefused as error:
+    except netmiko.LoginRefused as error:
         raise Ended("login_refused", error.message) from error
     except AnsibleConnectionFailure as error:
         raise Ended("unreachable", error.message) from error
+    except OutputRefused as error:
+        raise Ended("failed", f"{error}; nothing was changed") from error
     except SessionLost as error:
         raise Ended("session_lost" if platform.DEVICE_TYPE else _shell_state(str(error)), str(error)) from error
     except AnsibleError as error:

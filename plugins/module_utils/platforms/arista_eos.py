@@ -39,9 +39,10 @@ REJECTED = (r"^\s*%(?! ?[A-Z0-9_]+-\d)[ \w].*", r"^! .*(?:not supported|will not
 PUSH = Push(
     arm=("configure session {session}",),
     commit=("commit timer 00:{minutes:02d}:00",),
-    confirm=("configure session {session} commit", "write memory"),
+    confirm=("configure session {session} commit",),
     abort=("configure session {session} abort",),
     discard=("configure session {session} abort",),
+    save=("write memory",),
 )
 LIVE = False
 WHOLE = False

@@ -47,8 +47,10 @@ REJECTED = (r"^\s*%(?! ?[A-Z0-9_]+-\d|Rollback Confirmed Change: )[ \w].*",)
 PUSH = Push(
     arm=("configure terminal revert timer {minutes}",),
     commit=("end",),
-    confirm=("configure confirm", "write memory"),
+    confirm=("configure confirm",),
     abort=("configure revert now",),
+    discard=("configure revert now",),  # a timer that waits refuses the next push
+    save=("write memory",),
 )
 LIVE = True
 WHOLE = False

@@ -81,8 +81,8 @@ REJECTED = (
 PUSH = Push(
     arm=("configure exclusive",),
     commit=("commit check", "commit confirmed {minutes}", "exit"),
-    confirm=("configure exclusive", "commit", "exit"),
-    abort=("configure exclusive", "rollback 1", "commit", "exit"),
+    confirm=("configure exclusive", "commit and-quit"),
+    abort=("configure exclusive", "rollback 1", "commit and-quit"),
 )
 LIVE = False
 WHOLE = False
