@@ -250,6 +250,8 @@ def _source_validation(pools: Sequence[Pool], family: int) -> _Demand:
     else:  # link-local packets are never forwarded (RFC 4291); duplicate address detection has no source (RFC 4862)
         exempt.append({"source": prefix("fe80::/10", 6)})
         exempt.append({"source": prefix("::", 6), "protocol": exactly(PROTOCOLS["icmp6"], 8)})
+        # Neighbour discovery that was forwarded is dropped by whoever gets it: its hop limit is not 255 (RFC 4861).
+        exempt.append({"protocol": exactly(PROTOCOLS["icmp6"], 8), "icmp_type": span(133, 137, 8), **INITIAL})
     return _Demand(DENY, [{}], exempt, "sources that are not of the attachment's pools are denied")
 
 
