@@ -372,7 +372,7 @@ def _probe(
     probe = _section(tree, "probe", path, problems)
     place: Path = (*path, "probe")
     target = _mailbox(probe["target"], (*place, "target"), problems) if "target" in probe else ""
-    if target and target.rpartition("@")[2] in domains:
+    if any(re.search(rf"[@.]{re.escape(domain)}$", target) for domain in domains if domain):
         mend = "name a mailbox of yours somewhere else: mail for it must not pass these hosts"
         problems.add((*place, "target"), f"{target} is in a domain of your own", mend)
     hosts = [read_text(item, where, problems) for where, item in read_list(probe, "hosts", place, problems)]
