@@ -203,7 +203,10 @@ def _keep(directory: Path, host: str, text: str) -> str:
 
 
 def _backup_text(path: str) -> str:
+    backup = Path(path)
     try:
-        return Path(path).read_text(encoding="utf-8")
+        if backup.is_dir():
+            backup = max(backup.glob("*.cfg"), default=backup)
+        return backup.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Ended("failed", f"the backup {shlex.quote(path)} cannot be read: {error}; nothing was changed") from error

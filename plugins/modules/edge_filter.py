@@ -37,7 +37,9 @@ options:
     type: path
     default: backups
   restore:
-    description: Put back the filters and bindings of this backup instead of making the policy true.
+    description: >-
+      Put back the filters and bindings of this backup instead of making the policy true. A directory stands for the
+      newest backup in it.
     type: path
 """
 

@@ -51,7 +51,7 @@ options:
 EXAMPLES = """
 - name: Write the report, and say what it says
   isp.hardening.report:
-    directory: "{{ inventory_dir }}/reports"
+    directory: reports
     policy: "{{ isp_policy }}"
 """
 
