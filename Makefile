@@ -58,9 +58,9 @@ test-matrix: $(UV) ## the tests on the lowest and the newest supported versions,
 	@UV=$(UV) tools/test_matrix
 
 .PHONY: bench
-bench: $(UV) ## speed and memory against the references, in an environment that also has cisco.ios
+bench: $(UV) ## docs/performance.md: speed and memory, in an environment that also has cisco.ios to compare with
 	@UV_PROJECT_ENVIRONMENT=.venv-bench $(UV) sync --quiet --frozen --no-default-groups --group test --group bench --python "$$(command -v $(PYTHON))"
-	PATH="$(CURDIR)/.venv-bench/bin:$$PATH" pytest tests/bench
+	PATH="$(CURDIR)/.venv-bench/bin:$$PATH" python -m tests.bench
 
 .PHONY: build
 build: .venv/synced ## dist/: the wheel and its sources for pip, the collection for ansible-galaxy

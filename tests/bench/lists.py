@@ -30,8 +30,7 @@ _BARE = {
     "arista_eos": ("Vlan100", "hostname r\ninterface Vlan100\n   ip unnumbered Loopback0\n!\nend\n"),
     "juniper_junos": (
         "ge-0/0/1.100",
-        "system {\n    host-name r;\n}\ninterfaces {\n    ge-0/0/1 {\n        unit 100 {\n            family inet {\n"
-        "                unnumbered-address lo0.0;\n            }\n        }\n    }\n}\n",
+        "system { host-name r; }\ninterfaces { ge-0/0/1 { unit 100 { family inet { unnumbered-address lo0.0; } } } }\n",
     ),
     "linux_nftables": ("ppp*", "table inet other {\n}\n"),
 }
@@ -115,9 +114,7 @@ def discontiguous(lines: int) -> str:
         wildcard = chance.getrandbits(32) | chance.getrandbits(32)
         return f"{_dotted(chance.getrandbits(32) & ~wildcard)} {_dotted(wildcard)}"
 
-    return _ios(
-        lines, lambda: f"{chance.choice(['permit udp', 'deny tcp', 'deny ip'])} {address()} {address()}"
-    )
+    return _ios(lines, lambda: f"{chance.choice(['permit udp', 'deny tcp', 'deny ip'])} {address()} {address()}")
 
 
 def overlapping(lines: int) -> str:
@@ -134,8 +131,10 @@ def overlapping(lines: int) -> str:
 
     return _ios(
         lines,
-        lambda: f"{chance.choice(['permit', 'deny'])} {chance.choice(['tcp', 'udp'])} {address()} {ports()} "
-        f"{address()} {ports()}",
+        lambda: (
+            f"{chance.choice(['permit', 'deny'])} {chance.choice(['tcp', 'udp'])} {address()} {ports()} "
+            f"{address()} {ports()}"
+        ),
     )
 
 
