@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 from typing import Any
@@ -105,6 +106,9 @@ options:
       - name: ansible_netmiko_session_log
 """
 
+# Without a handler Python prints paramiko's tracebacks on the terminal; what matters of them is in our messages.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
 # Far above any configuration, far below what would hurt the controller.
 _OUTPUT_LIMIT = 64 * 1024 * 1024
 
@@ -119,6 +123,19 @@ class SessionLost(AnsibleConnectionFailure):
 
 class OutputRefused(AnsibleError):
     """A command printed more than any configuration is long."""
+
+
+class _Tunnel(paramiko.ProxyCommand):
+    """An `ssh -W` that ends without a trace: paramiko's own raises in its thread when the process is gone already."""
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def complaint(self) -> str:
+        """What ssh had to say, which ends it."""
+        self.close()
+        return " ".join(self.process.stderr.read().decode("utf-8", "replace").split())
 
 
 class Connection(ConnectionBase):
@@ -149,6 +166,7 @@ class Connection(ConnectionBase):
         key = self.get_option("private_key_file")
         known_hosts = self.get_option("known_hosts")
         strict = self.get_option("host_key_checking")
+        tunnel = self._tunnel(host, port)
         try:
             session = ConnectHandler(
                 device_type=platform.DEVICE_TYPE,
@@ -167,7 +185,7 @@ class Connection(ConnectionBase):
                 conn_timeout=self.get_option("connect_timeout"),
                 read_timeout_override=self.get_option("command_timeout"),
                 session_log=self.get_option("session_log"),
-                sock=self._jump(host, port),
+                sock=tunnel,
             )
             if not session.check_enable_mode():
                 session.enable()
@@ -178,17 +196,18 @@ class Connection(ConnectionBase):
                 f"{where} refused the login of {user}: check ansible_user, ansible_password or the key"
             ) from error
         except (NetmikoTimeoutException, NetmikoBaseException, paramiko.SSHException, OSError, EOFError) as error:
-            raise AnsibleConnectionFailure(f"{where}: {_why(error)}") from error
+            said = f"; the jump host {self.get_option('jump_host')}: {tunnel.complaint()}" if tunnel else ""
+            raise AnsibleConnectionFailure(f"{where}: {_why(error)}{said}") from error
         except ValueError as error:  # netmiko's way to say that the enable secret was wrong
             raise LoginRefused(f"{where} did not give the privileged mode: check ansible_become_password") from error
 
-    def _jump(self, host: str, port: int) -> paramiko.ProxyCommand | None:
+    def _tunnel(self, host: str, port: int) -> _Tunnel | None:
         jump = self.get_option("jump_host")
         if not jump:
             return None
         address, _, jump_port = jump.partition(":")
         command = ["ssh", "-o", "BatchMode=yes", "-p", jump_port or "22", "-W", f"{host}:{port}", address]
-        return paramiko.ProxyCommand(shlex.join(command))
+        return _Tunnel(shlex.join(command))
 
     def send(self, command: str) -> str:
         """The command's output, without its echo and the prompt. Raises SessionLost or OutputRefused.
@@ -219,6 +238,9 @@ class Connection(ConnectionBase):
                     )
                 parts.append(text)
                 tail = (tail + text)[-512:]
+        except TimeoutError as error:
+            self.close()
+            raise SessionLost(f"the session was lost at '{command}': no answer within {silence} seconds") from error
         except (OSError, EOFError, paramiko.SSHException, NetmikoBaseException) as error:
             self.close()
             raise SessionLost(f"the session was lost at '{command}': {_why(error)}") from error
