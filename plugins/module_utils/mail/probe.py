@@ -254,6 +254,9 @@ def read_settings(options: Mapping[str, Any], host: str, *, sends: bool) -> Sett
     for option, least, most in _BOUNDS:
         if not least <= options[option] <= most:
             raise BadSettings(f"{option}: {options[option]} is out of range; write a number from {least} to {most}")
+    for port in ports:
+        if port is not None and not 1 <= port <= 65_535:
+            raise BadSettings(f"services: {port} is out of range; write a port from 1 to 65535")
     return Settings(
         role=options["role"],
         name=options["name"],
