@@ -52,16 +52,17 @@ class ActionModule(ActionBase):
         names = variables["ansible_play_hosts_all"]
         known = {name: variables["hostvars"].raw_get(name) for name in names}
         hosts = [_host(name, own, arguments) for name, own in known.items()]
-        hosts += _domains([own.get(arguments["dns_result"]) for own in known.values()], names)
+        domains = _domains([own.get(arguments["dns_result"]) for own in known.values()], names)
+        states = {host["state"] for host in hosts}
         now = datetime.datetime.now(datetime.UTC)
         report = read(
             {
                 "version": _version(),
-                "mode": "check" if any(host["state"] == "audited" for host in hosts) else "apply",
+                "mode": "check" if "audited" in states and "configured" not in states else "apply",
                 "started": min((host["started"] for host in hosts if host["started"]), default=""),
                 "finished": now.isoformat(timespec="seconds"),
                 "policy": _policy(arguments["policy"], now.date()),
-                "hosts": hosts,
+                "hosts": hosts + domains,
             }
         )
         files = {}

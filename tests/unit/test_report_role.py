@@ -75,7 +75,8 @@ def play(tmp_path: Path, root: Path) -> Play:
         hosts = {host["host"]: {"prepared": result(host), "ansible_host": host["address"]} for host in run["hosts"]}
         hosts["edge-new1"] = {}  # the audit never came to this one
         hosts |= mail_hosts or {}
-        common = {"isp_policy": POLICY, "ansible_connection": "ansible.builtin.local"} | variables
+        common = {"isp_policy": POLICY, "ansible_connection": "ansible.builtin.local"}
+        common |= {"report_directory": str(tmp_path / "reports")} | variables
         inventory = {"routers": {"hosts": hosts, "vars": common}}
         (tmp_path / "hosts.yml").write_text(json.dumps(inventory), encoding="utf-8")
         command = [

@@ -37,7 +37,9 @@ def _head(report: Report, paint: _Paint) -> Iterator[str]:
     worst = next((verdict for verdict, count in report.host_totals.items() if count), NOT_AUDITED)
     yield paint(f"{_SIGNS[worst]} {headline(report)}", worst)
     changed = sum(host.changed for host in report.hosts)
-    pushed = f"{changed:,} changed" if report.mode == "apply" else "check: nothing was changed"
+    configured = sum(host.state == "configured" for host in report.hosts)
+    done = f"{configured:,} configured, {changed:,} changed" if configured else f"{changed:,} changed"
+    pushed = done if report.mode == "apply" else "check: nothing was changed"
     yield paint(
         f"  {pushed} · {report.totals[VIOLATED]:,} violated, {report.totals[UNKNOWN]:,} unknown,"
         f" {report.totals[COMPLIANT]:,} proved · {duration(report)}",
