@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .filters import DENY, GOTO, JUMP, PERMIT, RETURN, UNKNOWN, Configuration, Entry, Filter, evaluate, matches
+from .filters import DENY, GOTO, JUMP, PERMIT, RETURN, UNKNOWN, Configuration, Entry, evaluate, matches
 from .packets import FIELDS, POSSIBLE, WITH_PORTS, Alternatives, Match, Packet, conjunction, width
 
 # Line tests for one question and for one Search; a million take about 0.2 s on a 2020s core.
@@ -25,6 +25,8 @@ SEARCH_LIMIT = 50_000_000
 SPARE_LIMIT = 2_000_000
 # How many cubes one line may become.
 PRODUCT_LIMIT = 1024
+# How many lines a list may become by those of the lists that it jumps to.
+INLINE_LIMIT = 200_000
 
 SKIP = "skip"  # the question does not ask about these packets
 
@@ -111,17 +113,6 @@ def _tells_apart(name: str, alternatives: Alternatives) -> bool:
     return name == "protocol"
 
 
-def _compile(chosen: Filter, default: str) -> list[Line]:
-    lines: list[Line] = [
-        (*cube, entry.action, entry.target, bool(entry.doubt))
-        for entry in chosen.entries
-        for match in entry.matches
-        for cube in _cubes(match, chosen.family)
-    ]
-    lines.append((0, 0, (), default, "", False))
-    return lines
-
-
 _EVERYTHING: Line = (0, 0, (), PERMIT, "", False)
 
 
@@ -172,6 +163,7 @@ class Search:
         self.configuration = configuration
         self.family = family
         self._compiled: dict[tuple[str, bool], list[Line]] = {}
+        self._open: set[str] = set()  # lists that are being compiled, lest a loop of jumps compiles for ever
         self.spent = 0  # line tests so far
         self._spare = SPARE_LIMIT
 
@@ -201,8 +193,36 @@ class Search:
         key = name, base
         if key not in self._compiled:
             chosen = self.configuration.filters[self.family, name]
-            self._compiled[key] = _compile(chosen, chosen.default if base else RETURN)
+            lines: list[Line] = []
+            self._open.add(name)
+            for entry in chosen.entries:
+                cubes = [cube for match in entry.matches for cube in _cubes(match, self.family)]
+                inside = self._inlined(entry) if len(cubes) == 1 else None
+                if inside is None or len(lines) + len(inside) > INLINE_LIMIT:
+                    lines += [(*cube, entry.action, entry.target, bool(entry.doubt)) for cube in cubes]
+                    continue
+                [(value, mask, factors)] = cubes
+                lines += [
+                    (value | line[0], mask | line[1], factors + line[2], *line[3:])
+                    for line in inside
+                    if not (value ^ line[0]) & mask & line[1]
+                ]
+            self._open.discard(name)
+            self._compiled[key] = [*lines, (0, 0, (), chosen.default if base else RETURN, "", False)]
         return self._compiled[key]
+
+    def _inlined(self, entry: Entry) -> list[Line] | None:
+        """The lines that can stand for a jump, each where the jump matches; None when they cannot.
+
+        What falls off the end of a list that was jumped to goes on behind the jump, and what falls off the end of
+        one that was gone to returns from here. A return inside the first kind would have to pass the rest of it by.
+        """
+        if entry.action not in (JUMP, GOTO) or entry.doubt or entry.target in self._open:
+            return None
+        inside = self._lines(entry.target, base=False)
+        if entry.action == GOTO:
+            return inside
+        return None if any(line[3] in (RETURN, GOTO) for line in inside[:-1]) else inside[:-1]
 
     def _one(self, stages: Sequence[str], question: Question, cube: Cube, gate: _Gate, near: list[Line]) -> Answer:
         exempt: list[Line] = [
