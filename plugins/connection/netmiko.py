@@ -135,7 +135,7 @@ class _Tunnel(paramiko.ProxyCommand):
     def complaint(self) -> str:
         """What ssh had to say, which ends it."""
         self.close()
-        return " ".join(self.process.stderr.read().decode("utf-8", "replace").split())
+        return " ".join(self.process.communicate()[1].decode("utf-8", "replace").split())
 
 
 class Connection(ConnectionBase):
