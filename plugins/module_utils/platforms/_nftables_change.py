@@ -242,7 +242,7 @@ def restore(running: str, backup: str, _names: Sequence[str]) -> list[str]:
 
 
 def _stateless(table: str) -> str:
-    return re.sub(r"packets \d+ bytes \d+|\s+", " ", table)
+    return " ".join(re.sub(r"packets \d+ bytes \d+", "", table).split())
 
 
 def _around_table(text: str) -> tuple[str, str, str]:
