@@ -193,11 +193,13 @@ class Search:
         key = name, base
         if key not in self._compiled:
             chosen = self.configuration.filters[self.family, name]
+            end = chosen.default if base else RETURN
             lines: list[Line] = []
             self._open.add(name)
-            for entry in chosen.entries:
+            for number, entry in enumerate(chosen.entries, 1):
                 cubes = [cube for match in entry.matches for cube in _cubes(match, self.family)]
-                inside = self._inlined(entry) if len(cubes) == 1 else None
+                behind = end if number == len(chosen.entries) else ""
+                inside = self._inlined(entry, behind) if len(cubes) == 1 else None
                 if inside is None or len(lines) + len(inside) > INLINE_LIMIT:
                     lines += [(*cube, entry.action, entry.target, bool(entry.doubt)) for cube in cubes]
                     continue
@@ -208,21 +210,24 @@ class Search:
                     if not (value ^ line[0]) & mask & line[1]
                 ]
             self._open.discard(name)
-            self._compiled[key] = [*lines, (0, 0, (), chosen.default if base else RETURN, "", False)]
+            self._compiled[key] = [*lines, (0, 0, (), end, "", False)]
         return self._compiled[key]
 
-    def _inlined(self, entry: Entry) -> list[Line] | None:
+    def _inlined(self, entry: Entry, behind: str) -> list[Line] | None:
         """The lines that can stand for a jump, each where the jump matches; None when they cannot.
 
-        What falls off the end of a list that was jumped to goes on behind the jump, and what falls off the end of
-        one that was gone to returns from here. A return inside the first kind would have to pass the rest of it by.
+        What falls off the end of a list that was gone to returns from here; of one that was jumped to, it goes on
+        behind the jump, and so does what returns: to the action `behind`, or to lines ("") that it would have to reach.
         """
         if entry.action not in (JUMP, GOTO) or entry.doubt or entry.target in self._open:
             return None
         inside = self._lines(entry.target, base=False)
         if entry.action == GOTO:
             return inside
-        return None if any(line[3] in (RETURN, GOTO) for line in inside[:-1]) else inside[:-1]
+        left = {line[3] for line in inside[:-1]}
+        if GOTO in left or (RETURN in left and not behind):
+            return None
+        return [(*line[:3], behind, "", line[5]) if line[3] == RETURN else line for line in inside[:-1]]
 
     def _one(self, stages: Sequence[str], question: Question, cube: Cube, gate: _Gate, near: list[Line]) -> Answer:
         exempt: list[Line] = [
@@ -335,6 +340,8 @@ class Search:
             ):
                 continue
             head = lines[0]
+            if head[3] in (PERMIT, DENY) and all(line[3] == head[3] for line in lines):
+                head = (0, 0, (), head[3], "", False)  # whichever of them it is: no need to tell them apart
             bit = _splitting_bit(head, mask, value)
             if bit:
                 alone = len(lines) == 2 and last and lines[1][3] in _FINAL
