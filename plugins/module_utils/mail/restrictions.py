@@ -466,8 +466,8 @@ def lists(parameters: Parameters) -> list[str]:
 
 def answer(parameters: Parameters, tables: Tables, envelope: Envelope, *, data: bool = True) -> Answer:
     """What smtpd says to RCPT TO; with `data`, refusals at DATA and after it count too."""
-    if envelope.recipient.lower() == "postmaster":
-        envelope = Envelope(envelope.client, envelope.sender, f"postmaster@{parameters['myorigin']}")
+    if envelope.recipient.lower() == "postmaster" and not data:
+        return Answer(250, ())  # RFC 5321 4.5.1: without a domain it is always there
     check = _Check(parameters, tables, envelope)
     steps: list[Step] = []
     rule = "address syntax"
