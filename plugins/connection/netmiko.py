@@ -109,6 +109,8 @@ options:
 # Without a handler Python prints paramiko's tracebacks on the terminal; what matters of them is in our messages.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
+# Our errors are raised from None: Ansible would add the words of the cause to ours, which have them.
+
 # Far above any configuration, far below what would hurt the controller.
 _OUTPUT_LIMIT = 64 * 1024 * 1024
 
@@ -160,7 +162,7 @@ class Connection(ConnectionBase):
         try:
             platform = platforms.load(self.get_option("network_os"))
         except ValueError as error:
-            raise AnsibleError(f"{where}: {error}") from error
+            raise AnsibleError(f"{where}: {error}") from None
         if not platform.DEVICE_TYPE:
             raise AnsibleError(f"{where}: {self.get_option('network_os')} is reached with ansible_connection: ssh")
         key = self.get_option("private_key_file")
@@ -190,16 +192,16 @@ class Connection(ConnectionBase):
             if not session.check_enable_mode():
                 session.enable()
             return session
-        except NetmikoAuthenticationException as error:
+        except NetmikoAuthenticationException:
             user = self.get_option("remote_user") or "(no user)"
             raise LoginRefused(
                 f"{where} refused the login of {user}: check ansible_user, ansible_password or the key"
-            ) from error
+            ) from None
         except (NetmikoTimeoutException, NetmikoBaseException, paramiko.SSHException, OSError, EOFError) as error:
             said = f"; the jump host {self.get_option('jump_host')}: {tunnel.complaint()}" if tunnel else ""
-            raise AnsibleConnectionFailure(f"{where}: {_why(error)}{said}") from error
-        except ValueError as error:  # netmiko's way to say that the enable secret was wrong
-            raise LoginRefused(f"{where} did not give the privileged mode: check ansible_become_password") from error
+            raise AnsibleConnectionFailure(f"{where}: {_why(error)}{said}") from None
+        except ValueError:  # netmiko's way to say that the enable secret was wrong
+            raise LoginRefused(f"{where} did not give the privileged mode: check ansible_become_password") from None
 
     def _tunnel(self, host: str, port: int) -> _Tunnel | None:
         jump = self.get_option("jump_host")
@@ -238,12 +240,12 @@ class Connection(ConnectionBase):
                     )
                 parts.append(text)
                 tail = (tail + text)[-512:]
-        except TimeoutError as error:
+        except TimeoutError:
             self.close()
-            raise SessionLost(f"the session was lost at '{command}': no answer within {silence} seconds") from error
+            raise SessionLost(f"the session was lost at '{command}': no answer within {silence} seconds") from None
         except (OSError, EOFError, paramiko.SSHException, NetmikoBaseException) as error:
             self.close()
-            raise SessionLost(f"the session was lost at '{command}': {_why(error)}") from error
+            raise SessionLost(f"the session was lost at '{command}': {_why(error)}") from None
         if session.session_log:
             session.session_log.write("".join(parts))
         output = "".join(parts).replace("\r\n", "\n").replace("\r", "")
@@ -285,6 +287,7 @@ class Connection(ConnectionBase):
 
 def _why(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
+    text = text.removeprefix("A paramiko SSHException occurred during connection creation: ")
     if "not found in known_hosts" in text:
         return f"{text}: add its host key, or name a file in ansible_netmiko_known_hosts"
     return text
