@@ -414,7 +414,7 @@ class _Lists:
         self.groups = groups
         self._addresses: dict[tuple[int, str, str], tuple[Alternatives | None, int]] = {}
         self._protocols: dict[tuple[int, str], int | None] = {}
-        self._ports: dict[tuple[int, str, str, str], tuple[Alternatives, int]] = {}
+        self._port_groups: dict[str, tuple[Alternatives, str]] = {}
         self._depth = 0
         self._networks: dict[str, tuple[Alternatives, str]] = {}
         self._services: dict[str, tuple[tuple[dict[str, Alternatives], ...], str]] = {}
@@ -529,13 +529,13 @@ class _Lists:
         if source is not None:
             base["source"] = source
         count = len(words)
-        if at < count and words[at] in _OPERATORS:
+        if at < count and words[at] in _PORT_WORDS:
             layer4["source_port"], at = self._port(protocol, words, at, doubts)
         destination, at = self._address(family, words, at, doubts)
         if destination is not None:
             base["destination"] = destination
         if at < count:
-            if words[at] in _OPERATORS:
+            if words[at] in _PORT_WORDS:
                 layer4["destination_port"], at = self._port(protocol, words, at, doubts)
             if at < count:
                 self._options(words, at, protocol, family, base, layer4, doubts)
@@ -631,7 +631,7 @@ class _Lists:
             return None, at + 1
         key = family, word, words[at + 1] if at + 1 < len(words) else ""
         if key not in self._addresses:
-            if word == "object-group":
+            if word in _NETWORK_GROUP:
                 network, doubt = self._network(key[2])
                 if doubt:
                     doubts.append(doubt)
@@ -649,6 +649,11 @@ class _Lists:
         names = self.dialect.ports.get(protocol or 0, {})
         if protocol is not None and protocol not in WITH_PORTS:
             raise _NotUnderstood
+        if operator in _PORT_GROUP:
+            ports, doubt = self._port_group(words[at + 1])
+            if doubt:
+                doubts.append(doubt)
+            return ports, at + 2
         if operator == "eq" and (at + 2 >= len(words) or words[at + 2] in _AFTER_PORT):
             value = _number(words[at + 1], names, 16)
             if value is not None:
@@ -789,6 +794,32 @@ class _Lists:
             return _NOTHING, f"object group {name} is empty"
         return union(*found), ""
 
+    def _port_group(self, name: str) -> tuple[Alternatives, str]:
+        """The ports of a group. With a doubt it is any port."""
+        if name not in self._port_groups:
+            self._port_groups[name] = self._read_port_group(name)
+        return self._port_groups[name]
+
+    def _read_port_group(self, name: str) -> tuple[Alternatives, str]:
+        block = self.groups.get(name)
+        if block is None:
+            return ((0, 0),), f"object group {name} is not defined"
+        names = {**self.dialect.ports[UDP], **self.dialect.ports[TCP]}
+        found: list[Alternatives] = []
+        for number, raw in block.lines:
+            words = raw.split()
+            if words[0][0] == "!" or words[0] == "description":
+                continue
+            operator, *said = words[1:] if words[0].isdecimal() and len(words) > 1 else words  # a sequence number
+            values = [value for word in said if (value := _number(word, names, 16)) is not None]
+            wanted = 2 if operator == "range" else 1
+            if operator not in _OPERATORS or len(said) != wanted or len(values) != wanted:
+                return ((0, 0),), f"line {number} of object group {name} is not understood"
+            found.append(_compare(operator, values, 16))
+        if not found:
+            return ((0, 0),), f"object group {name} is empty"
+        return union(*found), ""
+
     def _service(self, name: str) -> tuple[tuple[dict[str, Alternatives], ...], str]:
         """The protocols and ports of a group. With a doubt it is any protocol."""
         if name not in self._services:
@@ -851,6 +882,10 @@ class _Lists:
 
 _DEEPEST = 64  # groups within groups
 _OPERATORS = frozenset({"eq", "neq", "gt", "lt", "range"})
+# What stands in front of a group's name, in the words of IOS, of its 12.2SX and of IOS XR.
+_NETWORK_GROUP = frozenset({"object-group", "addrgroup", "net-group"})
+_PORT_GROUP = frozenset({"portgroup", "port-group"})
+_PORT_WORDS = _OPERATORS | _PORT_GROUP
 _AFTER_PORT = frozenset({"any", "host", "established", "log", "object-group"})
 # Conditions that this model has no field for, with one word behind them.
 _ONE_ARGUMENT = frozenset({"time-range", "flow-label", "nexthop-group", "ecn", "cos", "vlan"})

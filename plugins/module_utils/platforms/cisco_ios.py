@@ -18,6 +18,8 @@ What is modelled, and where it is written:
   Filtering"). `established` is ACK or RST (Cisco, "access-list (IP extended)").
 - A mask of a network group is a netmask, of a list a wildcard (Cisco, "Object Groups for ACLs"). What an empty or
   undefined group matches is not documented: the line is in doubt.
+- `addrgroup` and `portgroup` name groups of addresses and ports (Cisco, "Understanding Cisco IOS ACL Support", Policy-
+  Based ACLs, release 12.2SX), and so do `net-group` and `port-group` of IOS XR, which generators write for IOS too.
 - `ip verify unicast source reachable-via rx` without allow-default is a strict source check (Cisco, "Unicast Reverse
   Path Forwarding"); it stands for both families only where it is set for every family that the interface has.
 - An interface with `source template` has the template's lists where it has none of its own (Cisco, "Interface
