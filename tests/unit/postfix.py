@@ -9,6 +9,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -67,21 +68,21 @@ def free_port() -> int:
 
 
 @contextmanager
-def postfix(
-    folder: Path,
-    settings: Mapping[str, str],
-    *,
-    postscreen: bool = False,
-    services: Mapping[int, Mapping[str, str]] = {},
-) -> Iterator[int]:
-    """Start Postfix with these settings, yield the port of its smtpd. `services` are further smtpds, by port."""
+def postfix(settings: Mapping[str, str], *, postscreen: bool = False) -> Iterator[int]:
+    """Start Postfix with these settings of main.cf, yield the port of its smtpd or postscreen."""
     if os.geteuid() or not shutil.which("postfix"):
         pytest.skip("needs root and Postfix (Debian: apt-get install postfix)")
+    # Not in a directory of pytest: the users that Postfix's daemons run as must get there.
+    with tempfile.TemporaryDirectory(prefix="isp-postfix-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with _running(folder, settings, postscreen) as port:
+            yield port
+
+
+@contextmanager
+def _running(folder: Path, settings: Mapping[str, str], postscreen: bool) -> Iterator[int]:
     port = free_port()
-    folder.chmod(0o755)
-    for parent in folder.parents:
-        if not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o011)
     directory = {name: folder / name for name in ("etc", "queue", "data")}
     for path in directory.values():
         path.mkdir(mode=0o755)
@@ -100,7 +101,7 @@ def postfix(
         | dict(settings)
     )
     (directory["etc"] / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
-    (directory["etc"] / "master.cf").write_text(_master(port, postscreen, services))
+    (directory["etc"] / "master.cf").write_text(_master(port, postscreen))
     command = ["postfix", "-c", str(directory["etc"])]
     started = subprocess.run([*command, "start"], capture_output=True, text=True, check=False, timeout=60)
     try:
@@ -111,16 +112,13 @@ def postfix(
         subprocess.run([*command, "stop"], capture_output=True, check=False, timeout=60)
 
 
-def _master(port: int, postscreen: bool, services: Mapping[int, Mapping[str, str]]) -> str:
+def _master(port: int, postscreen: bool) -> str:
     lines = []
     if postscreen:
         lines += [f"127.0.0.1:{port} inet n - n - 1 postscreen", "smtpd pass - - n - - smtpd"]
         lines += ["dnsblog unix - - n - 0 dnsblog", "tlsproxy unix - - n - 0 tlsproxy"]
     else:
         lines += [f"127.0.0.1:{port} inet n - n - - smtpd"]
-    for other, overrides in services.items():
-        lines += [f"127.0.0.1:{other} inet n - n - - smtpd"]
-        lines += [f"  -o {{ {name} = {value} }}" for name, value in overrides.items()]
     for name, kind, private, process, command in (
         ("pickup", "unix", "n", "1", "pickup"), ("cleanup", "unix", "n", "0", "cleanup"),
         ("qmgr", "unix", "n", "1", "qmgr"), ("tlsmgr", "unix", "-", "1", "tlsmgr"),

@@ -14,6 +14,7 @@ import re
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -797,3 +798,12 @@ def test_no_text_passes_as_an_address_that_breaks_a_line(text: str) -> None:
     except BadSettings:
         return
     assert re.fullmatch(r"[!-~]+@[a-zA-Z0-9.-]+", settings.target)
+
+
+def test_the_probe_needs_the_standard_library_alone(root: Path) -> None:
+    name = "ansible_collections.isp.hardening.plugins.module_utils.mail.probe"
+    code = f"import sys; sys.path.insert(0, '.collections'); import {name}"
+    answer = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], cwd=root, capture_output=True, check=False, text=True
+    )
+    assert answer.returncode == 0, answer.stderr
