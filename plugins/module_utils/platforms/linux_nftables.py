@@ -469,6 +469,8 @@ class _Builder:
         self, stages: Sequence[tuple[Table, Chain]], family: int, attachment: str, direction: str
     ) -> Iterator[str]:
         offloaded: Rule | None = None
+        idle: list[str] = []  # chains that accept everything: one of them stands for all where no other is
+        found = False
         for table, chain in stages:
             touched = self.touched[chain]
             before: list[Entry] = []
@@ -489,19 +491,24 @@ class _Builder:
                 doubt = "flows that were offloaded pass by this chain"
                 text = self.ruleset.text(offloaded.line)
                 before.append(Entry(PERMIT, (_OFFLOADED,), offloaded.line, text, doubt=doubt))
-            place = self._place(family, chain, attachment, direction)
-            name = self._ask(table, chain, place, f"{_name(table, chain)} @{attachment} {direction}")
-            self._compile_all()
-            others = replace(place, others=self.subscribers, not_others=())
-            if self._sides_differ(table, chain, place) and self._between(table, chain, others, f"{name} between"):
-                before.append(Entry(JUMP, ALL, chain.line, self.ruleset.text(chain.line), f"{name} between"))
-            if before:
-                made = self.filters[family, name]
-                self.filters[family, name] = replace(made, entries=(*before, *made.entries))
-            yield name
             if "flow" in touched:
                 taking = (rule for rule, flow in self._flows if _offloads(flow, attachment, direction) is not False)
                 offloaded = offloaded or next(taking, None)
+            place = self._place(family, chain, attachment, direction)
+            name = self._ask(table, chain, place, f"{_name(table, chain)} @{attachment} {direction}")
+            self._compile_all()
+            made = self.filters[family, name]
+            if made.default == PERMIT and all(entry.action == PERMIT for entry in made.entries):
+                idle += [name] if chain.hook == "forward" else []
+                continue
+            others = replace(place, others=self.subscribers, not_others=())
+            if self._sides_differ(table, chain, place) and self._between(table, chain, others, f"{name} between"):
+                before.append(Entry(JUMP, ALL, chain.line, self.ruleset.text(chain.line), f"{name} between"))
+            self.filters[family, name] = replace(made, entries=(*before, *made.entries))
+            found = True
+            yield name
+        if not found:
+            yield from idle[:1]
 
     def _source_check(self, attachment: str) -> Rule | None:
         """The rule that drops all packets of the attachment whose source is not routed back to it, in both families."""
