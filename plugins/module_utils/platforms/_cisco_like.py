@@ -9,6 +9,7 @@ is not understood becomes an entry that is unknown or in doubt, never nothing.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import itertools
 import re
@@ -76,8 +77,9 @@ IANA_TCP = _IANA | {
     "whois": 43,
 }  # fmt: skip
 IANA_UDP = _IANA | {
-    "biff": 512, "bootpc": 68, "bootps": 67, "dhcpv6-client": 546, "dhcpv6-server": 547, "ipsec-nat-t": 4500,
-    "isakmp": 500, "mobile-ip": 434, "rip": 520, "ssdp": 1900, "syslog": 514, "tftp": 69, "who": 513, "xdmcp": 177,
+    "bfd": 3784, "bfd-echo": 3785, "biff": 512, "bootpc": 68, "bootps": 67, "dhcpv6-client": 546,
+    "dhcpv6-server": 547, "ipsec-nat-t": 4500, "isakmp": 500, "mobile-ip": 434, "rip": 520, "ssdp": 1900,
+    "syslog": 514, "tftp": 69, "who": 513, "xdmcp": 177,
 }  # fmt: skip
 
 # Type and code of ICMP (RFC 792, 1122, 1812) under the names that Cisco prints; None: every code.
@@ -198,7 +200,7 @@ def parse(text: str, dialect: Dialect) -> Configuration:
         )
     cut.filter_lines += sum(len(block.lines) for block in cut.groups.values())
     cut.filter_lines += sum(not skip for one in cut.lists.values() for _, _, skip in one.lines)
-    filters = _Lists(dialect, cut.groups).read(cut.lists.values())
+    filters = _reader(dialect, cut.groups).read(cut.lists.values())
     interfaces, bindings, doubts, lines = _interfaces(cut, dialect)
     for binding in bindings:
         for name in binding.filters:
@@ -406,6 +408,17 @@ def _forget(cut: _Cut, words: list[str], number: int, raw: str) -> None:
         cut.interfaces.pop(interface_name(words), None)
 
 
+_readers: dict[str, _Lists] = {}
+
+
+def _reader(dialect: Dialect, groups: Mapping[str, _Block]) -> _Lists:
+    """The platform's last reader where the groups are the same: of the states of a push, most lists are alike."""
+    last = _readers.get(dialect.title)
+    if last is None or last.groups != groups:
+        last = _readers[dialect.title] = _Lists(dialect, groups)
+    return last
+
+
 class _Lists:
     """Reads groups and list lines, each spelling of an address, a port and a protocol once."""
 
@@ -416,11 +429,18 @@ class _Lists:
         self._protocols: dict[tuple[int, str], int | None] = {}
         self._port_groups: dict[str, tuple[Alternatives, str]] = {}
         self._depth = 0
+        self._kept: dict[tuple[object, ...], Filter] = {}  # the lists of the text before this one
         self._networks: dict[str, tuple[Alternatives, str]] = {}
         self._services: dict[str, tuple[tuple[dict[str, Alternatives], ...], str]] = {}
 
     def read(self, lists: Iterable[_List]) -> dict[tuple[int, str], Filter]:
-        return {(one.family, one.name): self._filter(one) for one in lists}
+        found: dict[tuple[int, str], Filter] = {}
+        kept: dict[tuple[object, ...], Filter] = {}
+        for one in lists:
+            key = (one.family, one.name, one.standard, one.line, one.text, tuple(one.lines))
+            found[one.family, one.name] = kept[key] = self._kept.get(key) or self._filter(one)
+        self._kept = kept
+        return found
 
     def _filter(self, chosen: _List) -> Filter:
         entries: list[Entry] = []
@@ -434,6 +454,8 @@ class _Lists:
                 words = words[skip:]
             if not words or words[0][0] == "!":
                 continue
+            if "!" in raw and words[0] != "remark":  # no word of an entry begins so: a person's comment
+                words = list(itertools.takewhile(lambda word: word[0] != "!", words))
             text = raw.strip()
             own = 0
             if words[0].isdecimal() and len(words[0]) < 20:
@@ -985,7 +1007,7 @@ def _interfaces(
     pools: dict[str, tuple[str, ...]] = {}
     for words in cut.pools:
         if words:
-            pools[words[0]] = pools.get(words[0], ()) + _pool_prefixes(words[1:])
+            pools[words[0]] = pools.get(words[0], ()) + _pool_prefixes(tuple(words[1:]))
     lines = 0
     for name, block in [*cut.interfaces.items(), *((" ".join(block.words), block) for block in cut.others)]:
         prefixes: list[str] = []
@@ -1087,7 +1109,8 @@ def _interface_prefix(words: list[str], family: int) -> str:
     return f"{address_text(value, family)}/{length}" if 0 < length <= ADDRESS_WIDTH[family] else ""
 
 
-def _pool_prefixes(words: list[str]) -> tuple[str, ...]:
+@functools.lru_cache(maxsize=1024)
+def _pool_prefixes(words: tuple[str, ...]) -> tuple[str, ...]:
     """`198.51.100.1 198.51.100.100` (a range) or `2001:db8:100::/40 56` as prefixes."""
     try:
         if words and "/" in words[0]:
@@ -1099,13 +1122,16 @@ def _pool_prefixes(words: list[str]) -> tuple[str, ...]:
         return ()
 
 
+_ip_interface = functools.lru_cache(maxsize=4096)(ipaddress.ip_interface)
+
+
 def _add_routes(routes: Sequence[tuple[int, list[str]]], interfaces: dict[str, Interface]) -> None:
     """Prefixes that static routes lead to an interface, by its name or by a next hop on its network."""
     connected: dict[tuple[int, int, int], str] = {}
     lengths: set[tuple[int, int]] = set()
     for name, interface in interfaces.items():
         for one in interface.prefixes:
-            address = ipaddress.ip_interface(one)
+            address = _ip_interface(one)
             length = address.network.prefixlen
             lengths.add((address.version, length))
             connected[address.version, length, int(address.network.network_address)] = name

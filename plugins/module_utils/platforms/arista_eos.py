@@ -58,7 +58,7 @@ DIALECT = Dialect(
         },
         UDP: IANA_UDP
         | {
-            "bfd": 3784, "bfd-echo": 3785, "dnsix": 195, "mlag": 4432, "non500-isakmp": 4500, "pim-auto-rp": 496,
+            "dnsix": 195, "mlag": 4432, "non500-isakmp": 4500, "pim-auto-rp": 496,
         },
     },
     icmp_names={

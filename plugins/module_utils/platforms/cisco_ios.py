@@ -24,7 +24,8 @@ What is modelled, and where it is written:
   Path Forwarding"); it stands for both families only where it is set for every family that the interface has.
 - An interface with `source template` has the template's lists where it has none of its own (Cisco, "Interface
   Templates").
-- Port numbers behind names: Cisco, "access-list (IP extended)"; names of newer releases as IANA has them.
+- Port numbers behind names: Cisco, "access-list (IP extended)"; names of newer releases as IANA has them. `hbh` is the
+  hop-by-hop header (Cisco, "permit (IPv6)").
 - A/len in an IPv4 list, `access-list NAME extended` and a list without a kind are read as what they plainly mean,
   though IOS prints none of them.
 - `configure terminal revert timer` and `configure confirm`: Cisco, "Configuration Rollback Confirmed Change".
@@ -60,7 +61,7 @@ LINK_LOCAL = True
 
 DIALECT = Dialect(
     title="Cisco IOS",
-    protocols={"ahp": 51, "igrp": 9},
+    protocols={"ahp": 51, "hbh": 0, "icmpv6": 58, "igrp": 9},
     ports={
         TCP: IANA_TCP
         | {
