@@ -42,6 +42,11 @@ OUTBOUND = [MailHost("out1", "out1.example.net", "192.0.2.25", "2001:db8:ffff::2
 PLAYBOOK = ("ansible-playbook", "-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}")
 KEY = "A" * 392  # as long as an RSA key of 2048 bits
 
+
+def pointer(address: str) -> str:
+    return ipaddress.ip_address(address).reverse_pointer
+
+
 # What agrees with the policy. A test adds records, or takes some away.
 ZONE = f"""
 example.net MX 10 mx1.example.net.
@@ -49,10 +54,10 @@ mx1.example.net A 192.0.2.10
 mx1.example.net AAAA 2001:db8:ffff::10
 out1.example.net A 192.0.2.25
 out1.example.net AAAA 2001:db8:ffff::25
-10.2.0.192.in-addr.arpa PTR mx1.example.net.
-25.2.0.192.in-addr.arpa PTR out1.example.net.
-{ipaddress.ip_address("2001:db8:ffff::10").reverse_pointer} PTR mx1.example.net.
-{ipaddress.ip_address("2001:db8:ffff::25").reverse_pointer} PTR out1.example.net.
+{pointer("192.0.2.10")} PTR mx1.example.net.
+{pointer("192.0.2.25")} PTR out1.example.net.
+{pointer("2001:db8:ffff::10")} PTR mx1.example.net.
+{pointer("2001:db8:ffff::25")} PTR out1.example.net.
 example.net TXT "v=spf1 ip4:192.0.2.25 ip6:2001:db8:ffff::25 -all"
 example.net TXT "something-else=1"
 isp1._domainkey.example.net TXT "v=DKIM1; k=rsa; p={KEY[:200]}" "{KEY[200:]}"
@@ -167,9 +172,9 @@ MISTAKES = [
         "example.net MX 10 mx.example.net.\nmx.example.net CNAME mx1.example.net.", "M14", "",
         "mx.example.net is an alias of mx1.example.net",
     ),
-    ("no PTR", "10.2.0.192", "", "M14", "mx1.example.net", "PTR of 192.0.2.10 is none"),
+    ("no PTR", pointer("192.0.2.10"), "", "M14", "mx1.example.net", "PTR of 192.0.2.10 is none"),
     (
-        "a PTR to a pool name", "25.2.0.192", "25.2.0.192.in-addr.arpa PTR host25.pool.example.net.", "M14",
+        "a PTR to a pool name", pointer("192.0.2.25"), f"{pointer('192.0.2.25')} PTR host25.pool.example.net.", "M14",
         "out1.example.net", "PTR of 192.0.2.25 is host25.pool.example.net",
     ),
     ("no AAAA", "out1.example.net AAAA", "", "M14", "out1.example.net", "no AAAA record 2001:db8:ffff::25"),

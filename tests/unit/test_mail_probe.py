@@ -10,6 +10,7 @@ import dataclasses
 import email
 import hashlib
 import io
+import ipaddress
 import re
 import socket
 import ssl
@@ -80,12 +81,15 @@ GOOD: Script = {
 class Server:
     """Accepts connections and answers each line by the script; "close" hangs up, "" says nothing."""
 
-    def __init__(self, script: Script, tls: ssl.SSLContext | None = None, at_once: bool = False) -> None:
+    def __init__(
+        self, script: Script, tls: ssl.SSLContext | None = None, at_once: bool = False, address: str = "127.0.0.1"
+    ) -> None:
         self.script, self.tls, self.at_once = dict(script), tls, at_once
         self.lines: list[str] = []
         self.open = self.most = self.connections = 0
         self.lock = threading.Lock()
-        self.socket = socket.create_server(("127.0.0.1", 0), backlog=200)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.socket = socket.create_server((address, 0), family=family, backlog=200)
         self.port = self.socket.getsockname()[1]
         self.threads: list[threading.Thread] = []
 
@@ -160,8 +164,10 @@ class Server:
 
 
 @contextmanager
-def serving(script: Script, tls: ssl.SSLContext | None = None, at_once: bool = False) -> Iterator[Server]:
-    server = Server(script, tls, at_once)
+def serving(
+    script: Script, tls: ssl.SSLContext | None = None, at_once: bool = False, address: str = "127.0.0.1"
+) -> Iterator[Server]:
+    server = Server(script, tls, at_once, address)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
@@ -299,6 +305,21 @@ def test_a_percent_hack_is_a_relay_where_the_domain_is_no_catch_all() -> None:
         "percent at the own domain", "source route and percent", "wide @ and percent in UTF-8",
     }  # fmt: skip
     assert len(wrong) == 3 * 8
+
+
+def test_ipv6_is_probed_with_its_own_literals() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+
+    def numbered(line: str) -> str:
+        return "250 2.1.5 Ok" if line.endswith("%lab.example.org@[IPv6:::1]>") else recipient(line)
+
+    with serving({**GOOD, "RCPT": numbered}, address="::1") as server:
+        finding = one(findings(probe(asking(server.port, "relay", addresses=("::1",))), "mx1"), "M2")
+    assert (finding.family, finding.verdict) == (6, "violated")
+    assert "client ::1, MAIL FROM:<>, RCPT TO:<relay-test%lab.example.org@[IPv6:::1]>: 250" in finding.packet
 
 
 def test_postscreen_wants_a_second_connection() -> None:
@@ -639,10 +660,16 @@ def test_a_bare_line_feed_may_be_refused() -> None:
 
 # -- the DNSBL ---------------------------------------------------------------------------------------------------
 
-LISTED = {
-    "2.0.0.127": ("127.0.0.2", "127.0.0.4"),
-    "2.0.0.0.0.0.f.7.f.f.f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0": ("127.0.0.2",),
-}
+
+def entry(address: str) -> str:
+    """The name of an address in a DNSBL, without the zone."""
+    return (
+        ipaddress.ip_address(address).reverse_pointer.rpartition(".in-addr")[0]
+        or (ipaddress.ip_address(address).reverse_pointer.rpartition(".ip6")[0])
+    )
+
+
+LISTED = {entry("127.0.0.2"): ("127.0.0.2", "127.0.0.4"), entry("::ffff:7f00:2"): ("127.0.0.2",)}
 
 
 def self_test(answers: Mapping[str, tuple[str, ...]], key: str = "") -> dict[str, str]:
@@ -662,12 +689,12 @@ def test_the_test_entries_of_a_dnsbl() -> None:
     assert self_test(LISTED) == good
     assert self_test(LISTED, KEY) == good
     assert self_test({}) == good | {"127.0.0.2": "violated", "::ffff:7f00:2": "unknown"}
-    assert self_test(LISTED | {"1.0.0.127": ("127.0.0.2",)}) == good | {"127.0.0.1": "violated"}
+    assert self_test(LISTED | {entry("127.0.0.1"): ("127.0.0.2",)}) == good | {"127.0.0.1": "violated"}
 
 
 @pytest.mark.parametrize("code", ["127.255.255.252", "127.255.255.254", "127.255.255.255", "192.0.2.1"])
 def test_an_error_code_is_no_listing(code: str) -> None:
-    assert self_test(LISTED | {"2.0.0.127": (code,)})["127.0.0.2"] == "violated"
+    assert self_test(LISTED | {entry("127.0.0.2"): (code,)})["127.0.0.2"] == "violated"
 
 
 def test_a_dnsbl_that_is_down_is_violated() -> None:

@@ -163,8 +163,8 @@ def test_every_other_mutant_is_found(mutant: str, certificate: str) -> None:
     assert words in finding.reason
 
 
-def test_the_module_probes_from_any_host(run: Run, tmp_path: Path) -> None:
-    with postfix(INBOUND | {"disable_vrfy_command": "no"}) as port:
+def test_the_module_probes_from_any_host(run: Run, tmp_path: Path, certificate: str) -> None:
+    with postfix(INBOUND | {"smtpd_tls_chain_files": certificate, "disable_vrfy_command": "no"}) as port:
         options = {
             "addresses": ["127.0.0.1"], "name": "mx1.example.net", "role": "inbound", "domains": ["example.net"],
             "target": TARGET, "ehlo": "probe.example.org", "services": [{"service": "smtp", "port": port}],
