@@ -122,7 +122,7 @@ options:
       Sobig did, which looked for the MX of the parent domains of its own name.
     type: str
   dnsbl_zone:
-    description: The DNSBL's zone, without a key.
+    description: The DNSBL's zone, without a key, as in C(isp_mail.dnsbl.zone).
     type: str
   dnsbl_key:
     description: The key in front of the zone. It is shown nowhere, and a mail host that shows it is reported.

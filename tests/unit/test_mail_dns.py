@@ -253,6 +253,11 @@ def test_spf_in_other_words_is_compliant(spf: str) -> None:
     assert [one.verdict for one in findings] == ["compliant"] * 4, [one.reason for one in findings]
 
 
+def test_a_second_pointer_is_no_contradiction() -> None:
+    findings = audited(changed(plus=f"{pointer('192.0.2.10')} PTR mail.example.net."))
+    assert {one.verdict for one in findings} == {"compliant"}
+
+
 def test_what_depends_on_the_message_is_unknown() -> None:
     zone = changed(without=SPF, plus='example.net TXT "v=spf1 exists:%{i}.spf.example.net -all"')
     assert found(audited(zone), "M14").verdict == "unknown"

@@ -30,6 +30,8 @@ from hypothesis import strategies as st
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
 from ansible_collections.isp.hardening.plugins.module_utils.findings import Finding
 from ansible_collections.isp.hardening.plugins.module_utils.mail import messages, tricks
+from ansible_collections.isp.hardening.plugins.module_utils.mail import policy as mail_policy
+from ansible_collections.isp.hardening.plugins.module_utils.mail import probe as mail_probe
 from ansible_collections.isp.hardening.plugins.module_utils.mail.dialogue import Limits
 from ansible_collections.isp.hardening.plugins.module_utils.mail.probe import (
     ASKED,
@@ -786,6 +788,17 @@ def test_the_defaults_ask_everything_but_what_must_be_asked_for() -> None:
     outbound = read_settings(OPTIONS | {"role": "outbound"}, "probe.example.org", sends=True)
     assert outbound.ports == (("smtp", 25), ("submission", 587), ("submissions", 465))
     assert "sender: needs user, and a service that takes a login" in left_out(outbound)
+
+
+def test_a_key_is_asked_in_its_own_zone() -> None:
+    assert (mail_probe.PUBLIC_ZONE, mail_probe.DQS_ZONE) == (mail_policy.DNSBL_ZONE, mail_policy.DQS_ZONE)
+    for zone, key, asked in (
+        ("zen.spamhaus.org", None, "zen.spamhaus.org"),
+        ("zen.spamhaus.org.", KEY, "zen.dq.spamhaus.net"),
+        ("bl.example.net", KEY, "bl.example.net"),
+    ):
+        settings = read_settings(OPTIONS | {"dnsbl_zone": zone, "dnsbl_key": key}, "probe.example.org", sends=True)
+        assert settings.dnsbl_zone == asked
 
 
 def test_check_mode_sends_nothing() -> None:

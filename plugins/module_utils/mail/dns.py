@@ -235,7 +235,7 @@ def _addresses(report: _Report, host: MailHost, ask: Ask) -> None:
             continue
         pointer = ipaddress.ip_address(address).reverse_pointer
         names = report.look_up(ask, pointer, "PTR")
-        if names is not None and [_bare(value) for value in names.values] != [host.name]:
+        if names is not None and host.name not in map(_bare, names.values):
             told = ", ".join(_bare(value) for value in names.values) or "none"
             reason = f"PTR of {address} is {told}, its HELO name is {host.name}"
             report.violated("M14", reason, _line(pointer, "PTR", told))

@@ -81,6 +81,9 @@ MENDS = {
     ),
 }
 
+# Spamhaus answers for its public zone under another name behind a key, as policy.py has it.
+PUBLIC_ZONE, DQS_ZONE = "zen.spamhaus.org", "zen.dq.spamhaus.net"
+
 # Spamhaus: wrong zone name, public resolver, too many queries. RFC 5782 knows nothing of 127.255.0.0/16.
 _DNSBL_ERRORS = ipaddress.ip_network("127.255.0.0/16")
 _LISTINGS = ipaddress.ip_network("127.0.0.0/8")
@@ -254,6 +257,7 @@ def read_settings(options: Mapping[str, Any], host: str, *, sends: bool) -> Sett
     for option, least, most in _BOUNDS:
         if not least <= options[option] <= most:
             raise BadSettings(f"{option}: {options[option]} is out of range; write a number from {least} to {most}")
+    zone = (options["dnsbl_zone"] or "").strip(".")
     for port in ports:
         if port is not None and not 1 <= port <= 65_535:
             raise BadSettings(f"services: {port} is out of range; write a port from 1 to 65535")
@@ -270,7 +274,7 @@ def read_settings(options: Mapping[str, Any], host: str, *, sends: bool) -> Sett
         stranger=mailboxes["stranger"],
         listed=options["listed"],
         client_name=options["client_name"] or "",
-        dnsbl_zone=(options["dnsbl_zone"] or "").strip("."),
+        dnsbl_zone=DQS_ZONE if options["dnsbl_key"] and zone == PUBLIC_ZONE else zone,
         dnsbl_key=options["dnsbl_key"] or "",
         user=User(user["name"], user["password"], user["sender"]) if user else None,
         padding=options["padding"],
