@@ -40,7 +40,7 @@ def resolve(address: str, parameters: Parameters, matches: Callable[[str, str], 
 
     `matches(parameter, domain)` tells whether the domain is in that list (mydestination, relay_domains …).
     """
-    tokens = _rewrite(_scan(_quoted(_text(_scan(address)))), parameters)
+    tokens = _rewrite(_scan(_quoted(_text(_without_route(_scan(address))))), parameters)
     saved = ""
     for _ in range(_TOO_DEEP):
         if tokens[-1:] == [("op", ".")] and ("op", "@") in tokens and tokens[-2][1] not in (".", "@"):
@@ -62,18 +62,19 @@ def resolve(address: str, parameters: Parameters, matches: Callable[[str, str], 
         tokens = _rewrite(cracked, parameters)
     local = _text(tokens) or "MAILER-DAEMON"
     domain = saved or parameters["myorigin"].lower()
-    return Resolved(f"{local}@{domain}".lower(), domain, LOCAL)
+    return Resolved(f"{local}@{domain}".lower(), domain, LOCAL, _routed(local))
+
+
+def _routed(local: str) -> bool:
+    """Whether another way to go is left in a local part; what is allowed to unpack it makes no difference."""
+    return any(operator in local for operator in "@!%")
 
 
 def _remote(
     tokens: Tokens, at: int, domain: str, parameters: Parameters, matches: Callable[[str, str], bool]
 ) -> Resolved:
     local = _text(tokens[:at])
-    routed = (
-        "@" in local
-        or (parameters.yes("swap_bangpath") and "!" in local)
-        or (parameters.yes("allow_percent_hack") and "%" in local)
-    )
+    routed = _routed(local)
     numeric = not domain.strip("0123456789.")
     bad = not domain.startswith("[") and (
         not _HOSTNAME.fullmatch(domain) or (numeric and not parameters.yes("resolve_numeric_domain"))
@@ -152,13 +153,19 @@ def _cracked(tokens: Tokens, parameters: Parameters) -> Tokens | None:
     return _scan(_quoted(f"{before}@{after}"))
 
 
+def _without_route(tokens: Tokens) -> Tokens:
+    """ "@one,@two:user@three" without its source route."""
+    if tokens[:1] == [("op", "@")] and ("op", ":") in tokens[:-1]:
+        return tokens[tokens.index(("op", ":")) + 1 :]
+    return tokens
+
+
 def _rewrite(tokens: Tokens, parameters: Parameters) -> Tokens:
     """trivial-rewrite(8): source routes go, site!user and user%domain turn, a missing domain is added."""
     tokens = list(tokens)
     if not tokens or tokens == [("quoted", "")]:
         return tokens
-    if tokens[0] == ("op", "@") and ("op", ":") in tokens[:-1]:
-        tokens = tokens[tokens.index(("op", ":")) + 1 :]
+    tokens = _without_route(tokens)
     if _last(tokens, "@") < 0:
         if parameters.yes("swap_bangpath") and ("op", "!") in tokens:
             bang = tokens.index(("op", "!"))

@@ -13,12 +13,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
+from itertools import pairwise
 
 from ..findings import COMPLIANT, UNKNOWN, VIOLATED, Evidence, Finding
 from . import addresses, clamd, rspamd, tricks
 from .postfix import Parameters, Postfix, Service, inside, smtp_services, words
 from .restrictions import Answer, Client, Envelope, answer, code_matches, lists
-from .tables import Tables, Unreadable, is_table, network_matches, table_type
+from .tables import Tables, Unreadable, is_table, table_type
 
 INBOUND, OUTBOUND = "inbound", "outbound"
 ERROR_CODE = "127.255.255.254"  # Spamhaus: asked over a public resolver
@@ -368,7 +369,7 @@ class _Audit:
         """The DNS lists, with their filters, that restrictions of these names ask."""
         for name in [*lists(parameters), *parameters.words("smtpd_restriction_classes")]:
             rules = parameters.words(name)
-            yield from (after for rule, after in zip(rules, rules[1:], strict=False) if rule in wanted)
+            yield from (after for rule, after in pairwise(rules) if rule in wanted)
 
     def client_keys(self, port: _Port) -> Iterator[str]:
         found = []
@@ -514,7 +515,7 @@ class _Audit:
             reason = "No list with the XBL is asked." if not listed else "Its answer 127.0.0.4 does not refuse."
             if verdict == UNKNOWN:
                 reason = f"It depends on what could not be evaluated: {', '.join(said.doubts)}."
-            mend = "Ask the zone in postscreen_dnsbl_sites as ZONE=127.0.0.[2..11]*3, with postscreen_dnsbl_action = enforce."
+            mend = "Ask ZONE=127.0.0.[2..11]*3 in postscreen_dnsbl_sites, with postscreen_dnsbl_action = enforce."
             packet = _words(Envelope(client, "someone@example.org", recipient), said)
             yield self.finding("M5", port.title, verdict, title, reason, evidence, mend, packet)
 

@@ -238,6 +238,9 @@ class _Check:
                 outcome = outcome or self._host_access(table, text, depth)
             case "check_reverse_client_hostname_access":
                 outcome = self._domain_access(table, self.client.reverse, text, depth)
+                outcome = outcome or self._host_access(table, text, depth)
+                if outcome == OK:
+                    outcome = self.refuse(451, text)  # a name that nothing confirms lets nobody in
             case "check_helo_access":
                 outcome = self._domain_access(table, self.client.helo, text, depth)
             case "check_sender_access" if not self.sender:
@@ -478,7 +481,7 @@ def answer(parameters: Parameters, tables: Tables, envelope: Envelope, *, data: 
     try:
         for address in (envelope.sender, envelope.recipient):
             if address and check.resolve(address).bad:
-                code, sure = 501, True
+                code, sure = 401 if parameters.yes("soft_bounce") else 501, True
                 steps.append(Step("", rule, REJECT))
                 break
     except Unreadable as reason:
@@ -501,7 +504,7 @@ def answer(parameters: Parameters, tables: Tables, envelope: Envelope, *, data: 
         doubts += [one for one in check.doubts if one not in doubts]
         if sure:
             break
-    check.recipient, check.defer_if_reject, check.warn = envelope.recipient, False, 0
+    check.recipient, check.warn = envelope.recipient, 0
     if not code and check.defer_if_permit:
         code = 450
         steps.append(Step("", check.defer_if_permit, REJECT))
