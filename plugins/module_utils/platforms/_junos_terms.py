@@ -487,7 +487,7 @@ def _size(known: _Conditions, name: str, node: Node, negated: bool) -> None:
 
 
 def _ip_options(known: _Conditions, name: str, node: Node, negated: bool) -> None:
-    if negated or tuple(node) != ("any",):
+    if negated or "any" not in node:
         known.narrowed(f"'{name}' of a kind is not modelled")
     if not negated:
         known.take("options", _Values(exactly(1, 1), exactly(1, 1)))
@@ -577,13 +577,14 @@ def _addresses(conditions: Sequence[tuple[str, Node]], scope: Scope, family: int
     negative = union(*excluded)
     if not negative and not less:
         return _Values(positive, _ANYTHING if more else positive, more)
-    left = _longest_match(positive, negative, ADDRESS_WIDTH[family])
-    if left is None:
-        left, less = positive, less or "which of its prefixes is the longest cannot be told"
-    if more or less:
-        # More prefixes can make both kinds longer: only what was read without any doubt is sure.
+    if less:
         return _Values((), _ANYTHING if more else positive, more or less)
-    return _Values(left, left)
+    left = possible = _longest_match(positive, negative, ADDRESS_WIDTH[family])
+    if left is None or possible is None:
+        left, possible = _not_excluded(positive, negative, ADDRESS_WIDTH[family]), positive
+    if more:  # further prefixes without `except` let more match, never less
+        return _Values(left, _ANYTHING, more)
+    return _Values(left, possible, "" if left == possible else "which of its prefixes is the longest cannot be told")
 
 
 @functools.lru_cache(maxsize=16384)
@@ -620,6 +621,20 @@ def _masked(word: str) -> Ternary | None:
     except ValueError:
         return None
     return value & care, care
+
+
+def _not_excluded(included: Alternatives, excluded: Alternatives, bits: int) -> Alternatives:
+    """What no excluded prefix has, whichever is the longest; () where that would be long to say."""
+    if len(included) * len(excluded) > 10_000:
+        return ()
+    near = [
+        (value, mask)
+        for value, mask in excluded
+        if any(not (value ^ other) & mask & other_mask for other, other_mask in included)
+    ]
+    if not near:
+        return included
+    return intersection(included, complement(tuple(near), bits)) if len(near) < 3 else ()
 
 
 def _longest_match(included: Alternatives, excluded: Alternatives, bits: int) -> Alternatives | None:
