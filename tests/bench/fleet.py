@@ -33,14 +33,18 @@ ROOT = Path(__file__).parents[2]
 FORKS = 20
 _YAML = ruamel.yaml.YAML(typ="safe")
 
+# As in playbooks/.
+_ROLE = """
+    - ansible.builtin.import_role: {name: isp.hardening.edge_filter, rolespec_validate: false}
+"""
 _GATHER = """
     - cisco.ios.ios_acls: {state: gathered}
     - cisco.ios.ios_acl_interfaces: {state: gathered}
 """
 # The network_cli plays read once and push blindly; ours read, prove, push, log in afresh, read and prove again.
 PLAYS = {
-    "audit": "- {hosts: all, check_mode: true, roles: [isp.hardening.edge_filter]}\n",
-    "push": "- {hosts: all, roles: [isp.hardening.edge_filter]}\n",
+    "audit": f"- hosts: all\n  check_mode: true\n  tasks:{_ROLE}",
+    "push": f"- hosts: all\n  tasks:{_ROLE}",
     "cisco.ios audit": f"- hosts: all\n  tasks:{_GATHER}",
     "cisco.ios push": f"- hosts: all\n  tasks:{_GATHER}    - cisco.ios.ios_config: {{src: push.cfg}}\n",
     "nothing": "- hosts: all\n  tasks:\n    - nothing:\n",
