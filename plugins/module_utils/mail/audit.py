@@ -359,7 +359,7 @@ class _Audit:
         """The tables that restrictions of that name use, in lists and in restriction classes."""
         for name in [*lists(port.parameters), *port.parameters.words("smtpd_restriction_classes")]:
             rules = port.parameters.words(name)
-            for rule, argument in zip(rules, [*rules[1:], ""], strict=True):
+            for rule, argument in pairwise([*rules, ""]):
                 if re.fullmatch(wanted, rule):
                     yield argument
                 elif is_table(rule):
@@ -922,7 +922,7 @@ _SIGNED = "Outbound mail is DKIM-signed"
 
 
 def audit(reading: Reading, expected: Expected) -> list[Finding]:
-    """Every verdict on the host. While `reading.tables` lacks answers afterwards, they are to be had and asked again."""
+    """Every verdict on the host. While `reading.tables` lacks answers afterwards, get them and audit again."""
     return _Audit(reading, expected).everything()
 
 
@@ -943,9 +943,11 @@ def _network(text: str) -> str | None:
         if re.fullmatch(r"\d+(?:\.\d+){0,2}\.?", text):  # "203.0.113" of an access table
             parts = text.strip(".").split(".")
             return str(ip_network(".".join([*parts, *["0"] * (4 - len(parts))]) + f"/{8 * len(parts)}"))
-        return str(ip_network(text, strict=False))
+        network = ip_network(text, strict=False)
     except ValueError:
         return None
+    mapped = getattr(network.network_address, "ipv4_mapped", None)  # ::ffff:127.0.0.0/104 is 127.0.0.0/8
+    return f"{mapped}/{network.prefixlen - 96}" if mapped and network.prefixlen >= 96 else str(network)
 
 
 def _host_of(network: str) -> str:

@@ -44,9 +44,9 @@ _PASSED = frozenset(
 # They too only refuse, or ask for what is one client's own, or have been seen to with nothing to ask.
 _KNOWN = frozenset(
     "sleep permit_tls_clientcerts reject_rhsbl_client reject_rhsbl_reverse_client reject_rhsbl_helo "
-    "reject_rhsbl_sender reject_rhsbl_recipient permit_auth_destination reject_unauth_destination defer_unauth_destination "
-    "permit_mx_backup reject_unlisted_recipient reject_unlisted_sender reject_non_fqdn_helo_hostname "
-    "reject_non_fqdn_hostname".split()
+    "reject_rhsbl_sender reject_rhsbl_recipient permit_auth_destination reject_unauth_destination "
+    "defer_unauth_destination permit_mx_backup reject_unlisted_recipient reject_unlisted_sender "
+    "reject_non_fqdn_helo_hostname reject_non_fqdn_hostname".split()
 )
 # name → (asks users, asks others, only of senders that somebody owns)
 _LOGIN_MISMATCH = {
