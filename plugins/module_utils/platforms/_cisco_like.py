@@ -376,7 +376,7 @@ def _list_name(words: list[str], dialect: Dialect | None) -> tuple[str, bool] | 
     """Name and whether it is a standard list, of the words behind `access-list`; None when it is another command."""
     if not words or (dialect and words[0] in dialect.not_lists):
         return None
-    if words[0] in ("standard", "extended") and len(words) > 1:
+    if words[0] in ("standard", "extended", "fqdn") and len(words) > 1:
         return words[1], words[0] == "standard"
     return words[0], False
 
@@ -391,6 +391,9 @@ def _named(cut: _Cut, words: list[str], number: int, raw: str, dialect: Dialect)
     chosen = cut.lists.get((family, name))
     if chosen is None:
         chosen = cut.lists[family, name] = _List(name, family, standard, number, raw.strip())
+    skip = words.index(name, 2) + 1
+    if words[skip : skip + 1] and (words[skip] in _ENTRY_WORDS or words[skip].isdecimal()):  # an entry beside the name
+        chosen.lines.append((number, raw, skip))
     return chosen
 
 

@@ -26,8 +26,8 @@ What is modelled, and where it is written:
   Templates").
 - Port numbers behind names: Cisco, "access-list (IP extended)"; names of newer releases as IANA has them. `hbh` is the
   hop-by-hop header (Cisco, "permit (IPv6)").
-- A/len in an IPv4 list, `access-list NAME extended` and a list without a kind are read as what they plainly mean,
-  though IOS prints none of them.
+- A/len in an IPv4 list, `access-list NAME extended`, a list without a kind, an entry beside the name of its list and
+  `statistics` (of NX-OS) are read as what they plainly mean, though IOS prints none of them.
 - `configure terminal revert timer` and `configure confirm`: Cisco, "Configuration Rollback Confirmed Change".
 - The words of rejections beside `% Invalid input`, `% Incomplete command` and `% Ambiguous command`: [memory].
 """
@@ -90,7 +90,7 @@ DIALECT = Dialect(
     header_chain=True,
     neighbour_discovery=((136, "nd-na"), (135, "nd-ns")),
     neighbour_discovery_doubt="",
-    ignored=frozenset({"remark"}),
+    ignored=frozenset({"statistics"}),
     suspicious=((("ip", "inspect"), "inspection opens the access lists for return traffic"),),
     own_marks=frozenset({"Cisco IOS"}),
     not_lists=frozenset(
