@@ -9,6 +9,7 @@ import json
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -301,6 +302,15 @@ def test_the_policy_file_is_held_against_the_inbound_hosts(policy: str | None, v
 
 def test_the_policy_file_is_read_only_when_asked() -> None:
     assert found(audited(changed(plus=STS)), "M14").verdict == "compliant"
+
+
+def test_a_dead_server_is_not_asked_for_every_domain() -> None:
+    domains = [f"d{number}.example.net" for number in range(200)]
+    began = time.monotonic()
+    with served({}, silent=True) as port:
+        findings = audit(domains, INBOUND, OUTBOUND, "isp1", resolver("127.0.0.1", port, 0.2))
+    assert {one.verdict for one in findings} == {"unknown"}
+    assert time.monotonic() - began < 5
 
 
 # -- SPF against an independent reading --------------------------------------------------------------------------

@@ -38,6 +38,7 @@ SPF_LOOKUPS = 10  # RFC 7208 4.6.4
 # RFC 8301 3.2: no RSA key below 1024 bits; the DER form of such a public key has 162 octets.
 SHORTEST_RSA_KEY = 160
 AT_ONCE = 8  # domains
+SILENCE = 16  # look-ups without an answer, one after another, that make a server a dead one
 LINES = 40  # of evidence
 
 TITLES = {
@@ -82,18 +83,24 @@ def resolver(address: str | None, port: int, seconds: float) -> Ask:
         asked = dns.resolver.Resolver(configure=False)
         asked.nameservers, asked.port = [address], port
     asked.lifetime = seconds
+    silent: list[str] = []  # the look-ups since the last answer
 
     def ask(name: str, kind: str) -> Records:
+        if len(silent) >= SILENCE:
+            raise NoAnswer(f"{name} {kind}: not asked, the server was silent {SILENCE} times")
         try:
             answer = asked.resolve(f"{name}.", kind, search=False, raise_on_no_answer=False)
         except dns.resolver.NXDOMAIN:
+            silent.clear()
             return Records(name)
         except dns.resolver.LifetimeTimeout:
+            silent.append(name)
             raise NoAnswer(f"{name} {kind}: no answer within {seconds:g} s") from None
         except dns.exception.DNSException as error:
             raise NoAnswer(
                 f"{name} {kind}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
             ) from None
+        silent.clear()
         values = tuple(
             b"".join(record.strings).decode("ascii", "replace") if kind == "TXT" else record.to_text()
             for record in answer.rrset or ()

@@ -471,6 +471,9 @@ def probe(settings: Settings) -> list[Result]:
 def _serve(settings: Settings, service: Service, end: float) -> list[Result]:
     """All cases of one service: what needs a stranger first, the many at once, what exhausts the server last."""
     cases = list(_cases(settings, service))
+    unreachable = _knock(settings, service)
+    if unreachable:
+        return [_result(case, service, Answer(UNKNOWN, unreachable)) for case in cases]
     gate = _Gate(settings.parallel)
     secrets_shown: list[Result] = []
 
@@ -522,9 +525,24 @@ def _run(case: Case, settings: Settings, service: Service, gate: _Gate, end: flo
         if not busy and not again:
             break
         time.sleep(max(0.0, min(settings.pause * 2**attempt, end - time.monotonic())))
-    kept = () if answer.verdict == COMPLIANT else transcript
+    return _result(case, service, answer, transcript), shown
+
+
+def _result(case: Case, service: Service, answer: Answer, transcript: tuple[str, ...] = ()) -> Result:
     asked = (case.test, case.name, case.control, service.name, service.address)
-    return Result(*asked, answer.verdict, answer.reason, answer.line, kept), shown
+    kept = () if answer.verdict == COMPLIANT else transcript
+    return Result(*asked, answer.verdict, answer.reason, answer.line, kept)
+
+
+def _knock(settings: Settings, service: Service) -> str:
+    """Why nothing there can be asked, "" where it can: hundreds of cases need not find out each for itself."""
+    source = (settings.source, 0) if settings.source else None
+    try:
+        socket.create_connection((service.address, service.port), settings.limits.connect, source).close()
+    except OSError as error:
+        reason = error.strerror or "no answer in time"
+        return f"no connection to {service.address} port {service.port}: {reason}"
+    return ""
 
 
 # -- the cases ---------------------------------------------------------------------------------------------------
