@@ -125,7 +125,7 @@ class _Audit:
             self.masked(reason) if verdict != COMPLIANT else "",
             packet=self.masked(packet),
             evidence=lines,
-            mend=mend if verdict != COMPLIANT else "",
+            mend=self.masked(mend) if verdict != COMPLIANT else "",
         )
 
     def masked(self, text: str) -> str:
