@@ -220,6 +220,7 @@ def _notes(
     expiring: dict[PolicyException, None] = {}
     warnings: dict[str, None] = {}
     attached = _attached(readings)
+    with_routers = any(host.is_router for reading in readings for host in reading.hosts)
     for reading in readings:
         if reading.policy is None:
             continue
@@ -236,7 +237,7 @@ def _notes(
                 warnings[_about(exception, reading, files, text)] = None
             for text in _without_effect(reading.policy, exception):
                 warnings[_about(exception, reading, files, text)] = None
-        for name in sorted(reading.policy.pools.keys() - attached):
+        for name in sorted(reading.policy.pools.keys() - attached if with_routers else ()):
             place = _place(reading, files, ("isp_policy", "pools", name))
             warnings[f"{place}pool '{name}' hangs on no attachment of any host, so that nothing filters it"] = None
     return tuple(expired), tuple(expiring), tuple(warnings)
