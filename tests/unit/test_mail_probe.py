@@ -88,7 +88,8 @@ class Server:
     ) -> None:
         self.script, self.tls, self.at_once = dict(script), tls, at_once
         self.lines: list[str] = []
-        self.open = self.most = self.connections = 0
+        self.inside: set[int] = set()  # the threads of the connections that have not said QUIT
+        self.most = self.connections = 0
         self.lock = threading.Lock()
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.socket = socket.create_server((address, 0), family=family, backlog=200)
@@ -108,7 +109,7 @@ class Server:
     def served(self, connection: socket.socket) -> None:
         with self.lock:
             self.connections += 1
-            self.open += 1
+            self.inside.add(threading.get_ident())
             self.most = max(self.most, self.open)
         try:
             connection.settimeout(20)
@@ -118,9 +119,12 @@ class Server:
         except OSError:
             pass
         finally:
-            with self.lock:
-                self.open -= 1
+            self.inside.discard(threading.get_ident())
             connection.close()
+
+    @property
+    def open(self) -> int:
+        return len(self.inside)
 
     def talk(self, connection: socket.socket) -> None:
         stream = connection.makefile("rb")
@@ -136,6 +140,8 @@ class Server:
                 stream = connection.makefile("rb")
                 continue
             answer = self.answer(verb, line)
+            if verb == "QUIT":
+                self.inside.discard(threading.get_ident())
             if not self.say(connection, answer) or verb == "QUIT":
                 return
             if answer.startswith("354") and not self.message(connection, stream):
