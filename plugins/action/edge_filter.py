@@ -58,7 +58,7 @@ class ActionModule(ActionBase):
     _supports_diff = True
 
     def run(self, tmp: object = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        gc.freeze()  # this process ends with the task: what it came with is no garbage, and to look there costs half
+        gc.disable()  # this process ends with the task, and to look for garbage in what it came with costs half of it
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         result["host"] = variables["inventory_hostname"]
