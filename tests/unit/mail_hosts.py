@@ -71,6 +71,6 @@ def _look_up(table: str, key: str) -> str:
     if kind in ("regexp", "pcre"):
         for pattern, value in entries(name):
             if found := re.search(pattern.strip("/"), key, re.IGNORECASE):
-                return re.sub(r"\$\{(\d)\}", lambda number: found[int(number[1])], value)  # noqa: B023
+                return re.sub(r"\$\{(\d)\}", lambda number: found[int(number[1])], value)
         return ""
     raise ValueError(f"no such table here: {table}")

@@ -106,7 +106,7 @@ def test_what_is_wrong_is_found_and_nothing_else(side: str, mutant: dict[str, An
     assert KEY not in repr(found)
 
 
-def test_every_control_is_told_of(tmp_path: Path) -> None:
+def test_every_control_is_told_of() -> None:
     told = {one.control for side in ("inbound", "outbound") for one in findings(reading_of(MAIL / side, {}), side)}
     assert told == {f"M{number}" for number in range(1, 14)}
 

@@ -9,6 +9,7 @@ open was seen on a real smtpd, which tests/unit/test_mail_smtpd.py asks again.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,6 +97,11 @@ def _is_local(domain: str, parameters: Parameters, matches: Callable[[str, str],
 
 
 def _scan(text: str) -> Tokens:
+    return list(_tokens(text))
+
+
+@functools.cache
+def _tokens(text: str) -> tuple[tuple[str, str], ...]:
     """Tokens as RFC 822 has them, with % and ! as operators too."""
     tokens: Tokens = []
     for found in _TOKEN.finditer(text):
@@ -108,7 +114,7 @@ def _scan(text: str) -> Tokens:
             tokens.append(("atom", atom))
         elif found[0].startswith('"'):
             tokens.append(("quoted", re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)))
-    return tokens
+    return tuple(tokens)
 
 
 def _text(tokens: Tokens) -> str:

@@ -9,6 +9,7 @@ expands without overrides. Nothing here reads a file or runs a command.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -114,6 +115,11 @@ def read_services(table: str, overrides: str) -> tuple[Service, ...]:
 
 def words(value: str) -> list[str]:
     """A list value in its elements: by commas and white space, but `{ ... }` holds together (postconf(5))."""
+    return list(_words(value))
+
+
+@functools.cache  # an audit asks thousands of questions of the same few lists
+def _words(value: str) -> tuple[str, ...]:
     found, current, depth = [], "", 0
     for letter in value:
         if letter == "{":
@@ -126,7 +132,7 @@ def words(value: str) -> list[str]:
             current = ""
         else:
             current += letter
-    return [*found, current] if current else found
+    return (*found, current) if current else tuple(found)
 
 
 def inside(element: str) -> str:
