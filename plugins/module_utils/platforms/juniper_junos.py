@@ -31,6 +31,8 @@ User Guide, by topic; "[memory]" marks what no document at hand confirms):
 - A reference to an undefined filter or prefix-list does not commit, so a text that has one is not understood there.
 - apply-groups: the nearest statement and the first group named win; wildcards `<*>` fit what exists ("Configuration
   Groups"). Where inherited and own terms or conditions mix, the order is not documented: unknown.
+- A logical system with firewall statements knows its own filters alone, one without any those of the main
+  configuration ("References from a Nonfirewall Object in a Logical System to a Firewall Filter").
 - Filters of layer 2 families, forwarding tables and services, and security policies, are not read: doubts.
 
 An attachment is a logical interface, `ge-0/0/0.100`, or, in a dynamic profile or logical system, the unit's path as
@@ -144,7 +146,7 @@ class _Builder:
         self._define(top, scope)
         places = [top]
         for name, node in at(root, "logical-systems").items():
-            place = _Place(f"logical-systems {name}", node, {})
+            place = _Place(f"logical-systems {name}", node, {} if at(node, "firewall") else dict(top.names))
             self._define(place, self._scope(node, scope))
             places.append(place)
         for name, node in at(root, "dynamic-profiles").items():
