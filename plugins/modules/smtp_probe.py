@@ -39,6 +39,9 @@ options:
     description: The name of the mail host in DNS. Its certificate is held against it.
     type: str
     required: true
+  host:
+    description: The host in the findings, usually C(inventory_hostname); O(name) when it is not given.
+    type: str
   role:
     description: What the host is for, C(inbound) for an MX, C(outbound) for a host that users send through.
     type: str
@@ -184,6 +187,7 @@ EXAMPLES = r"""
   isp.hardening.smtp_probe:
     addresses: [192.0.2.10, "2001:db8:ffff::10"]
     name: mx1.example.net
+    host: mx1
     role: inbound
     domains: [example.net]
     target: relay-test@lab.example.org
@@ -269,6 +273,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.mail.probe import (
 ARGUMENTS = {
     "addresses": {"type": "list", "elements": "str", "required": True},
     "name": {"type": "str", "required": True},
+    "host": {"type": "str"},
     "role": {"type": "str", "choices": [INBOUND, OUTBOUND], "required": True},
     "services": {
         "type": "list",
@@ -319,7 +324,7 @@ def main() -> None:
     results = probe(settings)
     module.exit_json(
         changed=False,
-        findings=[finding.as_dict() for finding in findings(results, settings.name)],
+        findings=[finding.as_dict() for finding in findings(results, module.params["host"] or settings.name)],
         tests=[asdict(result) for result in results],
         left_out=left_out(settings),
     )

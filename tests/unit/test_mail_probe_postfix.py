@@ -163,10 +163,10 @@ def test_every_other_mutant_is_found(mutant: str, certificate: str) -> None:
 def test_the_module_probes_from_any_host(run: Run, tmp_path: Path, certificate: str) -> None:
     with postfix(INBOUND | {"smtpd_tls_chain_files": certificate, "disable_vrfy_command": "no"}) as port:
         options = {
-            "addresses": ["127.0.0.1"], "name": "mx1.example.net", "role": "inbound", "domains": ["example.net"],
+            "addresses": ["127.0.0.1"], "name": "mx1.example.net", "host": "mx1", "role": "inbound", "domains": ["example.net"],
             "target": TARGET, "ehlo": "probe.example.org", "services": [{"service": "smtp", "port": port}],
         }  # fmt: skip
-        shown = "{{ probe.findings | rejectattr('verdict', 'eq', 'compliant') | map(attribute='control') | join(' ') }}"
+        shown = "{{ probe.findings | rejectattr('verdict', 'eq', 'compliant') | map(attribute='control') | join(' ') }} of {{ probe.findings[0].host }}"
         tasks = [
             {"isp.hardening.smtp_probe": options, "register": "probe"},
             {"ansible.builtin.debug": {"msg": f"{{{{ probe.tests | length }}}} cases, not compliant: {shown}."}},
@@ -175,4 +175,4 @@ def test_the_module_probes_from_any_host(run: Run, tmp_path: Path, certificate: 
         python = f"ansible_python_interpreter={sys.executable}"
         answer = run("ansible-playbook", "-i", "localhost,", "-c", "local", "-e", python, str(tmp_path / "play.yml"))
     assert answer.returncode == 0, answer.stdout
-    assert "269 cases, not compliant: M13." in answer.stdout
+    assert "269 cases, not compliant: M13 of mx1." in answer.stdout

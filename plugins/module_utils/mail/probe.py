@@ -471,7 +471,7 @@ def probe(settings: Settings) -> list[Result]:
 def _serve(settings: Settings, service: Service, end: float) -> list[Result]:
     """All cases of one service: what needs a stranger first, the many at once, what exhausts the server last."""
     cases = list(_cases(settings, service))
-    unreachable = _knock(settings, service)
+    unreachable = _knock(settings, service) if cases else ""
     if unreachable:
         return [_result(case, service, Answer(UNKNOWN, unreachable)) for case in cases]
     gate = _Gate(settings.parallel)
