@@ -63,11 +63,18 @@ TOS = {"normal": 0, "min-monetary-cost": 1, "max-reliability": 2, "max-throughpu
 # Names of the IANA service name registry (RFC 6335). Releases print more and more of them; a platform's own names,
 # some of which differ from these, are laid over them.
 _IANA = {
-    "chargen": 19, "daytime": 13, "discard": 9, "domain": 53, "echo": 7, "epmap": 135, "http": 80, "https": 443,
-    "kerberos": 88, "ldap": 389, "ldaps": 636, "ldp": 646, "microsoft-ds": 445, "msrpc": 135, "nameserver": 42,
-    "netbios-dgm": 138, "netbios-ns": 137, "netbios-ss": 139, "netbios-ssn": 139, "nfs": 2049, "ntp": 123,
-    "pim-rp-disc": 496, "radius": 1812, "radius-acct": 1813, "rtsp": 554, "sip": 5060, "sip-tls": 5061, "snmp": 161,
-    "snmptrap": 162, "ssh": 22, "stun": 3478, "sunrpc": 111, "tacacs": 49, "talk": 517, "time": 37, "www": 80,
+    "acap": 674, "acr-nema": 104, "afpovertcp": 548, "auth": 113, "bgmp": 264, "chargen": 19, "daytime": 13,
+    "discard": 9, "domain": 53, "echo": 7, "epmap": 135, "ftps-data": 989, "ha-cluster": 694, "http": 80,
+    "http-rpc-epmap": 593, "https": 443, "ipp": 631, "iso-tsap": 102, "kerberos": 88, "kerberos-adm": 749,
+    "kpasswd": 464, "la-maint": 51, "ldap": 389, "ldaps": 636, "ldp": 646, "microsoft-ds": 445, "ms-sql-m": 1434,
+    "msrpc": 135, "nameserver": 42, "netbios-dgm": 138, "netbios-ns": 137, "netbios-ss": 139, "netbios-ssn": 139,
+    "netconf-ssh": 830, "nfs": 2049, "ntp": 123, "odmr": 366, "olsr": 698, "openvpn": 1194, "pim-rp-disc": 496,
+    "print-srv": 170, "ptp-event": 319, "ptp-general": 320, "qmtp": 209, "qotd": 17, "radius": 1812,
+    "radius-acct": 1813, "re-mail-ck": 50, "rje": 5, "rlp": 39, "rtsp": 554, "sgmp": 153, "sip": 5060,
+    "sip-tls": 5061, "smux": 199, "snmp": 161, "snmptrap": 162, "snpp": 444, "sqlserv": 118, "sqlsrv": 156, "ssh": 22,
+    "stun": 3478, "sunrpc": 111, "svrloc": 427, "systat": 11, "tacacs": 49, "talk": 517, "tcpmux": 1, "time": 37,
+    "tunnel": 604, "ups": 401, "uucp-path": 117, "vmnet": 175, "www": 80, "xns-ch": 54, "xns-mail": 58,
+    "xns-time": 52, "z39-50": 210,
 }  # fmt: skip
 IANA_TCP = _IANA | {
     "bgp": 179, "finger": 79, "ftp": 21, "ftp-data": 20, "ftps": 990, "gopher": 70, "hostname": 101, "ident": 113,

@@ -18,7 +18,7 @@ What is modelled, and where it is written (Arista, User Manual, "ACLs and Route 
   control plane do not filter transit traffic.
 - `configure session`, `commit timer`, and `commit` or `abort` of a session by its name: Arista, User Manual,
   "Configure Session".
-- Port names beside those of IANA (mlag, tunnel, bfd, cmd, lpd, syslog over TCP) and the words of rejections beside
+- Port names beside those of IANA (mlag, bfd, cmd, lpd, syslog over TCP) and the words of rejections beside
   `% Invalid input` and `% Incomplete command`: [memory].
 """
 
@@ -54,7 +54,7 @@ DIALECT = Dialect(
     ports={
         TCP: IANA_TCP
         | {
-            "cmd": 514, "exec": 512, "lpd": 515, "mlag": 4432, "pim-auto-rp": 496, "syslog": 514, "tunnel": 604,
+            "cmd": 514, "exec": 512, "lpd": 515, "mlag": 4432, "pim-auto-rp": 496, "syslog": 514,
         },
         UDP: IANA_UDP
         | {
