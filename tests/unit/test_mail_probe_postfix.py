@@ -163,13 +163,19 @@ def test_every_other_mutant_is_found(mutant: str, certificate: str) -> None:
 def test_the_module_probes_from_any_host(run: Run, tmp_path: Path, certificate: str) -> None:
     with postfix(INBOUND | {"smtpd_tls_chain_files": certificate, "disable_vrfy_command": "no"}) as port:
         options = {
-            "addresses": ["127.0.0.1"], "name": "mx1.example.net", "host": "mx1", "role": "inbound", "domains": ["example.net"],
+            "addresses": ["127.0.0.1"], "name": "mx1.example.net", "host": "mx1", "role": "inbound",
+            "domains": ["example.net"],
             "target": TARGET, "ehlo": "probe.example.org", "services": [{"service": "smtp", "port": port}],
         }  # fmt: skip
-        shown = "{{ probe.findings | rejectattr('verdict', 'eq', 'compliant') | map(attribute='control') | join(' ') }} of {{ probe.findings[0].host }}"
+        shown = "{{ probe.findings | rejectattr('verdict', 'eq', 'compliant') | map(attribute='control') | join(' ') }}"
+        host = "{{ probe.findings[0].host }}"
         tasks = [
             {"isp.hardening.smtp_probe": options, "register": "probe"},
-            {"ansible.builtin.debug": {"msg": f"{{{{ probe.tests | length }}}} cases, not compliant: {shown}."}},
+            {
+                "ansible.builtin.debug": {
+                    "msg": f"{{{{ probe.tests | length }}}} cases, not compliant: {shown} of {host}."
+                }
+            },
         ]
         (tmp_path / "play.yml").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
         python = f"ansible_python_interpreter={sys.executable}"
