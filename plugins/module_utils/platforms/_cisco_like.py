@@ -669,6 +669,10 @@ class _Lists:
                     doubts.append(doubt)
                     return network or None, at + 2
                 found: tuple[Alternatives, int] = network, 2
+            elif word == "host" and _HOST_NAME.fullmatch(key[2]):  # whose address changes, or is in no document here
+                taken = 3 if key[2] == "dynamic" else 2
+                doubts.append(f"the address of '{words[at + taken - 1]}' is not known")
+                return None, at + taken
             else:
                 found = _one_address(*key)
             self._addresses[key] = found
@@ -917,6 +921,7 @@ _OPERATORS = frozenset({"eq", "neq", "gt", "lt", "range"})
 # What stands in front of a group's name, in the words of IOS, of its 12.2SX and of IOS XR.
 _NETWORK_GROUP = frozenset({"object-group", "addrgroup", "net-group"})
 _PORT_GROUP = frozenset({"portgroup", "port-group"})
+_HOST_NAME = re.compile(r"(?!(?:any|host)$)[A-Za-z](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 _PORT_WORDS = _OPERATORS | _PORT_GROUP
 _AFTER_PORT = frozenset({"any", "host", "established", "log", "object-group"})
 # Conditions that this model has no field for, with one word behind them.
