@@ -78,6 +78,7 @@ DIALECT = Dialect(
     suspicious=(
         (("mac", "access-group"), "a MAC access list filters too, and is not read"),
         (("traffic-policy",), "a traffic policy filters too, and is not read"),
+        (("profile",), "an interface profile may bind lists too, and is not read"),
     ),
 )  # fmt: skip
 

@@ -91,7 +91,10 @@ DIALECT = Dialect(
     neighbour_discovery=((136, "nd-na"), (135, "nd-ns")),
     neighbour_discovery_doubt="",
     ignored=frozenset({"statistics"}),
-    suspicious=((("ip", "inspect"), "inspection opens the access lists for return traffic"),),
+    suspicious=(
+        (("ip", "inspect"), "inspection opens the access lists for return traffic"),
+        (("zone-member", "security"), "a zone's policy filters too, and is not read"),
+    ),
     own_marks=frozenset({"Cisco IOS"}),
     not_lists=frozenset(
         {"log-update", "logging", "resequence", "persistent", "helper", "match-local-traffic", "role-based"}
