@@ -167,9 +167,11 @@ class Host:
             )
         except subprocess.TimeoutExpired as reason:
             raise OSError(f"{command[0]} did not end within {_SECONDS} seconds") from reason
-        if done.returncode and not (command[0] == "postmap" and not done.stderr):
-            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise OSError(last)
+        complaints = done.stderr.strip().splitlines()
+        if command[0] == "postmap":  # 1 is "nothing found" too, and warnings of main.cf come with every answer
+            complaints = [line for line in complaints if re.search(r"(?:fatal|panic|error):", line)]
+        if done.returncode and (complaints or command[0] != "postmap"):
+            raise OSError(complaints[-1] if complaints else f"{command[0]} ended with {done.returncode}")
         return done.stdout
 
     def postfix(self) -> Postfix | None:
@@ -203,11 +205,11 @@ class Host:
 
     def ask(self, tables: Tables) -> bool:
         """Answers what the last evaluation lacked; False when it lacked nothing."""
-        asked = bool(tables.lacking or tables.lacking_files)
-        for path in tables.lacking_files:
+        lacking, files = tables.take()
+        for path in files:
             tables.files[path] = self.file(path)
         questions: dict[str, list[str]] = {}
-        for table, key in tables.lacking:
+        for table, key in lacking:
             tables.answers[table, key] = ""
             if key and not re.search(r"[\r\n\t]", key):
                 questions.setdefault(table, []).append(key)
@@ -222,9 +224,7 @@ class Host:
                     tables.answers[table, key] = value
             except OSError as reason:
                 tables.broken[table] = str(reason)
-        tables.lacking.clear()
-        tables.lacking_files.clear()
-        return asked
+        return bool(lacking or files)
 
     def dump(self, table: str) -> tuple[tuple[str, str], ...]:
         """The entries of a table that can be listed."""

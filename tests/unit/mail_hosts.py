@@ -38,14 +38,12 @@ def postfix_of(case: Path) -> Postfix:
 
 def answer_questions(tables: Tables) -> bool:
     """Answers what the last evaluation lacked, as `postmap -q` would; False when it lacked nothing."""
-    asked = bool(tables.lacking or tables.lacking_files)
-    for table, key in tables.lacking:
+    lacking, files = tables.take()
+    for table, key in lacking:
         tables.answers[table, key] = _look_up(table, key)
-    for path in tables.lacking_files:
+    for path in files:
         tables.files[path] = Path(path).read_text() if Path(path).exists() else None
-    tables.lacking.clear()
-    tables.lacking_files.clear()
-    return asked
+    return bool(lacking or files)
 
 
 def entries(path: str) -> list[tuple[str, str]]:

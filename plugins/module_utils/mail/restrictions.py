@@ -306,7 +306,11 @@ class _Check:
 
     def resolve(self, address: str) -> Resolved:
         """The address as trivial-rewrite resolves it."""
-        return addresses.resolve(address, self.parameters, self._in_list)
+        key = (self.parameters, address)
+        resolved = self.tables.memory.get(key)
+        if not isinstance(resolved, Resolved):
+            resolved = self.tables.memory[key] = addresses.resolve(address, self.parameters, self._in_list)
+        return resolved
 
     def _in_list(self, parameter: str, domain: str) -> bool:
         value = self.parameters[parameter]

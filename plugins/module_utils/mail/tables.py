@@ -40,6 +40,7 @@ class Tables:
         self.files = dict(files or {})
         self.lacking: set[tuple[str, str]] = set()
         self.lacking_files: set[str] = set()
+        self.memory: dict[object, object] = {}  # what was concluded from these answers, until there are new ones
 
     def get(self, table: str, key: str) -> str:
         """The value of a key, "" for none. A question not asked yet counts as none, and is noted."""
@@ -49,6 +50,13 @@ class Tables:
             self.lacking.add((table, key))
             return ""
         return self.answers[table, key]
+
+    def take(self) -> tuple[set[tuple[str, str]], set[str]]:
+        """The questions (table, key) and files that the last evaluation lacked; the next one starts anew."""
+        lacking, self.lacking = self.lacking, set()
+        files, self.lacking_files = self.lacking_files, set()
+        self.memory.clear()
+        return lacking, files
 
     def find(self, tables: list[str], key: str) -> str:
         """The first value that one of the tables has."""
