@@ -541,12 +541,16 @@ def _conditions(node: Node, scope: Scope, family: int) -> tuple[tuple[Match, ...
         if end != "either":
             known.take(end, values)
             continue
-        if any("except" in word for _, below in conditions for word in below.values()):
-            values = _Values((), _ANYTHING, f"'{conditions[0][0]}' with 'except' concerns two addresses at once")
         sure, possible = (
             [{name: some} for name in ("source", "destination") if some] for some in (values.sure, values.possible)
         )
-        known.choose(sure, possible, values.unread)
+        unread = values.unread
+        if any("except" in word for _, below in conditions for word in below.values()):
+            # Sure where the condition holds for both ends; whether one end that is excluded spoils it is not said.
+            sure = [{"source": values.sure, "destination": values.sure}] if values.sure else []
+            possible = possible or [{}]
+            unread = f"'{conditions[0][0]}' with 'except' concerns two addresses at once"
+        known.choose(sure, possible, unread)
     return known.matches()
 
 
