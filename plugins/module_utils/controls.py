@@ -23,6 +23,8 @@ _BITAG = "BITAG 2013, Port Blocking"
 _RFC5782 = "RFC 5782, DNS Blacklists and Whitelists"
 _SPAMHAUS = "Spamhaus, DNSBL usage: return codes, zones and public resolvers"
 _POSTSCREEN = "Postfix, Postscreen Howto"
+# Mail hosts are audited, not configured.
+_OPERATOR = ("the operator's own configuration of the mail host",)
 _MILTERS = "Postfix, before-queue Milter support"
 
 
@@ -198,7 +200,7 @@ _ALL = (
         (_RFC5068, "RFC 7208, Sender Policy Framework"),
         HIGH,
         "",
-        ("role mta_inbound", "role mta_outbound", "module policy_check, for the hosts and addresses"),
+        ("module policy_check, for the hosts and addresses", *_OPERATOR),
         ("module mta_audit, from the configuration in force", "module dns_audit, from MX and SPF records"),
     ),
     Control(
@@ -214,7 +216,7 @@ _ALL = (
         ),
         CRITICAL,
         "",
-        ("role mta_inbound",),
+        _OPERATOR,
         (
             "module mta_audit, by walking the restriction lists with clients, senders and recipients",
             "module smtp_probe, from the world and from inside the pool",
@@ -229,7 +231,7 @@ _ALL = (
         (_RFC5782, _SPAMHAUS, _POSTSCREEN),
         HIGH,
         "",
-        ("role mta_inbound",),
+        _OPERATOR,
         ("module mta_audit, from the zones and their filters", "module smtp_probe, by the replies and the test points"),
     ),
     Control(
@@ -240,7 +242,7 @@ _ALL = (
         (_SPAMHAUS, "RFC 5358 (BCP 140), Preventing Use of Recursive Nameservers in Reflector Attacks"),
         MEDIUM,
         "",
-        ("role resolver",),
+        _OPERATOR,
         ("module mta_audit, from the resolver's configuration and its answers",),
     ),
     Control(
@@ -251,7 +253,7 @@ _ALL = (
         (_SPAMHAUS, _RFC5782, _POSTSCREEN),
         HIGH,
         "",
-        ("role mta_inbound",),
+        _OPERATOR,
         ("module mta_audit, from the weights of the codes", "module smtp_probe, from a listed address"),
     ),
     Control(
@@ -262,7 +264,7 @@ _ALL = (
         ("ClamAV, clamd.conf(5)", "Rspamd, Antivirus module", _MILTERS),
         CRITICAL,
         UP,
-        ("role antivirus", "role spam_filter", "role mta_outbound"),
+        _OPERATOR,
         (
             "module mta_audit, from the milters of every service and every limit on the way",
             "module smtp_probe, with the EICAR test file in its wrappings, when asked to",
@@ -276,7 +278,7 @@ _ALL = (
         (_MILTERS, "Rspamd, Antivirus module", "RFC 5321, Simple Mail Transfer Protocol, 4.2.1"),
         CRITICAL,
         UP,
-        ("role mta_outbound", "role spam_filter", "role antivirus"),
+        _OPERATOR,
         ("module mta_audit, from the default action of every milter and the scanner's actions on failure",),
     ),
     Control(
@@ -291,7 +293,7 @@ _ALL = (
         ),
         HIGH,
         UP,
-        ("role mta_outbound",),
+        _OPERATOR,
         ("module mta_audit, per service of master.cf", "module smtp_probe, by logins and handshakes that must fail"),
     ),
     Control(
@@ -302,7 +304,7 @@ _ALL = (
         ("RFC 6409, Message Submission for Mail", "Postfix, postconf(5), reject_sender_login_mismatch"),
         HIGH,
         UP,
-        ("role mta_outbound",),
+        _OPERATOR,
         ("module mta_audit, by walking the restriction lists", "module smtp_probe, with a login, when it has one"),
     ),
     Control(
@@ -313,7 +315,7 @@ _ALL = (
         (_RFC5068, "Rspamd, Ratelimit module"),
         HIGH,
         UP,
-        ("role spam_filter", "role mta_outbound"),
+        _OPERATOR,
         ("module mta_audit, from the limits and the store behind them", "module smtp_probe, when asked to"),
     ),
     Control(
@@ -324,7 +326,7 @@ _ALL = (
         ("RFC 6376, DomainKeys Identified Mail (DKIM) Signatures", "RFC 8301, Cryptographic Update to DKIM"),
         MEDIUM,
         UP,
-        ("role spam_filter",),
+        _OPERATOR,
         ("module mta_audit, from the signing configuration and its key", "module dns_audit, from the key's record"),
     ),
     Control(
@@ -335,7 +337,7 @@ _ALL = (
         ("RFC 2142, Mailbox Names for Common Services, Roles and Functions", "RFC 5321, 4.5.1"),
         MEDIUM,
         "",
-        ("role mta_inbound",),
+        _OPERATOR,
         ("module mta_audit, by the maps", "module smtp_probe, by RCPT TO"),
     ),
     Control(
@@ -351,7 +353,7 @@ _ALL = (
         ),
         MEDIUM,
         "",
-        ("role mta_inbound", "role mta_outbound"),
+        _OPERATOR,
         ("module mta_audit, per service of master.cf", "module smtp_probe, by the replies"),
     ),
     Control(
@@ -368,7 +370,7 @@ _ALL = (
         ),
         MEDIUM,
         "",
-        ("the zones of the domains, see docs/migration.md",),
+        ("the zones of the domains",),
         ("module dns_audit",),
     ),
     Control(

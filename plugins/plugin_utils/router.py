@@ -114,4 +114,4 @@ def _shell_state(message: str) -> str:
 def ended_result(end: Ended, host: str) -> dict[str, Any]:
     """What Ansible is told of it: a host that cannot be talked to is unreachable, all else is failed."""
     kind = "unreachable" if end.state in ("unreachable", "login_refused") else "failed"
-    return {"state": end.state, "msg": f"{host}: {end}", kind: True}
+    return {"state": end.state, "msg": redact(f"{host}: {end}"), kind: True}

@@ -29,7 +29,7 @@ from ..variables import (
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# The inventory groups that playbooks/mail.yml runs over, by the list of isp_mail.
+# The inventory groups that playbooks/mail_audit.yml runs over, by the list of isp_mail.
 GROUPS = {"inbound": "mx", "outbound": "outbound"}
 
 # The keys of every mapping in the tree; docs/policy.md has a table for each.
