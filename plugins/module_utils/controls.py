@@ -279,7 +279,7 @@ _ALL = (
         CRITICAL,
         UP,
         _OPERATOR,
-        ("module mta_audit, from the default action of every milter and the scanner's actions on failure",),
+        ("module mta_audit, from what every milter does by default, and the scanner on failure",),
     ),
     Control(
         "M8",
