@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 _LINE = re.compile(r"^([\w.]+) =(?: (.*))?$")
 _NAME = re.compile(r"\w+")
 _COMPARISON = re.compile(r"\s*(<=|>=|==|!=|<|>)(level)?\s*")
-_DEPTH = 50  # of values that name each other; postconf itself gives up on a loop
+_DEPTH = 20  # of values that name each other; postconf itself gives up on a loop
 
 
 @dataclass(frozen=True, slots=True)

@@ -451,8 +451,8 @@ def code_matches(wanted: str, code: str) -> bool:
     if len(fields) != 4:
         return False
     for field, number in zip(fields, numbers, strict=True):
-        ranges = [part.split("..") for part in field.strip("[]").split(";")]
-        if not any(int(ends[0]) <= number <= int(ends[-1]) for ends in ranges if ends[0]):
+        ranges = re.findall(r"(\d+)(?:\.\.(\d+))?", field)
+        if not any(int(first) <= number <= int(last or first) for first, last in ranges):
             return False
     return True
 
