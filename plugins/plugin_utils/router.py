@@ -15,6 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.isp.hardening.plugins.connection import netmiko
 from ansible_collections.isp.hardening.plugins.module_utils import platforms
 from ansible_collections.isp.hardening.plugins.module_utils.push import OutputRefused, Router, SessionLost, read
+from ansible_collections.isp.hardening.plugins.module_utils.secrets import redact
 
 # The platforms too: Ansible compiles a collection's files anew in every process that imports them.
 for _name in platforms.names():
