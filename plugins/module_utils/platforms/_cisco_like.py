@@ -66,7 +66,8 @@ _IANA = {
     "acap": 674, "acr-nema": 104, "afpovertcp": 548, "auth": 113, "bgmp": 264, "chargen": 19, "daytime": 13,
     "discard": 9, "domain": 53, "echo": 7, "epmap": 135, "ftps-data": 989, "ha-cluster": 694, "http": 80,
     "http-rpc-epmap": 593, "https": 443, "ipp": 631, "iso-tsap": 102, "kerberos": 88, "kerberos-adm": 749,
-    "kpasswd": 464, "la-maint": 51, "ldap": 389, "ldaps": 636, "ldp": 646, "microsoft-ds": 445, "ms-sql-m": 1434,
+    "kpasswd": 464, "la-maint": 51, "ldap": 389, "ldaps": 636, "ldp": 646, "lsp-ping": 3503, "microsoft-ds": 445,
+    "ms-sql-m": 1434,
     "msrpc": 135, "nameserver": 42, "netbios-dgm": 138, "netbios-ns": 137, "netbios-ss": 139, "netbios-ssn": 139,
     "netconf-ssh": 830, "nfs": 2049, "ntp": 123, "odmr": 366, "olsr": 698, "openvpn": 1194, "pim-rp-disc": 496,
     "print-srv": 170, "ptp-event": 319, "ptp-general": 320, "qmtp": 209, "qotd": 17, "radius": 1812,
@@ -701,7 +702,9 @@ class _Lists:
             end += 1
             if operator not in ("eq", "neq") and len(values) == (2 if operator == "range" else 1):
                 break
-        if not values or (operator == "range" and len(values) == 1):
+        # A word that is nothing else may be one more port, of a name that is not known.
+        more = operator == "eq" and end < len(words) and not _ends_ports(words[end])
+        if not values or more or (operator == "range" and len(values) == 1):
             doubts.append(f"the port in '{' '.join(words[at : end + 1])}' is not known")
             return ((0, 0),), end + 1
         return _compare(operator, values, 16), end
@@ -923,7 +926,7 @@ _NETWORK_GROUP = frozenset({"object-group", "addrgroup", "net-group"})
 _PORT_GROUP = frozenset({"portgroup", "port-group"})
 _HOST_NAME = re.compile(r"(?!(?:any|host)$)[A-Za-z](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 _PORT_WORDS = _OPERATORS | _PORT_GROUP
-_AFTER_PORT = frozenset({"any", "host", "established", "log", "object-group"})
+_AFTER_PORT = frozenset({"any", "host", "established", "log", "log-input", "object-group"})
 # Conditions that this model has no field for, with one word behind them.
 _ONE_ARGUMENT = frozenset({"time-range", "flow-label", "nexthop-group", "ecn", "cos", "vlan"})
 _NUMERIC = {"ttl": ("ttl", 8), "hop-limit": ("ttl", 8), "packet-length": ("length", 16), "length": ("length", 16)}
@@ -933,6 +936,13 @@ _OPTION_WORDS = _ONE_ARGUMENT | frozenset(_NUMERIC) | frozenset(TCP_FLAGS) | {
     "established", "fragments", "dscp", "precedence", "tos", "option", "reflect", "routing", "dest-option", "mobility",
     "hbh", "match-any", "match-all", "undetermined-transport", "auth", "tracked",
 }  # fmt: skip
+
+
+def _ends_ports(word: str) -> bool:
+    """Does an address or a condition begin with this word?"""
+    return (
+        word in _AFTER_PORT or word in _OPTION_WORDS or word in _NETWORK_GROUP or not {".", ":", "/"}.isdisjoint(word)
+    )
 
 
 def _number(word: str, names: Mapping[str, int], bits: int) -> int | None:
