@@ -791,6 +791,8 @@ class _Lists:
                 layer4["icmp_type"] = exactly(kind, 8)
                 if code is not None:
                     layer4["icmp_code"] = exactly(code, 8)
+            elif word in _PORT_WORDS:
+                raise _NotUnderstood
             else:
                 end = at + 1 if word in _ONE_ARGUMENT else count  # how far a word reaches that is not known
                 doubts.append(f"the condition '{' '.join(words[at - 1 : end])}' is not modelled")
@@ -936,13 +938,12 @@ _OPTION_WORDS = _ONE_ARGUMENT | frozenset(_NUMERIC) | frozenset(TCP_FLAGS) | {
     "established", "fragments", "dscp", "precedence", "tos", "option", "reflect", "routing", "dest-option", "mobility",
     "hbh", "match-any", "match-all", "undetermined-transport", "auth", "tracked",
 }  # fmt: skip
+_AFTER_PORTS = _AFTER_PORT | _OPTION_WORDS | _NETWORK_GROUP | _PORT_WORDS | {"source", "destination"}
 
 
 def _ends_ports(word: str) -> bool:
-    """Does an address or a condition begin with this word?"""
-    return (
-        word in _AFTER_PORT or word in _OPTION_WORDS or word in _NETWORK_GROUP or not {".", ":", "/"}.isdisjoint(word)
-    )
+    """Does an address, a condition or the other side's ports begin with this word?"""
+    return word in _AFTER_PORTS or not {".", ":", "/"}.isdisjoint(word)
 
 
 def _number(word: str, names: Mapping[str, int], bits: int) -> int | None:
