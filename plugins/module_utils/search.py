@@ -26,7 +26,7 @@ SPARE_LIMIT = 500_000
 # How many cubes one line may become.
 PRODUCT_LIMIT = 1024
 # How many lines a list may become by those of the lists that it jumps to.
-INLINE_LIMIT = 200_000
+INLINE_LIMIT = 1_000_000
 
 SKIP = "skip"  # the question does not ask about these packets
 
@@ -205,11 +205,13 @@ class Search:
                     lines += [(*cube, entry.action, entry.target, bool(entry.doubt)) for cube in cubes]
                     continue
                 [(value, mask, factors)] = cubes
-                lines += [
-                    (value | line[0], mask | line[1], factors + line[2], *line[3:])
-                    for line in inside
-                    if not (value ^ line[0]) & mask & line[1]
-                ]
+                if mask or factors:
+                    inside = [
+                        (value | line[0], mask | line[1], factors + line[2], *line[3:])
+                        for line in inside
+                        if not (value ^ line[0]) & mask & line[1]
+                    ]
+                lines += inside
             self._open.discard(name)
             self._compiled[key] = [*lines, (0, 0, (), end, "", False)]
         return self._compiled[key]
@@ -337,7 +339,7 @@ class Search:
             self.spent += len(lines)
             if spent > QUESTION_LIMIT or self.spent > SEARCH_LIMIT:
                 raise _TooComplex
-            lines = _relevant(lines, value, mask)
+            lines = _merged(_relevant(lines, value, mask))
             if (
                 settled == possible
                 and wanted not in possible
@@ -345,8 +347,6 @@ class Search:
             ):
                 continue
             head = lines[0]
-            if head[3] in (PERMIT, DENY) and all(line[3] == head[3] for line in lines):
-                head = (0, 0, (), head[3], "", False)  # whichever of them it is: no need to tell them apart
             bit = _splitting_bit(head, mask, value)
             if bit:
                 alone = len(lines) == 2 and last and lines[1][3] in _FINAL
@@ -423,6 +423,14 @@ def _relevant(lines: list[Line], value: int, mask: int) -> list[Line]:
     return kept
 
 
+def _merged(lines: list[Line]) -> list[Line]:
+    """One line for them all where all say the same: whichever of them it is."""
+    action = lines[0][3]
+    if action in (PERMIT, DENY) and all(line[3] == action for line in lines):
+        return [(0, 0, (), action, "", False)]
+    return lines
+
+
 def _splitting_bit(line: Line, mask: int, value: int) -> int:
     """The first bit that the line cares about and the cube leaves free; 0 when the line covers the cube."""
     free = line[1] & ~mask
@@ -474,7 +482,7 @@ def _share(pending: list[_Pending], lines: list[Line]) -> Iterator[tuple[Cube, i
         fixed |= mask
         differ |= value ^ first
     common &= ~differ
-    near = _relevant(lines, first & common, common)
+    near = _merged(_relevant(lines, first & common, common))
     apart = fixed & ~common
     if not apart:
         yield from ((*one, near) for one in pending)
