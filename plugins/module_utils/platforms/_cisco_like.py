@@ -215,9 +215,8 @@ def parse(text: str, dialect: Dialect) -> Configuration:
             if (binding.family, name) not in filters:
                 text = f"{name} is bound and not defined: {_SAID[dialect.undefined].format(dialect.title)}"
                 filters[binding.family, name] = Filter(name, binding.family, (), dialect.undefined, binding.line, text)
-    return Configuration(
-        filters, bindings, interfaces, tuple(cut.doubts) + doubts, cut.hostname, cut.filter_lines + lines
-    )
+    doubts = tuple(sorted((*cut.doubts, *doubts), key=lambda doubt: doubt.line))
+    return Configuration(filters, bindings, interfaces, doubts, cut.hostname, cut.filter_lines + lines)
 
 
 # What the top of another vendor's configuration looks like.
@@ -308,6 +307,8 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
         if second == "access-list" and first in ("ip", "ipv6", "ipv4"):
             chosen = _named(cut, words, number, raw, dialect)
             body, in_list = (chosen.lines, True) if chosen else (None, False)
+        elif first == "interface" and second == "range":
+            cut.doubts.append(Doubt(number, raw.strip(), "a range of interfaces is not read, and may bind lists"))
         elif first == "interface" and second:
             block = cut.interfaces.setdefault(interface_name(words), _Block(words, number))
             body, in_interface = block.lines, True
@@ -987,7 +988,7 @@ def _one_address(family: int, word: str, following: str) -> tuple[Alternatives, 
 
 
 def _member(words: list[str], family: int) -> Alternatives:
-    """A line of a network group: `host A`, `A/24`, `A NETMASK`, `range A B`, `any`."""
+    """A line of a network group: `host A`, `A/24`, `A /24`, `A NETMASK`, `range A B`, `any`."""
     bits = ADDRESS_WIDTH[family]
     if words[0] == "any":
         return ((0, 0),)
@@ -995,8 +996,8 @@ def _member(words: list[str], family: int) -> Alternatives:
         return exactly(address_value(words[1], family), bits)
     if words[0] == "range" and len(words) == 3:
         return span(address_value(words[1], family), address_value(words[2], family), bits)
-    if len(words) == 1:
-        return prefix(words[0], family)
+    if len(words) == 1 or (len(words) == 2 and words[1][0] == "/"):
+        return prefix("".join(words), family)
     if len(words) == 2:
         value, mask = address_value(words[0], family), address_value(words[1], family)
         if _length(mask, bits) is not None:
@@ -1042,7 +1043,7 @@ def _interfaces(
         bound: dict[str, int] = {}  # the places in this block that have a list, and the line that says so first
         attachment, indent = name, 0
         for number, raw in block.lines:
-            words = raw.split()
+            words = raw.partition(" !")[0].split()
             if len(words) < 2:
                 shutdown = shutdown or words == ["shutdown"]
                 continue
