@@ -71,13 +71,14 @@ def packets(draw: st.DrawFn, family: int, plain: bool) -> dict[str, int]:
     source, destination = (int(one[min(offset, one.num_addresses - 1)]) for one in networks)
     port = st.sampled_from(PORTS)
     extension = 0 if plain or family == 4 else draw(st.integers(0, 5))
+    fragment = 0 if plain or (family == 6 and extension != 3) else draw(st.sampled_from((0, 1, 2, 3)))
+    whole = plain or family == 4 or fragment & 0b10  # a later fragment has no header chain that could be cut short
     return {
         "protocol": draw(st.sampled_from((6, 6, 17, 1 if family == 4 else 58, 50, 47, 89))),
         "source": source, "destination": destination, "source_port": draw(port), "destination_port": draw(port),
         "icmp_type": draw(st.sampled_from((0, 1, 3, 8, 128, 136))), "icmp_code": draw(st.sampled_from((0, 1, 4))),
         "tcp_flags": draw(st.integers(0, 63)), "extension": extension, "state": 0, "tos": 0, "ttl": 64, "length": 60,
-        "fragment": 0 if plain or (family == 6 and extension != 3) else draw(st.sampled_from((0, 1, 2, 3))),
-        "undetermined": 0 if plain or family == 4 else draw(st.integers(0, 1)), "options": 0,
+        "fragment": fragment, "undetermined": 0 if whole else draw(st.integers(0, 1)), "options": 0,
     }  # fmt: skip
 
 
