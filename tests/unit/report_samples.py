@@ -90,10 +90,22 @@ def berlin() -> dict[str, Any]:
         "edge-ber1", "cisco_ios", "192.0.2.11",
         replaced(
             proved("edge-ber1", attachments),
-            _permit_any("Virtual-Template1", "P1", "up", STATEMENTS[0][2], "tcp 198.51.100.7:49152 > 203.0.113.9:25 SYN"),
-            _permit_any("Virtual-Template1", "P4", "up", STATEMENTS[4][2], "tcp 198.51.100.7:49152 > 203.0.113.9:445 SYN"),
-            _permit_any("Virtual-Template1", "P5", "up", STATEMENTS[5][2], "tcp 198.51.100.7:49152 > 203.0.113.9:593 SYN"),
-            _permit_any("Virtual-Template1", "P8", "up", STATEMENTS[6][2], "tcp 203.0.113.66:49152 > 203.0.113.9:80 SYN"),
+            _permit_any(
+                "Virtual-Template1", "P1", "up", STATEMENTS[0][2],
+                "tcp 198.51.100.7:49152 > 203.0.113.9:25 SYN",
+            ),
+            _permit_any(
+                "Virtual-Template1", "P4", "up", STATEMENTS[4][2],
+                "tcp 198.51.100.7:49152 > 203.0.113.9:445 SYN",
+            ),
+            _permit_any(
+                "Virtual-Template1", "P5", "up", STATEMENTS[5][2],
+                "tcp 198.51.100.7:49152 > 203.0.113.9:593 SYN",
+            ),
+            _permit_any(
+                "Virtual-Template1", "P8", "up", STATEMENTS[6][2],
+                "tcp 203.0.113.66:49152 > 203.0.113.9:80 SYN",
+            ),
             *down,
             Finding(
                 "C3", "edge-ber1", "", "residential", "", 4, "violated", "every exception is in force",
@@ -185,7 +197,8 @@ POLICY: dict[str, Any] = {
     "smarthosts": [{"name": "out1", "prefixes": ["192.0.2.25/32", "2001:db8:ffff::25/128"]}],
     "exceptions": [
         {
-            "prefix": "198.51.100.7/32", "owner": "Example GmbH, ticket 4711", "reason": "own MX", "until": "2026-10-31",
+            "prefix": "198.51.100.7/32", "owner": "Example GmbH, ticket 4711", "reason": "own MX",
+            "until": "2026-10-31",
             "controls": ["P1", "P2", "P3"], "status": "expired",
         },
         {
@@ -259,7 +272,7 @@ def push_run() -> dict[str, Any]:
         hamburg() | {"state": "refused", "message": "line 142 is not understood, so no plan can be proved"},
         cologne() | {"state": "rolled_back", "message": "the new session could not log in within 5 minutes"},
         munich() | {"state": "unchanged"},
-        host("edge-lei1", "cisco_ios", "192.0.2.16", [], state="login_refused", message="check ansible_user and the key"),
+        host("edge-lei1", "cisco_ios", "192.0.2.16", [], state="login_refused", message="check ansible_user or the key"),
         host(
             "edge-drs1", "arista_eos", "192.0.2.17", proved("edge-drs1", {"Ethernet1.100": "residential"}),
             state="rejected", message="line 7, '30 deny tcp any any eq msrpc': % Invalid input",
