@@ -51,29 +51,53 @@ COMMANDS = 7  # of a push, behind those that read: two that arm, the file in thr
 
 
 class Shell:
-    """The router's shell, as plugins/plugin_utils/router.py has it. `at_login` is called at each fresh login."""
+    """The router's shell over one login, as Ansible's ssh keeps it. `at_reset` is called at a fresh login."""
 
-    def __init__(self, router: Device, folder: Path, at_login: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, router: Device, folder: Path, at_reset: Callable[[], None] = lambda: None) -> None:
         options = ["-F", "/dev/null", "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={folder / 'known_hosts'}"]
         options += ["-i", str(folder / router.name / "id_ed25519"), "-p", str(router.ssh_port)]
-        self._ssh = [tool("ssh"), *options, "root@127.0.0.1"]
-        self._at_login = at_login
+        self._socket = folder / "login"
+        self._ssh = [tool("ssh"), *options, "-S", str(self._socket), "root@127.0.0.1"]
+        self._at_reset = at_reset
+        self._master: subprocess.Popen[bytes] | None = None
         self.patience = 20.0
 
     def send(self, command: str) -> str:
+        if self._master is None:
+            self._log_in()
         try:
             done = subprocess.run(
                 [*self._ssh, command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=self.patience,
                 check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
+            self.close()
             raise SessionLost("no answer") from None
         if done.returncode == 255:
+            self.close()
             raise SessionLost(f"the session was lost: {done.stderr.strip()}")
         return done.stdout + (f"\nexit status {done.returncode}: {done.stderr.strip()}" if done.returncode else "")
 
+    def _log_in(self) -> None:
+        quiet = subprocess.DEVNULL
+        self._master = subprocess.Popen([*self._ssh, "-M", "-N"], stdin=quiet, stdout=quiet, stderr=quiet)
+        end = time.monotonic() + 20
+        while not self._socket.exists():
+            if self._master.poll() is not None or time.monotonic() > end:
+                self.close()
+                raise SessionLost("the login was cut")
+            time.sleep(0.01)
+
     def reset(self) -> None:
-        self._at_login()
+        self.close()
+        self._at_reset()
+
+    def close(self) -> None:
+        if self._master is not None:
+            self._master.kill()  # asked politely, it may wait for a command that will never end
+            self._master.wait()
+        self._master = None
+        self._socket.unlink(missing_ok=True)
 
 
 def _policy(number: int) -> tuple[Policy, tuple[Attachment, ...]]:
@@ -99,9 +123,15 @@ class Nat:
     def now(self) -> Configuration:
         return linux_nftables.parse(self.router.execute("; ".join(linux_nftables.READ)), NAMES)
 
-    def push(self, shell: Shell, number: int) -> Outcome:
+    def other(self, shell: Shell) -> Outcome:
+        """A push of the policy whose turn it is not."""
+        try:
+            return self._push(shell, *self.policies[1 - self.number])
+        finally:
+            shell.close()
+
+    def _push(self, shell: Shell, policy: Policy, attachments: tuple[Attachment, ...]) -> Outcome:
         """What the action does."""
-        policy, attachments = self.policies[number]
 
         def findings(configuration: Configuration) -> list[Finding]:
             return audit(configuration, policy, attachments, "nat1", linux_nftables.LINK_LOCAL)
@@ -129,9 +159,8 @@ class Nat:
     def suffer(self, faults: Faults, shell: Shell | None = None) -> Outcome:
         """A push of the other policy with the fault, under a flood; afterwards one without, which has to succeed."""
         self.router.faults = faults
-        other = 1 - self.number
         with self.flood() as count:
-            outcome = self.push(shell or Shell(self.router, self.folder), other)
+            outcome = self.other(shell or Shell(self.router, self.folder))
         assert count.sent > 100
         assert count.leaked == 0
         self.router.faults = Faults()
@@ -143,9 +172,9 @@ class Nat:
             assert "the router has its old filters" in outcome.message or "nothing was changed" in outcome.message
             assert same_in_force(here, self.filters[self.number]), outcome.message
             assert not outcome.changed
-        again = self.push(Shell(self.router, self.folder), other)
+        again = self.other(Shell(self.router, self.folder))
         assert again.state in ("changed", "unchanged"), again.message
-        self.number = other
+        self.number = other = 1 - self.number
         now = self.now()
         assert same_in_force(now, self.filters.setdefault(other, now))
         self.router.clock.advance(MINUTES * 60 + 1)
@@ -165,7 +194,9 @@ def nat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nat]:
             with here.flood() as count:
                 time.sleep(0.2)
             assert count.leaked  # without the table all of them leak
-        first = here.push(Shell(router, folder), 0)
+        here.number = 1
+        first = here.other(Shell(router, folder))
+        here.number = 0
         assert first.state == "changed", first.message
         here.filters[0] = here.now()
         yield here
