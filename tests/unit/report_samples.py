@@ -272,7 +272,7 @@ def push_run() -> dict[str, Any]:
         hamburg() | {"state": "refused", "message": "line 142 is not understood, so no plan can be proved"},
         cologne() | {"state": "rolled_back", "message": "the new session could not log in within 5 minutes"},
         munich() | {"state": "unchanged"},
-        host("edge-lei1", "cisco_ios", "192.0.2.16", [], state="login_refused", message="check ansible_user or the key"),
+        host("edge-lei1", "cisco_ios", "192.0.2.16", [], state="login_refused", message="check ansible_user or key"),
         host(
             "edge-drs1", "arista_eos", "192.0.2.17", proved("edge-drs1", {"Ethernet1.100": "residential"}),
             state="rejected", message="line 7, '30 deny tcp any any eq msrpc': % Invalid input",
