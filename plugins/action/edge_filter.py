@@ -66,6 +66,8 @@ class ActionModule(ActionBase):
         result["started"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         try:
             _, arguments = self.validate_argument_spec(_SPEC)
+            if not 3 <= arguments["rollback_minutes"] <= 59:
+                raise Ended("failed", f"rollback_minutes is {arguments['rollback_minutes']}: give 3 to 59")
             self._work(arguments, variables, result)
         except Ended as end:
             result |= ended_result(end, result["host"])

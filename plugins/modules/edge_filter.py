@@ -29,7 +29,9 @@ options:
     description: The Jinja2 template that lays out the filters; C(PLATFORM.j2) of the role when it is not given.
     type: path
   rollback_minutes:
-    description: After how many minutes the router takes an unconfirmed change back by itself.
+    description: >-
+      After how many minutes the router takes an unconfirmed change back by itself, 3 to 59: less leaves no time to send
+      and to prove, and EOS counts no further.
     type: int
     default: 5
   backup_dir:
