@@ -67,7 +67,7 @@ def _troubles() -> dict[str, Trouble]:
         ),
         "endless": Trouble(
             IOS, "failed", "'show running-config' printed more than 64 MiB.*; nothing was changed",
-            faults={"outputs": {"show running-config": ("! all work and no play\n" * 4500 for _ in range(1000))}},
+            faults={"outputs": {"show running-config": ["! all work and no play\n" * 4500] * 1000}},
         ),
         "escapes": Trouble(
             IOS, "failed", "cannot be used: .*escape", faults={"outputs": {"show running-config": f"\x1b[2J{whole}"}}
