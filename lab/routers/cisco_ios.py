@@ -244,7 +244,10 @@ class IosSession(IndentedSession):
 
     def commands(self) -> Mapping[str, Command]:
         router = self.router
-        quiet = lambda _: ""  # noqa: E731
+
+        def quiet(_: list[str]) -> str:
+            return ""
+
         return {
             "enable": self.enable, "disable": self.disable, "exit": self.logout, "logout": self.logout,
             "quit": self.logout,

@@ -316,7 +316,8 @@ def _spf_of(domain: str, ask: Ask, lookups: list[int]) -> tuple[str, tuple[Mecha
     mechanisms: list[Mechanism] = []
     redirect = ""
     for word in records[0].split()[1:]:
-        name, sign, value = re.match(r"([^:=/]*)([:=/]?)(.*)", word).groups()  # type: ignore[union-attr]
+        name = re.split("[:=/]", word)[0]
+        sign, value = word[len(name) : len(name) + 1], word[len(name) + 1 :]
         if sign == "=":
             if name.lower() == "redirect":
                 redirect = value

@@ -217,13 +217,13 @@ def _branch(rest: str, holds: bool) -> str:
 
 
 def _compare(left: str, operator: str, right: str) -> bool:
-    one: list[int] | str = left
-    two: list[int] | str = right
+    order = (left > right) - (left < right)
     if re.fullmatch(r"[\d.]+", left) and re.fullmatch(r"[\d.]+", right):
         one, two = ([int(part) for part in text.split(".") if part] for text in (left, right))
         length = max(len(one), len(two))
         one, two = one + [0] * (length - len(one)), two + [0] * (length - len(two))
-    table = {"==": one == two, "!=": one != two, "<": one < two, "<=": one <= two, ">": one > two, ">=": one >= two}  # type: ignore[operator]
+        order = (one > two) - (one < two)
+    table = {"==": order == 0, "!=": order != 0, "<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}
     return table[operator]
 
 

@@ -271,8 +271,10 @@ _INTERFACE_ONLY = frozenset({("ip", "address"), ("ipv6", "address"), ("ip", "ver
 
 def _cut(text: str, dialect: Dialect) -> _Cut:
     cut = _Cut()
-    body: list[tuple[int, str, int]] | list[tuple[int, str]] | None = None
-    in_list = in_interface = False
+    # The block that indented lines belong to: an access list's entries, or the body of anything else.
+    entries: list[tuple[int, str, int]] | None = None
+    body: list[tuple[int, str]] | None = None
+    in_interface = False
     banner = ""  # the delimiter of a banner whose text must not be read as configuration
     for number, raw in enumerate(text.split("\n"), 1):
         if banner:
@@ -282,8 +284,11 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
         if not raw:
             continue
         if raw[0] in " \t":
-            if body is not None and not raw.isspace():
-                body.append((number, raw, 0) if in_list else (number, raw))  # type: ignore[arg-type]
+            if not raw.isspace():
+                if entries is not None:
+                    entries.append((number, raw, 0))
+                elif body is not None:
+                    body.append((number, raw))
             continue
         if raw[0] == "!":
             continue
@@ -292,21 +297,21 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
             continue
         first = words[0]
         if first == "access-list":
-            body = None
+            entries = body = None
             _numbered(cut, words, number, raw, remove=False)
             continue
         second = words[1] if len(words) > 1 else ""
-        if in_list and body is not None and (first in _ENTRY_WORDS or first.isdecimal()):
-            body.append((number, raw, 0))  # type: ignore[arg-type]
+        if entries is not None and (first in _ENTRY_WORDS or first.isdecimal()):
+            entries.append((number, raw, 0))
             continue
         pair = first, second
         if in_interface and body is not None and (pair in dialect.bindings or pair in _INTERFACE_ONLY):
-            body.append((number, raw))  # type: ignore[arg-type]
+            body.append((number, raw))
             continue
-        body, in_list, in_interface = None, False, False
+        entries, body, in_interface = None, None, False
         if second == "access-list" and first in ("ip", "ipv6", "ipv4"):
             chosen = _named(cut, words, number, raw, dialect)
-            body, in_list = (chosen.lines, True) if chosen else (None, False)
+            entries = chosen.lines if chosen else None
         elif first == "interface" and second == "range":
             cut.doubts.append(Doubt(number, raw.strip(), "a range of interfaces is not read, and may bind lists"))
         elif first == "interface" and second:
