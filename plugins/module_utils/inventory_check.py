@@ -159,14 +159,14 @@ def _shared(readings: Sequence[_Reading], host: HostVariables) -> _Reading | Non
 
 
 def _absent(mail: MailPolicy | None, hosts: Sequence[HostVariables]) -> list[Problem]:
-    """Hosts of the mail policy that playbooks/mail_audit.yml would never come to."""
+    """Hosts of the mail policy that playbooks/mail.yml would never come to."""
     if mail is None:
         return []
     groups = {host.host: host.groups for host in hosts}
     problems = [
         Problem(("isp_mail", "probe", "hosts", number), f"no host '{name}' in the inventory", "add it there")
         for number, name in enumerate(mail.probe_hosts)
-        if name not in groups
+        if name not in groups and name != "localhost"
     ]
     for role, group in GROUPS.items():
         for number, one in enumerate(getattr(mail, role)):
@@ -179,7 +179,7 @@ def _absent(mail: MailPolicy | None, hosts: Sequence[HostVariables]) -> list[Pro
 
 
 def _unlisted(host: HostVariables, mail: MailPolicy | None) -> list[Problem]:
-    """Groups that bring a host into playbooks/mail_audit.yml, although the mail policy says nothing of it."""
+    """Groups that bring a host into playbooks/mail.yml, although the mail policy says nothing of it."""
     if "isp_mail" not in host.values:
         mend = "set isp_mail for all hosts, in group_vars/all"
         return [Problem(("isp_mail",), f"is not set for host '{host.host}' of group '{host.mail_groups[0]}'", mend)]

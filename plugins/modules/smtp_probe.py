@@ -90,8 +90,8 @@ options:
     description:
       - Which tests to run. When it is not given, all but those that have to be asked for, which are C(smuggling),
         C(eicar), C(gtube), C(scanner_down) (the scanner is down at the moment, and you say so) and C(connections).
-      - C(sender), C(eicar), C(gtube) and C(scanner_down) need O(user), C(sobig) needs O(client_name), C(dnsbl) needs
-        O(dnsbl_zone).
+      - C(sender), C(eicar), C(gtube) and C(scanner_down) need O(user), C(sobig) needs a PTR record or O(client_name),
+        C(dnsbl) needs O(dnsbl_zone).
       - C(dnsbl) asks the resolver of the host that the module runs on, and tells something of a mail host only there.
     type: list
     elements: str
@@ -121,8 +121,8 @@ options:
     type: bool
     default: false
   client_name:
-    description: The PTR name of the host that the probe runs on. With it the mail host is asked to relay as the worm
-      Sobig did, which looked for the MX of the parent domains of its own name.
+    description: The PTR name of the host that the probe runs on, looked up when it is not given. With it the mail
+      host is asked to relay as the worm Sobig did, which looked for the MX of the parent domains of its own name.
     type: str
   dnsbl_zone:
     description: The DNSBL's zone, without a key, as in C(isp_mail.dnsbl.zone).
@@ -314,17 +314,33 @@ ARGUMENTS = {
 }
 
 
+def own_name(towards: str, source: str) -> str:
+    """What the DNS calls this host, by the address that it comes from; "" where it has no name there."""
+    try:
+        family = socket.AF_INET6 if ":" in towards else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as way:  # connecting UDP sends nothing
+            way.bind((source, 0))
+            way.connect((towards, 25))
+            name = socket.gethostbyaddr(way.getsockname()[0])[0]
+    except OSError:
+        return ""
+    return name if "." in name else ""
+
+
 def main() -> None:
     """Read the options, probe, tell."""
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
+    options = module.params
+    if options["client_name"] is None:
+        options["client_name"] = next((own_name(one, options["source"] or "") for one in options["addresses"]), "")
     try:
-        settings = read_settings(module.params, socket.getfqdn(), sends=not module.check_mode)
+        settings = read_settings(options, socket.getfqdn(), sends=not module.check_mode)
     except BadSettings as error:
         module.fail_json(msg=str(error))
     results = probe(settings)
     module.exit_json(
         changed=False,
-        findings=[finding.as_dict() for finding in findings(results, module.params["host"] or settings.name)],
+        findings=[finding.as_dict() for finding in findings(results, options["host"] or settings.name)],
         tests=[asdict(result) for result in results],
         left_out=left_out(settings),
     )

@@ -10,11 +10,19 @@ import string
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.isp.hardening.plugins.filter.mail_host import read
 from ansible_collections.isp.hardening.plugins.module_utils.inventory_check import HostVariables, check_inventory
-from ansible_collections.isp.hardening.plugins.module_utils.mail.policy import KEYS, MailHost, MailPolicy, read_mail
+from ansible_collections.isp.hardening.plugins.module_utils.mail.policy import (
+    KEYS,
+    MailHost,
+    MailPolicy,
+    mail_host,
+    read_mail,
+)
 from ansible_collections.isp.hardening.plugins.module_utils.policy import Policy, read_policy
 from ansible_collections.isp.hardening.plugins.module_utils.policy_files import Files
 
@@ -133,3 +141,25 @@ def test_a_mail_host_without_the_mail_policy_is_a_mistake_only_where_there_is_on
     hosts.append(HostVariables("out1", ("outbound",), values))
     (mistake,) = check_inventory(hosts, Files((), (), ()), datetime.date(2026, 11, 23)).mistakes
     assert str(mistake).startswith("host mx1: isp_mail: is not set for host 'mx1' of group 'mx'; set isp_mail")
+
+
+def test_a_host_gets_the_policy_flat_and_what_it_is() -> None:
+    found = mail_host(mail(dnsbl={"key": KEY}), policy(), "out1")
+    assert (found["side"], found["name"], found["addresses"]) == (
+        "outbound",
+        "out1.example.net",
+        ["192.0.2.25", "2001:db8:ffff::25"],
+    )
+    assert found["relays"] == found["inbound"][0]["addresses"] == ["192.0.2.10", "2001:db8:ffff::10"]
+    assert found["pools"] == {"homes": ["198.51.100.0/24", "2001:db8:100::/40"]}
+    assert found["dnsbl_query_zone"] == f"{KEY}.zen.dq.spamhaus.net"
+    assert (found["message_size_limit"], found["probe_hosts"]) == (26_214_400, ("localhost",))
+    assert mail_host(mail(), policy(), "mx1")["side"] == "inbound"
+
+
+def test_the_filter_names_the_first_mistake_and_a_host_that_is_none() -> None:
+    with pytest.raises(AnsibleFilterError, match=r"isp_mail\.postmaster: 'nobody' is no mail address; write it as"):
+        read(MAIL | {"postmaster": "nobody"}, POLICY, "mx1")
+    with pytest.raises(AnsibleFilterError, match="host 'mx9' is no mail host of isp_mail; list it"):
+        read(MAIL, POLICY, "mx9")
+    assert read(MAIL, POLICY, "mx1")["host"] == "mx1"

@@ -11,7 +11,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from ..policy import FAMILIES, NO_SUBSCRIBERS, Policy
 from ..variables import (
@@ -29,7 +30,7 @@ from ..variables import (
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# The inventory groups that playbooks/mail_audit.yml runs over, by the list of isp_mail.
+# The inventory groups that playbooks/mail.yml runs over, by the list of isp_mail.
 GROUPS = {"inbound": "mx", "outbound": "outbound"}
 
 # The keys of every mapping in the tree; docs/policy.md has a table for each.
@@ -130,7 +131,7 @@ class MailPolicy:
     recipients_per_message: int
     port_25_from_pool: bool
     probe_target: str  # a mailbox that nobody may reach over these hosts without a login; "" for no probe
-    probe_hosts: tuple[str, ...]  # hosts of the inventory that probe beside the controller
+    probe_hosts: tuple[str, ...]  # hosts of the inventory that ask, the controller among them where it does
 
     @property
     def dnsbl_query_zone(self) -> str:
@@ -138,6 +139,30 @@ class MailPolicy:
         if not self.dnsbl_key:
             return self.dnsbl_zone
         return f"{self.dnsbl_key}.{DQS_ZONE if self.dnsbl_zone == DNSBL_ZONE else self.dnsbl_zone}"
+
+
+def mail_host(mail: MailPolicy, policy: Policy, host: str) -> dict[str, Any]:
+    """The policies as plain data for the templates of one host, who it is and which side it is on included.
+
+    Raises KeyError for a host that is none of the mail hosts.
+    """
+    sides = {one.host: (side, one) for side in GROUPS for one in getattr(mail, side)}
+    side, own = sides[host]
+    return (
+        asdict(mail)
+        | {name: [_plain_host(one) for one in getattr(mail, name)] for name in GROUPS}
+        | {
+            "side": side,
+            **_plain_host(own),
+            "dnsbl_query_zone": mail.dnsbl_query_zone,
+            "relays": [address for one in mail.inbound for address in one.addresses],
+            "pools": {pool.name: [*pool.ipv4, *pool.ipv6] for pool in policy.pools.values()},
+        }
+    )
+
+
+def _plain_host(host: MailHost) -> dict[str, Any]:
+    return asdict(host) | {"addresses": list(host.addresses)}
 
 
 def read_mail(data: object, policy: Policy | None) -> tuple[MailPolicy | None, list[Problem]]:
@@ -376,7 +401,7 @@ def _probe(
         mend = "name a mailbox of yours somewhere else: mail for it must not pass these hosts"
         problems.add((*place, "target"), f"{target} is in a domain of your own", mend)
     hosts = [read_text(item, where, problems) for where, item in read_list(probe, "hosts", place, problems)]
-    return target, tuple(hosts)
+    return target, tuple(hosts) or ("localhost",)
 
 
 def _section(tree: Mapping[str, object], key: str, path: Path, problems: Problems) -> dict[str, object]:
