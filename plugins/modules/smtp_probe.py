@@ -257,15 +257,15 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.isp.hardening.plugins.module_utils.mail.probe import (
+from ansible_collections.isp.hardening.plugins.module_utils.mail.probe.report import findings
+from ansible_collections.isp.hardening.plugins.module_utils.mail.probe.schedule import probe
+from ansible_collections.isp.hardening.plugins.module_utils.mail.probe.settings import (
     INBOUND,
     OUTBOUND,
     PORTS,
     TESTS,
     BadSettings,
-    findings,
     left_out,
-    probe,
     read_settings,
 )
 

@@ -31,23 +31,23 @@ from ansible_collections.isp.hardening.plugins.module_utils.documentation import
 from ansible_collections.isp.hardening.plugins.module_utils.findings import Finding
 from ansible_collections.isp.hardening.plugins.module_utils.mail import messages, tricks
 from ansible_collections.isp.hardening.plugins.module_utils.mail import policy as mail_policy
-from ansible_collections.isp.hardening.plugins.module_utils.mail import probe as mail_probe
 from ansible_collections.isp.hardening.plugins.module_utils.mail.dialogue import Limits
-from ansible_collections.isp.hardening.plugins.module_utils.mail.probe import (
+from ansible_collections.isp.hardening.plugins.module_utils.mail.probe.dnsbl import NoAnswer, dnsbl
+from ansible_collections.isp.hardening.plugins.module_utils.mail.probe.report import findings
+from ansible_collections.isp.hardening.plugins.module_utils.mail.probe.schedule import probe
+from ansible_collections.isp.hardening.plugins.module_utils.mail.probe.settings import (
     ASKED,
+    DQS_ZONE,
+    PUBLIC_ZONE,
     SENDING,
     TESTS,
     BadSettings,
-    NoAnswer,
-    Result,
     Settings,
     User,
-    dnsbl,
-    findings,
     left_out,
-    probe,
     read_settings,
 )
+from ansible_collections.isp.hardening.plugins.module_utils.mail.probe.visit import Result
 from ansible_collections.isp.hardening.plugins.modules import smtp_probe
 
 TARGET = "relay-test@lab.example.org"
@@ -796,7 +796,7 @@ def test_the_defaults_ask_everything_but_what_must_be_asked_for() -> None:
 
 
 def test_a_key_is_asked_in_its_own_zone() -> None:
-    assert (mail_probe.PUBLIC_ZONE, mail_probe.DQS_ZONE) == (mail_policy.DNSBL_ZONE, mail_policy.DQS_ZONE)
+    assert (PUBLIC_ZONE, DQS_ZONE) == (mail_policy.DNSBL_ZONE, mail_policy.DQS_ZONE)
     for zone, key, asked in (
         ("zen.spamhaus.org", None, "zen.spamhaus.org"),
         ("zen.spamhaus.org.", KEY, "zen.dq.spamhaus.net"),
@@ -846,7 +846,7 @@ def test_no_text_passes_as_an_address_that_breaks_a_line(text: str) -> None:
 
 
 def test_the_probe_needs_the_standard_library_alone(root: Path) -> None:
-    name = "ansible_collections.isp.hardening.plugins.module_utils.mail.probe"
+    name = "ansible_collections.isp.hardening.plugins.module_utils.mail.probe.schedule"
     code = f"import sys; sys.path.insert(0, '.collections'); import {name}"
     answer = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], cwd=root, capture_output=True, check=False, text=True

@@ -13,12 +13,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.isp.hardening.plugins.module_utils.mail.dialogue import Limits
-from ansible_collections.isp.hardening.plugins.module_utils.mail.probe import (
-    Result,
-    Settings,
-    findings,
-    probe,
-)
+from ansible_collections.isp.hardening.plugins.module_utils.mail.probe.report import findings
+from ansible_collections.isp.hardening.plugins.module_utils.mail.probe.schedule import probe
+from ansible_collections.isp.hardening.plugins.module_utils.mail.probe.settings import Settings
+from ansible_collections.isp.hardening.plugins.module_utils.mail.probe.visit import Result
 from tests.conftest import Run
 from tests.unit.postfix import INBOUND, postfix
 

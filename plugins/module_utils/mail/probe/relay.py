@@ -1,0 +1,99 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""To whom the host relays, and whose mail it takes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+
+from ...findings import COMPLIANT, UNKNOWN, VIOLATED
+from .. import tricks
+from .settings import INBOUND, Settings
+from .visit import Answer, Case, Service, Visit, refusal
+
+
+def cases(settings: Settings, service: Service) -> Iterator[Case]:
+    """The cases of the tests recipients, relay and sobig that mean something on this service."""
+    if "recipients" in settings.tests and settings.role == INBOUND and settings.recipients:
+        if settings.listed:
+            yield Case("recipients", "a listed client", "M5", _listed)
+        else:
+            for recipient in settings.recipients:
+                yield Case("recipients", recipient, "M12", _reachable(recipient))
+    if "relay" in settings.tests:
+        yield from _matrix(settings, service)
+    if "sobig" in settings.tests and settings.client_name and not service.submission:
+        for parent in _parents(settings.client_name):
+            yield Case("sobig", f"over the MX of {parent}", "M2", _sobig(parent))
+
+
+def _matrix(settings: Settings, service: Service) -> Iterator[Case]:
+    """Everything that a stranger could send through: the whole matrix on port 25, plain mail on the others."""
+    domain = settings.domains[0]
+    senders = tricks.senders(settings.target, settings.stranger, domain, settings.name, service.address)
+    recipients = tricks.recipients(settings.target, domain, settings.name, service.address)
+    for sender in senders:
+        for recipient in recipients[:1] if service.submission else recipients:
+            yield Case("relay", f"{recipient.name}, {sender.name}", "M2", _relay(sender.address, recipient))
+    if settings.role == INBOUND:
+        nobody = f"{tricks.NOBODY}-{secrets.token_hex(4)}@{domain}"
+        yield Case("relay", "an unknown mailbox of the own domain", "M2", _unknown_mailbox(nobody))
+
+
+def _relay(sender: str, recipient: tricks.Trick) -> Callable[[Visit], Answer]:
+    def ask(visit: Visit) -> Answer:
+        line, reply = visit.strangers(sender, recipient.address)
+        if not reply.accepted:
+            return refusal(line, reply)
+        # One that takes the plain target too relays; one that takes any mailbox there may just bounce later.
+        if recipient.control and not visit.strangers(sender, visit.settings.target)[1].accepted:
+            other, control = visit.strangers(sender, recipient.control)
+            if control.accepted:
+                return Answer(UNKNOWN, f"any mailbox is taken there, so that this tells nothing: {other}", line)
+        return Answer(VIOLATED, "accepted", line)
+
+    return ask
+
+
+def _unknown_mailbox(recipient: str) -> Callable[[Visit], Answer]:
+    def ask(visit: Visit) -> Answer:
+        line, reply = visit.strangers("", recipient)
+        if reply.accepted:
+            return Answer(UNKNOWN, "any mailbox is taken: a catch-all, or bounces to forged senders later", line)
+        return refusal(line, reply)
+
+    return ask
+
+
+def _sobig(parent: str) -> Callable[[Visit], Answer]:
+    def ask(visit: Visit) -> Answer:
+        dialogue = visit.greeted(ehlo=visit.settings.client_name)
+        line, reply = visit.envelope(dialogue, f"postmaster@{parent}", visit.settings.target)
+        dialogue.quit()
+        return Answer(VIOLATED, "accepted", line) if reply.accepted else refusal(line, reply)
+
+    return ask
+
+
+def _listed(visit: Visit) -> Answer:
+    line, reply = visit.strangers("", visit.settings.recipients[0])
+    return Answer(VIOLATED, "a listed client's mail is accepted", line) if reply.accepted else refusal(line, reply)
+
+
+def _reachable(recipient: str) -> Callable[[Visit], Answer]:
+    def ask(visit: Visit) -> Answer:
+        line, reply = visit.strangers("", recipient)
+        if reply.accepted:
+            return Answer(COMPLIANT, line=line)
+        if reply.refused:
+            return Answer(VIOLATED, "refused", line)
+        return refusal(line, reply)
+
+    return ask
+
+
+def _parents(name: str) -> list[str]:
+    """The domains above a host name, down to two labels: what Sobig asked for an MX."""
+    labels = name.strip(".").split(".")
+    return [".".join(labels[start:]) for start in range(1, len(labels) - 1)]

@@ -1,0 +1,187 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One attempt at a case, and what a case is."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...findings import COMPLIANT, UNKNOWN
+from ..dialogue import Dialogue, Limits, Reply
+from .settings import SMTP, SUBMISSION, SUBMISSIONS, Settings, User, unverified
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where something listens."""
+
+    address: str
+    kind: str
+    port: int
+
+    @property
+    def name(self) -> str:
+        return f"{'smtpd' if self.kind == SMTP else self.kind} on {self.port}"
+
+    @property
+    def submission(self) -> bool:
+        return self.kind != SMTP
+
+    @property
+    def family(self) -> int:
+        return ipaddress.ip_address(self.address).version
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a question; `line` is the exchange that decides, in one line."""
+
+    verdict: str
+    reason: str = ""
+    line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A case and its answer. `transcript` is whole for what is not compliant, and empty otherwise."""
+
+    test: str
+    case: str
+    control: str
+    service: str
+    address: str
+    verdict: str
+    reason: str
+    line: str
+    transcript: tuple[str, ...] = ()
+
+
+class Again(Exception):
+    """450 4.3.2: the server wants the same again in a new connection."""
+
+
+class Shut(Exception):
+    """The server refused before the question: greeting, EHLO, STARTTLS or login, with the reply."""
+
+    def __init__(self, reply: Reply, stage: str) -> None:
+        super().__init__(f"{stage}: {reply}")
+        self.reply = reply
+
+
+class Visit:
+    """One attempt at a case: its connections, and what was said in them."""
+
+    def __init__(self, settings: Settings, service: Service, end: float) -> None:
+        self.settings, self.service = settings, service
+        self.dialogues: list[Dialogue] = []
+        self._end = end
+
+    @property
+    def transcript(self) -> tuple[str, ...]:
+        return tuple(line for dialogue in self.dialogues for line in dialogue.transcript)
+
+    @property
+    def shown_secret(self) -> bool:
+        return any(dialogue.shown_secret for dialogue in self.dialogues)
+
+    def close(self) -> None:
+        for dialogue in self.dialogues:
+            dialogue.close()
+
+    def connect(self, tls: ssl.SSLContext | None = None) -> Dialogue:
+        """A connection, under TLS at once where the port wants that. Nothing is read."""
+        limits, left = self.settings.limits, self._end - time.monotonic()
+        dialogue = Dialogue(
+            self.service.address,
+            self.service.port,
+            Limits(limits.connect, limits.greeting, limits.reply, max(0.1, min(limits.dialogue, left))),
+            source=self.settings.source,
+            hidden=self.settings.hidden,
+            tls=(tls or unverified()) if self.service.kind == SUBMISSIONS else None,
+            name=self.settings.name,
+        )
+        self.dialogues.append(dialogue)
+        return dialogue
+
+    def greeted(self, tls: ssl.SSLContext | None = None, ehlo: str = "") -> Dialogue:
+        """A connection past EHLO. Raises Shut."""
+        dialogue = self.connect(tls)
+        self._pass(dialogue.greeting(), "greeting")
+        self._pass(dialogue.ehlo(ehlo or self.settings.ehlo), "EHLO")
+        return dialogue
+
+    def ready(self, tls: ssl.SSLContext | None = None) -> Dialogue:
+        """A connection past EHLO, and under TLS where mail cannot be had without. Raises Shut."""
+        dialogue = self.greeted(tls)
+        if self.service.kind == SUBMISSION:
+            self.secure(dialogue, tls or unverified())
+        return dialogue
+
+    def secure(self, dialogue: Dialogue, tls: ssl.SSLContext) -> None:
+        """STARTTLS, and EHLO anew. Raises Shut."""
+        self._pass(dialogue.starttls(tls, self.settings.name), "STARTTLS")
+        self._pass(dialogue.ehlo(self.settings.ehlo), "EHLO")
+
+    def logged_in(self, user: User) -> Dialogue:
+        """A connection of the user. The password is sent only to a server that proves its name. Raises Shut."""
+        dialogue = self.ready(self.settings.trust or ssl.create_default_context())
+        self._pass(dialogue.login(user.name, user.password), "login")
+        return dialogue
+
+    def envelope(self, dialogue: Dialogue, sender: str, recipient: str) -> tuple[str, Reply]:
+        """MAIL and RCPT, as far as the server goes along. Returns the exchange in a line and the last reply."""
+        unicode = " SMTPUTF8" if "SMTPUTF8" in dialogue.extensions and not recipient.isascii() else ""
+        reply = dialogue.say(f"MAIL FROM:<{sender}>{unicode}")
+        said = f"MAIL FROM:<{sender}>"
+        if reply.accepted:
+            reply = dialogue.say(f"RCPT TO:<{recipient}>")
+            said += f", RCPT TO:<{recipient}>"
+        # Only postscreen's own answer wants a new connection; any other 4xx would come again.
+        if reply.deferred and any("4.3.2" in line for line in reply.lines):
+            raise Again(str(reply))
+        return f"client {dialogue.client}, {said}: {reply}", reply
+
+    def strangers(self, sender: str, recipient: str) -> tuple[str, Reply]:
+        """A whole dialogue of a client without login that stops before DATA. An early refusal is its answer."""
+        try:
+            dialogue = self.ready()
+        except Shut as shut:
+            return f"client {self.dialogues[-1].client}, {shut}", shut.reply
+        result = self.envelope(dialogue, sender, recipient)
+        dialogue.quit()
+        return result
+
+    def message(self, dialogue: Dialogue, octets: bytes, shown: str) -> Reply:
+        """DATA, the message and its end; the reply to what came last. Raises Shut for no 354."""
+        reply = dialogue.say("DATA")
+        if reply.code != 354:
+            raise Shut(reply, "DATA")
+        dialogue.send(octets + b".\r\n", shown)
+        return dialogue.reply(self.settings.limits.dialogue)  # a scan takes its time
+
+    @staticmethod
+    def _pass(reply: Reply, stage: str) -> None:
+        if not reply.accepted:
+            raise Shut(reply, stage)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A question: the control that it is about, and how it is asked. The asking may raise Lost, Again, Shut."""
+
+    test: str
+    name: str
+    control: str
+    ask: Callable[[Visit], Answer]
+
+
+def refusal(line: str, reply: Reply) -> Answer:
+    """5xx is what must be; 4xx says nothing of what a later attempt would get."""
+    if reply.refused:
+        return Answer(COMPLIANT, line=line)
+    greylisted = any("greylist" in text.lower() or "graylist" in text.lower() for text in reply.lines)
+    return Answer(UNKNOWN, "greylisted" if greylisted else "deferred, not refused", line)
