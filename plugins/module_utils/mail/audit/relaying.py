@@ -1,0 +1,351 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""M1 and M2: who may relay what, from where, by the restriction lists of every service that takes SMTP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from ipaddress import ip_network
+from itertools import pairwise
+
+from ...findings import COMPLIANT, UNKNOWN, VIOLATED, Finding
+from .. import addresses, tricks
+from ..restrictions import Answer, Client, Envelope, lists
+from ..tables import Unreadable, is_table, table_type
+from .base import FAR, INBOUND, OUTBOUND, STRANGER, Audited, Port, spoken, stranger
+
+_MANY = 40  # of what one table or list adds to the questions
+
+
+def separate(host: Audited) -> Iterator[Finding]:
+    title = "Inbound and outbound mail are on separate hosts"
+    for port in host.ports:
+        if host.expected.side == INBOUND:
+            if port.for_users:
+                yield host.finding(
+                    "M1",
+                    port.title,
+                    VIOLATED,
+                    title,
+                    "The inbound host lets users log in.",
+                    [port.parameters.evidence("smtpd_sasl_auth_enable")],
+                    "Set smtpd_sasl_auth_enable = no here; users send through the outbound hosts.",
+                )
+            else:
+                yield host.finding("M1", port.title, COMPLIANT, title)
+            continue
+        taken = None
+        for domain in host.expected.domains:
+            envelope = Envelope(stranger(), FAR, f"postmaster@{domain}")
+            said = host.ask(port, envelope)
+            if said.accepted and not said.doubts:
+                taken = taken or (envelope, said)
+        if taken:
+            yield host.finding(
+                "M1",
+                port.title,
+                VIOLATED,
+                title,
+                "The outbound host takes mail from the world as an MX does.",
+                host.led_to(port, taken[1]),
+                "Leave the domains to the inbound hosts: take them out of mydestination and relay_domains.",
+                spoken(taken[0], taken[1]),
+            )
+        else:
+            yield host.finding("M1", port.title, COMPLIANT, title)
+
+
+def relaying(host: Audited) -> Iterator[Finding]:
+    for port in host.ports:
+        found: dict[tuple[str, str], list[tuple[Envelope, Answer]]] = {}
+        unsure: list[tuple[Envelope, Answer]] = []
+        deferred: list[tuple[Envelope, Answer]] = []
+        count = 0
+        for pool, envelope in questions(host, port):
+            said = host.ask(port, envelope)
+            if is_own(host, port, envelope.recipient):
+                continue
+            count += 1
+            if said.accepted and not said.doubts:
+                found.setdefault((pool, said.steps[-1].rule if said.steps else ""), []).append((envelope, said))
+            elif said.doubts:
+                unsure.append((envelope, said))
+            elif 400 <= said.code < 500:
+                deferred.append((envelope, said))
+        yield from relay_findings(host, port, found, unsure, deferred, count)
+        yield from relay_settings(host, port)
+
+
+def relay_findings(
+    host: Audited,
+    port: Port,
+    found: Mapping[tuple[str, str], list[tuple[Envelope, Answer]]],
+    unsure: list[tuple[Envelope, Answer]],
+    deferred: list[tuple[Envelope, Answer]],
+    count: int,
+) -> Iterator[Finding]:
+    title = "Nobody relays who may not, the pool least of all"
+    mend = "Let smtpd_relay_restrictions end the question first: reject_unauth_destination before any permit."
+    pools = sorted({pool for pool, _ in found})
+    for pool in pools:
+        accepted = [one for (where, _), several in found.items() if where == pool for one in several]
+        envelope, said = accepted[0]
+        who = sorted({one.client.title for one, _ in accepted})
+        yield host.finding(
+            "M2",
+            port.title,
+            VIOLATED,
+            title,
+            f"{len(accepted)} of {count} questions are accepted, from: {'; '.join(who)}.",
+            host.led_to(port, said),
+            mend,
+            spoken(envelope, said),
+            pool,
+        )
+    if found:
+        return
+    if unsure:
+        envelope, said = unsure[0]
+        yield host.finding(
+            "M2",
+            port.title,
+            UNKNOWN,
+            title,
+            f"It depends on what could not be evaluated: {', '.join(said.doubts)}.",
+            host.led_to(port, said),
+            "Put reject_unauth_destination before it.",
+            spoken(envelope, said),
+        )
+    elif deferred:
+        envelope, said = deferred[0]
+        yield host.finding(
+            "M2",
+            port.title,
+            UNKNOWN,
+            title,
+            f"Nothing is relayed, but the refusal is not for good ({said.code}): from outside it looks like "
+            "greylisting, senders try again for days, and a mistake stays hidden.",
+            host.led_to(port, said),
+            "Put reject_unauth_destination for defer_unauth_destination.",
+            spoken(envelope, said),
+        )
+    else:
+        yield host.finding("M2", port.title, COMPLIANT, f"{title} ({count} questions, none accepted)")
+
+
+def relay_settings(host: Audited, port: Port) -> Iterator[Finding]:
+    """What no question from outside can show."""
+    title = "An address that names another way to go is not relayed"
+    if port.parameters.yes("allow_untrusted_routing"):
+        yield host.finding(
+            "M2",
+            port.title,
+            VIOLATED,
+            title,
+            "user%elsewhere@own-domain counts as the own domain's, and the next host may send it elsewhere.",
+            [port.parameters.evidence("allow_untrusted_routing")],
+            "Set allow_untrusted_routing = no.",
+            "RCPT TO:<user%example.com@own-domain>",
+        )
+
+
+def questions(host: Audited, port: Port) -> Iterator[tuple[str, Envelope]]:
+    """Every (pool, envelope) that must not be relayed through this port."""
+    own = host.expected.domains[0] if host.expected.domains else port.parameters["mydomain"]
+    server = port.parameters["myhostname"]
+    likely = list(senders(host, port))
+    address = host.expected.addresses[0] if host.expected.addresses else "192.0.2.10"
+    odd = [one.address for one in tricks.recipients(FAR, own, server, address)]
+    wide = list(wide_recipients(host, port))
+    for pool, client in clients(host, port):
+        targets = [FAR, *wide] + ([f"someone@{client.mx_of}"] if client.mx_of else [])
+        for sender in likely:
+            for recipient in targets:
+                yield pool, Envelope(client, sender, recipient)
+        for sender in ("", FAR, f"user@{own}"):
+            for recipient in odd:
+                yield pool, Envelope(client, sender, recipient)
+
+
+def clients(host: Audited, port: Port) -> Iterator[tuple[str, Client]]:
+    """Who must not relay here, with the pool."""
+    submission = port.service.name not in ("smtp", "25", "smtpd") and not port.service.name.endswith((":25", ":smtp"))
+    anybody = stranger()
+    yield "", anybody
+    yield "", replace(anybody, title="the world, without a name", name="unknown", reverse="unknown")
+    yield "", replace(anybody, title="the world, as an MX whose domain has this host too", mx_of="example.org")
+    yield "", replace(anybody, title="the world, with a TLS certificate of its own", certificate=True)
+    for zone in host.zones(port.parameters, "permit_dnswl_client", "permit_rhswl_client"):
+        listing = ((zone.partition("=")[0], "127.0.0.2"),)
+        yield "", replace(anybody, title=f"whom {zone.partition('=')[0]} recommends", listings=listing)
+    if not (host.expected.port_25_from_pool and host.expected.side == OUTBOUND and not submission):
+        for pool, prefixes in host.expected.pools.items():
+            for prefix in prefixes:
+                yield from ((pool, client) for client in pool_clients(host, pool, prefix))
+    for element in networks(host, port):
+        yield pool_of(host, element), Client(f"a host of {element} in mynetworks", host_of(element))
+    for key in client_keys(host, port):
+        network = _network(key)
+        if network is None:
+            name = f"host7.{key.lstrip('.')}"
+            yield "", Client(f"a host that is called {name}", STRANGER, name, name, name)
+            yield "", Client(f"a host that is called {key}", STRANGER, key.lstrip("."), key.lstrip("."))
+        elif not may_send(host, network):
+            yield pool_of(host, network), Client(f"a host of {key} in an access table", host_of(network))
+
+
+def pool_clients(host: Audited, pool: str, prefix: str) -> Iterator[Client]:
+    address = host_of(prefix)
+    yield Client(f"pool {pool}, without a name", address)
+    for domain in host.expected.domains:
+        dashed = re.sub(r"[.:]+", "-", address)
+        for name in (f"{dashed}.pool.{domain}", f"host7.{domain}", domain):
+            yield Client(f"pool {pool}, called {name}", address, name, name, name)
+
+
+def networks(host: Audited, port: Port) -> Iterator[str]:
+    """The networks of mynetworks that are neither this host nor one that may send through it."""
+    try:
+        elements = host.tables.elements(port.parameters["mynetworks"])
+    except Unreadable:
+        return
+    for element in elements[:_MANY]:
+        keys = [key for key, _ in host.reading.dumps.get(element, ())] if is_table(element) else [element]
+        for key in keys[:_MANY]:
+            network = _network(key)
+            if network is not None and not may_send(host, network):
+                yield network
+
+
+def may_send(host: Audited, network: str) -> bool:
+    """Whether the policy lets every host of the network send through this one."""
+    wanted = ip_network(network)
+    if wanted.is_loopback:
+        return True
+    allowed = list(host.expected.addresses)
+    if host.expected.side == OUTBOUND:
+        allowed += host.expected.relays
+        if host.expected.port_25_from_pool:
+            allowed += [prefix for prefixes in host.expected.pools.values() for prefix in prefixes]
+    networks = [ip_network(one, strict=False) for one in allowed]
+    return any(wanted.version == one.version and wanted.subnet_of(one) for one in networks)  # type: ignore[arg-type]
+
+
+def pool_of(host: Audited, network: str) -> str:
+    """The pool that the network overlaps, or ""."""
+    wanted = ip_network(network, strict=False)
+    for pool, prefixes in host.expected.pools.items():
+        for one in prefixes:
+            other = ip_network(one, strict=False)
+            if wanted.version == other.version and wanted.overlaps(other):
+                return pool
+    return ""
+
+
+def tables_of(port: Port, wanted: str) -> Iterator[str]:
+    """The tables that restrictions of that name use, in lists and in restriction classes."""
+    for name in [*lists(port.parameters), *port.parameters.words("smtpd_restriction_classes")]:
+        rules = port.parameters.words(name)
+        for rule, argument in pairwise([*rules, ""]):
+            if re.fullmatch(wanted, rule):
+                yield argument
+            elif is_table(rule):
+                yield rule
+
+
+def client_keys(host: Audited, port: Port) -> Iterator[str]:
+    found = []
+    for table in tables_of(port, r"check_(?:reverse_)?(?:client|helo)(?:_hostname)?_access"):
+        for key, value in host.reading.dumps.get(table, ())[:_MANY]:
+            if not _only_refuses(value):
+                found.append(_example(key) if table_type(table) in ("regexp", "pcre") else key)
+    yield from dict.fromkeys(found)
+
+
+def senders(host: Audited, port: Port) -> Iterator[str]:
+    """Senders that rules may have a liking for, the null sender first."""
+    own = host.expected.domains or (port.parameters["mydomain"],)
+    found = ["", FAR, "someone@example.org"]
+    for domain in own[:_MANY]:
+        found += [f"user@{domain}", f"postmaster@{domain}", f"x@sub.{domain}"]
+    found.append(f"root@{port.parameters['myhostname']}")
+    for table in tables_of(port, "check_sender_access"):
+        for key, value in host.reading.dumps.get(table, ())[:_MANY]:
+            if not _only_refuses(value) and key != "<>":
+                text = _example(key) if table_type(table) in ("regexp", "pcre") else key.lstrip(".")
+                found.append(
+                    text if "@" in text.strip("@") else f"{text}x@example.org" if text[-1:] == "@" else f"x@{text}"
+                )
+    yield from dict.fromkeys(one.replace("@x@", "@") for one in found)
+
+
+def wide_recipients(host: Audited, port: Port) -> Iterator[str]:
+    """Recipients of domains that are relayed to and are not the policy's."""
+    try:
+        elements = host.tables.elements(port.parameters["relay_domains"])
+    except Unreadable:
+        elements = []
+    found = []
+    for element in elements[:_MANY]:
+        keys = [key for key, _ in host.reading.dumps.get(element, ())] if is_table(element) else [element]
+        found += [key.lstrip(".") for key in keys[:_MANY] if re.fullmatch(r"[\w.-]+", key)]
+    for table in tables_of(port, "check_recipient_access"):
+        for key, value in host.reading.dumps.get(table, ())[:_MANY]:
+            if not _only_refuses(value) and re.fullmatch(r"[\w.@-]+", key):
+                found.append(key.lstrip(".").rpartition("@")[2])
+    for domain in dict.fromkeys(found):
+        if domain and not any(domain == one or domain.endswith(f".{one}") for one in host.expected.domains):
+            yield f"someone@{domain}"
+
+
+def is_own(host: Audited, port: Port, recipient: str) -> bool:
+    """Whether a recipient is one of this host or of the policy's domains, so that taking it is no relaying."""
+    resolved = resolve(port, recipient)
+    if resolved.kind in (addresses.LOCAL, addresses.VIRTUAL, addresses.ALIAS) or resolved.bad:
+        return True
+    domain = resolved.domain
+    return not resolved.routed and any(domain == one or domain.endswith(f".{one}") for one in host.expected.domains)
+
+
+def resolve(port: Port, address: str) -> addresses.Resolved:
+    def matches(name: str, domain: str) -> bool:
+        return domain in port.parameters.words(name) if name != "relay_domains" else False
+
+    return addresses.resolve(address, port.parameters, matches)
+
+
+def _network(text: str) -> str | None:
+    """A key of a table or an element of mynetworks as a network; None where it is a name."""
+    text = text.strip("!").replace("[", "").replace("]", "")
+    try:
+        if re.fullmatch(r"\d+(?:\.\d+){0,2}\.?", text):  # "203.0.113" of an access table
+            parts = text.strip(".").split(".")
+            return str(ip_network(".".join([*parts, *["0"] * (4 - len(parts))]) + f"/{8 * len(parts)}"))
+        network = ip_network(text, strict=False)
+    except ValueError:
+        return None
+    mapped = getattr(network.network_address, "ipv4_mapped", None)  # ::ffff:127.0.0.0/104 is 127.0.0.0/8
+    return f"{mapped}/{network.prefixlen - 96}" if mapped and network.prefixlen >= 96 else str(network)
+
+
+def host_of(network: str) -> str:
+    """A host of the network: its seventh address, or its only one."""
+    found = ip_network(network, strict=False)
+    return str(found[min(7, found.num_addresses - 1)])
+
+
+def _only_refuses(value: str) -> bool:
+    """Whether an action of access(5) cannot let anybody in."""
+    verb = (value.split() or ["DUNNO"])[0].upper()
+    return verb in ("REJECT", "DEFER", "DUNNO", "HOLD", "DISCARD", "INFO", "WARN") or bool(re.match(r"[45]\d\d$", verb))
+
+
+def _example(pattern: str) -> str:
+    """Some text that a pattern of the usual simple kind has in it."""
+    text = pattern.strip("/i").removeprefix("^").removesuffix("$")
+    text = re.sub(r"\\d|\[0-9\]|\[\^[^\]]*\]|\[[^\]]+\]", "7", text)
+    text = re.sub(r"(?<!\\)\.[*+?]", "x", text)
+    text = re.sub(r"\(([^|()]*)[^()]*\)", r"\1", text)
+    return re.sub(r"\\(.)", r"\1", re.sub(r"(?<=[\w)])[*+?]|\{\d+(?:,\d*)?\}", "", text)).lstrip(".")
