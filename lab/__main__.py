@@ -87,8 +87,8 @@ def hosts() -> list[Host]:
     yaml = ruamel.yaml.YAML(typ="safe")
     found = []
     for group in yaml.load(INVENTORY / "hosts.yml")["all"]["children"].values():
-        for name, values in group.get("hosts", {}).items():
-            network_os = group["vars"]["ansible_network_os"]
+        network_os = group.get("vars", {}).get("ansible_network_os", "")
+        for name, values in group.get("hosts", {}).items() if network_os else ():
             try:
                 reason = routers.kind(network_os).unavailable()
             except ValueError as error:

@@ -1,0 +1,153 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""python -m lab.mail images | up | down: the mail hosts of inventories/lab, and the world around them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ..netns import tool
+from . import images, keys, network, place
+from .engine import Problem, run, settle
+from .hosts import HOSTS, Host, chosen, made_name
+
+STATE = Path(__file__).parents[2] / ".cache" / "lab-mail"  # inventories/lab looks for ssh_config there
+TOOLS = ("podman", "ip", "nsenter", "ssh", "ssh-keygen", "openssl")
+_START_SECONDS = 120.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 0; 1 with one line on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m lab.mail", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("images", "make what is not there of the images, and import them"),
+        ("up", "start the hosts, and wait until they answer"),
+        ("down", "remove them"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        if name == "images":
+            continue
+        command.add_argument("--state", type=Path, default=STATE, help="directory for keys, ssh_config (%(default)s)")
+        if name == "up":
+            command.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these hosts")
+            command.add_argument("--bare", action="store_true", help="mail hosts with nothing of mail installed")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "images":
+            print("\n".join(images.obtain()))
+        elif options.command == "up":
+            print(up(options.state.resolve(), options.only, "bare" if options.bare else "mail"))
+        else:
+            down(options.state.resolve())
+    except Problem as problem:
+        print(f"lab.mail: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def unavailable() -> str:
+    """Why the mail hosts cannot run on this machine, or ''."""
+    if os.geteuid() != 0:
+        return "containers with networks of their own need root"
+    if missing := [name for name in TOOLS if not tool(name)]:
+        return f"no {', '.join(missing)} on this machine (Debian: apt install podman iproute2 openssh-client openssl)"
+    if not tool("mmdebstrap") and (absent := images.missing()):
+        return f"no mmdebstrap on this machine (Debian: apt install mmdebstrap) to make the image {absent[0]} with"
+    return ""
+
+
+def up(state: Path, only: list[str], kind: str) -> str:
+    """Start them; what answers now, for the user. Leaves nothing when it fails."""
+    begin = time.monotonic()
+    try:
+        hosts = chosen(only)
+    except ValueError as error:
+        raise Problem(str(error)) from error
+    if reason := unavailable():
+        raise Problem(reason)
+    if (state / "ssh_config").exists():
+        raise Problem(f"it runs already, by {state / 'ssh_config'}: python -m lab.mail down --state {state}")
+    kinds = tuple({kind if host.side else "mail" for host in hosts})
+    done = images.obtain(kinds, tuple({host.release for host in hosts}))
+    made = [line for line in done if not line.endswith("there already")]
+    settle(images.name("mail", hosts[0].release) if "mail" in kinds else images.name(kind, hosts[0].release))
+    imported = time.monotonic()
+    try:
+        keys.make(state, hosts)
+        network.lay(state, hosts)
+        with ThreadPoolExecutor(max_workers=3) as pool:
+            list(pool.map(lambda host: _start(state, host, kind if host.side else "mail"), hosts))
+            answers = list(pool.map(lambda host: _answer(state, host), hosts))
+    except BaseException:
+        down(state)
+        raise
+    took = f"up in {time.monotonic() - imported:.1f} s"
+    if made:
+        took += f", after {imported - begin:.0f} s for images"
+    return "\n".join([*made, *answers, took])
+
+
+def down(state: Path) -> None:
+    """Remove what `up` made; nothing happens where nothing is."""
+    if tool("podman"):
+        names = set(run("podman", "ps", "--all", "--format", "{{.Names}}").split())
+        mine = [made_name(state, host.name) for host in HOSTS if made_name(state, host.name) in names]
+        if mine:
+            run("podman", "rm", "--force", "--time=0", *mine)
+    if tool("ip"):
+        network.remove(state, list(HOSTS))
+    for name in keys.MADE:
+        with contextlib.suppress(FileNotFoundError):
+            path = state / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with contextlib.suppress(OSError):
+        state.rmdir()  # unless there is something else in it
+
+
+def _start(state: Path, host: Host, kind: str) -> None:
+    name = made_name(state, host.name)
+    # Its own files for resolv.conf and hosts: a file that podman mounts there cannot be replaced by a role.
+    run(
+        "podman",
+        "create",
+        f"--name={name}",
+        f"--hostname={host.domain_name}",
+        f"--network=ns:/run/netns/{name}",
+        "--dns=none",
+        "--no-hosts",
+        "--systemd=always",
+        images.name(kind, host.release),
+        "/sbin/init",
+    )
+    place.write(state, host, Path(run("podman", "mount", name).strip()))
+    run("podman", "umount", name)
+    run("podman", "start", name)
+
+
+def _answer(state: Path, host: Host) -> str:
+    """Wait until everything that starts with the host has started, asked over ssh as Ansible would."""
+    ask = [tool("ssh"), "-F", str(state / "ssh_config"), "-o", "BatchMode=yes", host.name]
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        question = [*ask, "systemctl is-system-running --wait; systemctl --failed --plain --no-legend"]
+        answer = subprocess.run(question, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        said = (answer.stdout.strip() or answer.stderr.strip()).splitlines()
+        if answer.returncode == 0 and said and said[0] == "running":
+            return f"{host.name} answers at {host.addresses[0][0]} (Debian {host.release})"
+        if (said and said[0] == "degraded") or time.monotonic() > deadline:
+            raise Problem(f"{host.name} did not start: {'; '.join(said) or 'no reason given'}")
+        time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,201 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Images of Debian, made by mmdebstrap from Debian's own packages, kept as tarballs and imported into podman.
+
+bare: systemd, Python and sshd; the packages of mail lie in apt's cache, so that a role can install them without a
+network. mail: the same with those packages installed and none of their daemons enabled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ..netns import tool
+from .engine import CACHE, Problem, run, settle
+
+RELEASES = ("bookworm", "trixie")
+KINDS = ("bare", "mail")
+
+BARE = (
+    "ca-certificates",
+    "dbus",
+    "iproute2",
+    "openssh-server",
+    "procps",
+    "python3",
+    "python3-apt",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+)
+# What the roles install; then what the lab's world and its tests need.
+MAIL = (
+    "bind9-dnsutils",
+    "clamav-daemon",
+    "clamav-freshclam",
+    "clamav-milter",
+    "clamdscan",
+    "dns-root-data",
+    "dovecot-core",
+    "libsasl2-modules",
+    "openssl",
+    "postfix",
+    "postfix-lmdb",
+    "postfix-pcre",
+    "redis-server",
+    "rspamd",
+    "unbound",
+    # the world
+    "libio-socket-ssl-perl",
+    "libnet-dns-perl",
+    "libnet-ssleay-perl",
+    "nsd",
+    "python3-aiosmtpd",
+    "python3-dkim",
+    "python3-dnspython",
+    "python3-yaml",
+    "rbldnsd",
+    "swaks",
+)
+
+# Into apt's cache, with what they recommend: the role that installs them says whether it wants that too.
+_DOWNLOAD = "apt-get --yes --download-only --install-recommends install " + " ".join(MAIL)
+
+# Without systemd nothing is started. What the packages enable is disabled again, but a role can enable it;
+# rbldnsd.socket takes 0.0.0.0:53 for itself and is never wanted.
+_INSTALL = f"""set -e
+enabled() {{ systemctl --root=/ list-unit-files --state=enabled --no-legend | cut -d ' ' -f 1 | sort; }}
+enabled >/tmp/before
+export DEBIAN_FRONTEND=noninteractive
+apt-get --yes --no-download --no-install-recommends install {" ".join(MAIL)}
+for unit in $(enabled | comm -13 /tmp/before -); do systemctl --root=/ disable "$unit"; done
+systemctl --root=/ mask rbldnsd.socket
+apt-get clean
+rm -f /tmp/before /var/lib/apt/lists/*_*
+"""
+
+
+def name(kind: str, release: str) -> str:
+    """As podman knows it."""
+    return f"localhost/isp-hardening/{kind}:{release}"
+
+
+def identity(kind: str, release: str) -> str:
+    """What tells an image from one that was made of something else."""
+    made_of = [release, BARE, _DOWNLOAD] + ([_INSTALL] if kind == "mail" else [])
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
+
+
+def tarball(kind: str, release: str) -> Path:
+    return CACHE / f"{kind}-{release}-{identity(kind, release)}.tar"
+
+
+def obtain(kinds: tuple[str, ...] = KINDS, releases: tuple[str, ...] = RELEASES) -> list[str]:
+    """All of them in podman, made where they are not there; what was done, for the user."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with _alone(), ThreadPoolExecutor(max_workers=2) as pool:
+        return [line for lines in pool.map(lambda release: _release(kinds, release), releases) for line in lines]
+
+
+def missing(kinds: tuple[str, ...] = KINDS, releases: tuple[str, ...] = RELEASES) -> list[str]:
+    """Those that are neither in podman nor a tarball."""
+    return [
+        name(kind, release)
+        for kind in kinds
+        for release in releases
+        if not _imported(kind, release) and not tarball(kind, release).exists()
+    ]
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Whoever comes second finds them made."""
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _release(kinds: tuple[str, ...], release: str) -> list[str]:
+    return [f"{name(kind, release)}: {_one(kind, release)}" for kind in KINDS if kind in kinds]
+
+
+def _one(kind: str, release: str) -> str:
+    if _imported(kind, release):
+        return "there already"
+    made = ""
+    if not (target := tarball(kind, release)).exists():
+        if kind == "mail":
+            _one("bare", release)
+        partial = target.with_suffix(".part")
+        try:
+            (_make_mail if kind == "mail" else _make_bare)(release, partial)
+            for old in CACHE.glob(f"{kind}-{release}-*.tar"):
+                old.unlink()
+            partial.rename(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        made = "made and "
+    change = f"LABEL isp-hardening={identity(kind, release)}"
+    run("podman", "import", "--quiet", "--change", change, str(target), name(kind, release))
+    return f"{made}imported"
+
+
+def _imported(kind: str, release: str) -> bool:
+    try:
+        label = run("podman", "image", "inspect", "--format", '{{index .Labels "isp-hardening"}}', name(kind, release))
+    except Problem:
+        return False
+    return label.strip() == identity(kind, release)
+
+
+def _make_bare(release: str, target: Path) -> None:
+    if not tool("mmdebstrap"):
+        raise Problem("no mmdebstrap on this machine to make images with (Debian: apt install mmdebstrap)")
+    run(
+        "mmdebstrap",
+        "--variant=minbase",
+        "--mode=root",
+        "--format=tar",
+        "--components=main",
+        '--aptopt=Acquire::Languages "none"',
+        f"--include={','.join(BARE)}",
+        f'--customize-hook=chroot "$1" {_DOWNLOAD}',
+        "--skip=cleanup/apt/lists",
+        "--skip=cleanup/apt/cache",
+        release,
+        str(target),
+        *_sources(release),
+    )
+
+
+def _make_mail(release: str, target: Path) -> None:
+    bare = name("bare", release)
+    settle(bare)
+    container = run("podman", "create", "--network=none", "--hostname=localhost", bare, "/bin/sh", "-c", _INSTALL)
+    container = container.strip()
+    try:
+        run("podman", "start", "--attach", container)
+        run("podman", "export", "--output", str(target), container)
+    finally:
+        run("podman", "rm", "--force", container)
+
+
+def _sources(release: str) -> list[str]:
+    """Debian's archive from where apt on this machine takes it; none, and mmdebstrap takes its own, elsewhere."""
+    if not tool("apt-get"):
+        return []
+    answer = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian")
+    if not (lines := answer.split()):
+        return []
+    signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
+    mirror = lines[0].rstrip("/")
+    return [
+        f"deb {signed} {mirror} {release} main",
+        f"deb {signed} {mirror}-security {release}-security main",
+    ]

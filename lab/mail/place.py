@@ -1,0 +1,107 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What stands in a container before it starts. No role touches any of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ansible_collections.isp.hardening.plugins.module_utils.mail.messages import eicar
+
+from . import dns, keys
+from .hosts import DNSBL_SERVER, DNSBL_ZONE, NAMESERVER, STORE, WORLD_MX, Host
+
+CERTIFICATE, KEY = "/etc/ssl/mail/fullchain.pem", "/etc/ssl/mail/privkey.pem"
+AUTHORITY = "/etc/ssl/mail/ca.pem"
+
+_SSHD = "ListenAddress 127.0.0.1\nHostKey /etc/ssh/ssh_host_ed25519_key\nUseDNS no\nUsePAM no\nPrintMotd no\n"
+
+_NSD = "[Service]\nExecStart=\nExecStart=/usr/sbin/nsd -d -c /etc/lab/nsd/nsd.conf\n"
+_RBLDNSD = f"""[Unit]
+Description=Blocklist of the lab
+[Service]
+ExecStart=/usr/sbin/rbldnsd -n -f -u rbldns -w /etc/lab/dnsbl -b {DNSBL_SERVER}/53 \
+{" ".join(f"{DNSBL_ZONE}:{kind}:{kind}" for kind in ("ip4set", "ip6trie"))}
+[Install]
+WantedBy=multi-user.target
+"""
+_KEEPER = f"""[Unit]
+Description=MX of example.org and mailbox store of the lab
+[Service]
+Type=notify
+ExecStart=/usr/bin/python3 /usr/local/sbin/lab-keeper /var/lib/lab/mail {STORE} {" ".join(WORLD_MX)}
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def files(state: Path, host: Host) -> dict[str, str]:
+    """What is written into a host's container, by path. What only root may read: see `secret`."""
+    key = (state / "ssh" / host.name).read_text()
+    everywhere = {
+        "/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n"
+        + "".join(f"{address} {name} {name.partition('.')[0]}\n" for address, name in host.addresses[:2]),
+        "/etc/resolv.conf": f"nameserver {NAMESERVER}\n",
+        "/etc/ssh/ssh_host_ed25519_key": key,
+        "/etc/ssh/sshd_config.d/lab.conf": _SSHD,
+        "/root/.ssh/authorized_keys": (state / "ssh" / "id_ed25519.pub").read_text(),
+        AUTHORITY: (state / "tls" / "ca.pem").read_text(),
+    }
+    certificate = {
+        CERTIFICATE: (state / "tls" / f"{host.name}.pem").read_text(),
+        KEY: (state / "tls" / f"{host.name}.key").read_text(),
+    }
+    if host.side:
+        return everywhere | certificate | _mail_host()
+    return everywhere | (certificate | _world(state) if host.name == "world" else {})
+
+
+def secret(path: str) -> bool:
+    return path in (KEY, "/etc/ssh/ssh_host_ed25519_key", "/root/.ssh/authorized_keys")
+
+
+def units(host: Host) -> tuple[str, ...]:
+    """What is started with the container, beside what is started in any."""
+    return ("nsd.service", "lab-dnsbl.service", "lab-keeper.service") if host.name == "world" else ()
+
+
+def _mail_host() -> dict[str, str]:
+    hints = "/etc/unbound/lab.root"
+    return {
+        hints: dns.resolver_hints(),
+        "/etc/unbound/unbound.conf.d/lab.conf": dns.resolver(hints),
+        # Name, any kind of file, anywhere in it, the octets: all that this scanner knows.
+        "/var/lib/clamav/lab.ndb": f"Lab.Eicar:0:*:{eicar().hex()}\n",
+    }
+
+
+def _world(state: Path) -> dict[str, str]:
+    zones = dns.zones(keys.dkim_record(state))
+    names = {zone: "root" if zone == "." else zone for zone in zones}
+    return {
+        "/etc/lab/nsd/nsd.conf": dns.nsd("/etc/lab/nsd", names),
+        **{f"/etc/lab/nsd/{names[zone]}": text for zone, text in zones.items()},
+        **{f"/etc/lab/dnsbl/{kind}": text for kind, text in dns.blocklist().items()},
+        "/usr/local/sbin/lab-keeper": Path(__file__).with_name("keeper.py").read_text(),
+        "/etc/systemd/system/nsd.service.d/lab.conf": _NSD,
+        "/etc/systemd/system/lab-dnsbl.service": _RBLDNSD,
+        "/etc/systemd/system/lab-keeper.service": _KEEPER,
+    }
+
+
+def write(state: Path, host: Host, root: Path) -> None:
+    """Into the container's file system, which is mounted at `root`."""
+    for path, text in files(state, host).items():
+        target = root / path[1:]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        target.chmod(0o600 if secret(path) else 0o644)
+    (root / "root/.ssh").chmod(0o700)
+    for unit in units(host):
+        wanted = root / "etc/systemd/system/multi-user.target.wants" / unit
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        place = "/etc" if unit.startswith("lab-") else "/lib"
+        wanted.symlink_to(f"{place}/systemd/system/{unit}")
+    # Apt takes its lists for new, and does not look for a mirror.
+    os.utime(root / "var/lib/apt/lists")
