@@ -34,7 +34,8 @@ def make(state: Path, hosts: list[Host]) -> None:
         (state / folder).mkdir(mode=0o700, parents=True)
     users = state / "users"
     users.touch(mode=0o600)
-    users.write_text("".join(f"{user}:{{PLAIN}}{PASSWORD}\n" for user in USERS))
+    hashed = run("openssl", "passwd", "-6", PASSWORD).strip()
+    users.write_text("".join(f"{user}:{{SHA512-CRYPT}}{hashed}\n" for user in USERS))
     with ThreadPoolExecutor(max_workers=2) as pool:
         list(
             pool.map(
