@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.mail.__main__ import unavailable
 from tests.conftest import Run
 
 SCENARIOS = sorted(file.parent.name for file in (Path(__file__).parents[1] / "molecule").glob("*/molecule.yml"))
@@ -17,6 +18,8 @@ SCENARIOS = sorted(file.parent.name for file in (Path(__file__).parents[1] / "mo
 @pytest.mark.usefixtures("lab_ports")
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario(scenario: str, run: Run) -> None:
+    if scenario.startswith("mail") and (reason := unavailable()):
+        pytest.skip(reason)
     env = {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
     if os.geteuid() != 0:
         env["ISP_LAB_ROUTERS"] = "routers,!linux"  # the Linux router is made of namespaces
