@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "images":
-            print("\n".join(images.obtain()))
+            print("\n".join(_obtain(images.KINDS, images.RELEASES)))
         elif options.command == "up":
             print(up(options.state.resolve(), options.only, "bare" if options.bare else "mail"))
         else:
@@ -77,16 +77,16 @@ def up(state: Path, only: list[str], kind: str) -> str:
         raise Problem(reason)
     if (state / "ssh_config").exists():
         raise Problem(f"it runs already, by {state / 'ssh_config'}: python -m lab.mail down --state {state}")
-    kinds = tuple({kind if host.side else "mail" for host in hosts})
-    done = images.obtain(kinds, tuple({host.release for host in hosts}))
+    kinds = tuple(sorted({_kind(host, kind) for host in hosts}))
+    done = _obtain(kinds, tuple(sorted({host.release for host in hosts})))
     made = [line for line in done if not line.endswith("there already")]
-    settle(images.name("mail", hosts[0].release) if "mail" in kinds else images.name(kind, hosts[0].release))
+    settle(images.name(kinds[0], hosts[0].release))
     imported = time.monotonic()
     try:
         keys.make(state, hosts)
         network.lay(state, hosts)
         with ThreadPoolExecutor(max_workers=3) as pool:
-            list(pool.map(lambda host: _start(state, host, kind if host.side else "mail"), hosts))
+            list(pool.map(lambda host: _start(state, host, images.name(_kind(host, kind), host.release)), hosts))
             answers = list(pool.map(lambda host: _answer(state, host), hosts))
     except BaseException:
         down(state)
@@ -99,12 +99,13 @@ def up(state: Path, only: list[str], kind: str) -> str:
 
 def down(state: Path) -> None:
     """Remove what `up` made; nothing happens where nothing is."""
-    if tool("podman"):
+    root = os.geteuid() == 0
+    if root and tool("podman"):
         names = set(run("podman", "ps", "--all", "--format", "{{.Names}}").split())
         mine = [made_name(state, host.name) for host in HOSTS if made_name(state, host.name) in names]
         if mine:
             run("podman", "rm", "--force", "--time=0", *mine)
-    if tool("ip"):
+    if root and tool("ip"):
         network.remove(state, list(HOSTS))
     for name in keys.MADE:
         with contextlib.suppress(FileNotFoundError):
@@ -114,7 +115,18 @@ def down(state: Path) -> None:
         state.rmdir()  # unless there is something else in it
 
 
-def _start(state: Path, host: Host, kind: str) -> None:
+def _obtain(kinds: tuple[str, ...], releases: tuple[str, ...]) -> list[str]:
+    if absent := images.missing(kinds, releases):
+        print(f"making {', '.join(absent)}, once: this takes minutes", file=sys.stderr)
+    return images.obtain(kinds, releases)
+
+
+def _kind(host: Host, kind: str) -> str:
+    """The image of a host: who speaks to the mail hosts is always whole."""
+    return kind if host.side else "mail"
+
+
+def _start(state: Path, host: Host, image: str) -> None:
     name = made_name(state, host.name)
     # Its own files for resolv.conf and hosts: a file that podman mounts there cannot be replaced by a role.
     run(
@@ -126,7 +138,7 @@ def _start(state: Path, host: Host, kind: str) -> None:
         "--dns=none",
         "--no-hosts",
         "--systemd=always",
-        images.name(kind, host.release),
+        image,
         "/sbin/init",
     )
     place.write(state, host, Path(run("podman", "mount", name).strip()))

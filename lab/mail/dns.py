@@ -91,5 +91,7 @@ def resolver_hints() -> str:
 
 def resolver(hints: str) -> str:
     """What unbound needs beside its role's configuration: the root of the lab, unsigned, and its reverse zones."""
+    # Not "." itself: Debian's unbound has a trust anchor there, and does not start with both.
+    unsigned = "".join(f'  domain-insecure: "{zone}."\n' for zone in ("arpa", "com", "net", "org"))
     answered = "".join(f'  local-zone: "{zone}." nodefault\n' for zone in REVERSE)
-    return f'server:\n  root-hints: "{hints}"\n  domain-insecure: "."\n{answered}'
+    return f'server:\n  root-hints: "{hints}"\n{unsigned}{answered}'

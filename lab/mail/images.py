@@ -52,6 +52,7 @@ MAIL = (
     "rspamd",
     "unbound",
     # the world
+    "libio-socket-inet6-perl",
     "libio-socket-ssl-perl",
     "libnet-dns-perl",
     "libnet-ssleay-perl",

@@ -53,7 +53,7 @@ def files(state: Path, host: Host) -> dict[str, str]:
         KEY: (state / "tls" / f"{host.name}.key").read_text(),
     }
     if host.side:
-        return everywhere | certificate | _mail_host()
+        return everywhere | certificate | mail_host()
     return everywhere | (certificate | _world(state) if host.name == "world" else {})
 
 
@@ -66,7 +66,8 @@ def units(host: Host) -> tuple[str, ...]:
     return ("nsd.service", "lab-dnsbl.service", "lab-keeper.service") if host.name == "world" else ()
 
 
-def _mail_host() -> dict[str, str]:
+def mail_host() -> dict[str, str]:
+    """What the lab's DNS and the scanner's signatures are to a mail host, whatever its roles do."""
     hints = "/etc/unbound/lab.root"
     return {
         hints: dns.resolver_hints(),
@@ -103,5 +104,8 @@ def write(state: Path, host: Host, root: Path) -> None:
         wanted.parent.mkdir(parents=True, exist_ok=True)
         place = "/etc" if unit.startswith("lab-") else "/lib"
         wanted.symlink_to(f"{place}/systemd/system/{unit}")
-    # Apt takes its lists for new, and does not look for a mirror.
+    # They would hold apt's lock, and look for a mirror.
+    for unit in ("apt-daily.timer", "apt-daily-upgrade.timer"):
+        (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
+    # Apt takes its lists for new.
     os.utime(root / "var/lib/apt/lists")
