@@ -68,17 +68,22 @@ MAIL = (
 # Into apt's cache, with what they recommend: the role that installs them says whether it wants that too.
 _DOWNLOAD = "apt-get --yes --download-only --install-recommends install " + " ".join(MAIL)
 
-# Without systemd nothing is started. What the packages enable is disabled again, but a role can enable it;
-# rbldnsd.socket takes 0.0.0.0:53 for itself and is never wanted.
+# Without systemd nothing is started. What the packages enable is disabled again, scripts of System V too, but a role
+# can enable it; rbldnsd.socket takes 0.0.0.0:53 for itself and is never wanted.
 _INSTALL = f"""set -e
-enabled() {{ systemctl --root=/ list-unit-files --state=enabled --no-legend | cut -d ' ' -f 1 | sort; }}
-enabled >/tmp/before
+enabled() {{
+    systemctl --root=/ list-unit-files --state=enabled --no-legend | cut -d ' ' -f 1
+    ls /etc/rc3.d | sed -n 's/^S../script /p'
+}}
+enabled | sort >/tmp/before
 export DEBIAN_FRONTEND=noninteractive
 apt-get --yes --no-download --no-install-recommends install {" ".join(MAIL)}
-for unit in $(enabled | comm -13 /tmp/before -); do systemctl --root=/ disable "$unit"; done
+enabled | sort | comm -13 /tmp/before - >/tmp/new
+for unit in $(grep -v '^script ' /tmp/new); do systemctl --root=/ disable "$unit"; done
+for script in $(sed -n 's/^script //p' /tmp/new); do update-rc.d "$script" disable; done
 systemctl --root=/ mask rbldnsd.socket
 apt-get clean
-rm -f /tmp/before /var/lib/apt/lists/*_*
+rm -f /tmp/before /tmp/new /var/lib/apt/lists/*_*
 """
 
 
@@ -143,7 +148,11 @@ def _one(kind: str, release: str) -> str:
             partial.unlink(missing_ok=True)
         made = "made and "
     change = f"LABEL isp-hardening={identity(kind, release)}"
+    before = run("podman", "images", "--quiet", name(kind, release)).split()
     run("podman", "import", "--quiet", "--change", change, str(target), name(kind, release))
+    with contextlib.suppress(Problem):  # a container of another lab may still use it
+        if before:
+            run("podman", "rmi", *before)
     return f"{made}imported"
 
 
