@@ -13,7 +13,8 @@ description:
   - Asks a mail host, from the host that the module runs on, what it relays, to whom it offers AUTH, which TLS it
     speaks, which commands it answers. Run it from outside and from inside of a pool; some holes show from there only.
   - Each case has a connection of its own. The greeting pause of postscreen is waited for, its 450 4.3.2 brings a new
-    connection, and 421 brings fewer connections at once.
+    connection, and 421 (or 450 for too many of anything) brings fewer connections, and later ones.
+  - A client that an inbound host refuses whatever it asks sees nothing of its rules, so that all is C(unknown) for it.
   - No message is sent, and DATA is not said, but for the tests that need it, and then only with O(send).
   - A case is C(compliant), C(violated) with its transcript, or C(unknown) where the host deferred, did not answer in
     time, or hung up. Needs Python's standard library alone.
@@ -89,9 +90,11 @@ options:
   tests:
     description:
       - Which tests to run. When it is not given, all but those that have to be asked for, which are C(smuggling),
-        C(eicar), C(gtube), C(scanner_down) (the scanner is down at the moment, and you say so) and C(connections).
-      - C(sender), C(eicar), C(gtube) and C(scanner_down) need O(user), C(sobig) needs a PTR record or O(client_name),
-        C(dnsbl) needs O(dnsbl_zone).
+        C(eicar), C(encrypted) (your policy refuses encrypted archives, and you say so), C(gtube), C(scanner_down) (the
+        scanner is down at the moment, and you say so), C(connections) and C(limits) (of recipients, and of a user,
+        whose allowance is used up then).
+      - C(sender), C(eicar), C(encrypted), C(gtube), C(scanner_down) and C(limits) need O(user), C(sobig) needs a PTR
+        record or O(client_name), C(dnsbl) needs O(dnsbl_zone).
       - C(dnsbl) asks the resolver of the host that the module runs on, and tells something of a mail host only there.
     type: list
     elements: str
@@ -108,16 +111,20 @@ options:
       - dnsbl
       - smuggling
       - eicar
+      - encrypted
       - gtube
       - scanner_down
       - connections
+      - limits
   send:
     description: Whether messages may be sent, to O(target) through an outbound host and to the first of O(recipients)
-      on an inbound one. C(smuggling), C(eicar), C(gtube) and C(scanner_down) need it.
+      on an inbound one. C(smuggling), C(eicar), C(encrypted), C(gtube), C(scanner_down) and C(limits) need it.
     type: bool
     default: false
   listed:
-    description: Whether the DNSBL lists the host that the probe runs on, so that an inbound host must refuse it.
+    description: Whether the DNSBL lists the host that the probe runs on, so that an inbound host must refuse it. What
+      refuses it answers in place of the host, so that C(commands), C(pipelining), C(auth), C(tls) and C(smuggling)
+      are left out.
     type: bool
     default: false
   client_name:
@@ -154,20 +161,32 @@ options:
     type: bool
     default: true
   padding:
-    description: Octets in front of the test virus at the tail, less where the host announces a smaller limit.
+    description: Octets in front of the test virus at the tail, less where the host announces a smaller limit. A hole
+      in front of that limit is only found where this is not the smaller one.
     type: int
-    default: 20000000
+    default: 50000000
   allowed_connections:
     description: How many connections one client may hold, for the test C(connections).
     type: int
     default: 20
+  allowed_recipients:
+    description: How many recipients one message may have, for the test C(limits).
+    type: int
+    default: 100
+  allowed_burst:
+    description: How many recipients a user may write to at once, for the test C(limits), which sends one message more
+      than that, and another for what a user may send meanwhile.
+    type: int
+    default: 20
   parallel:
-    description: Connections at once to each service; fewer as soon as the host says 421.
+    description: Connections at once to each service; fewer, and after a pause, as soon as the host wants less.
     type: int
     default: 10
   source:
-    description: The address that the probe comes from, where the host that it runs on has several.
-    type: str
+    description: The address that the probe comes from, where the host that it runs on has several, or one of each
+      family. Addresses of a family without one are left out.
+    type: list
+    elements: str
   greeting_timeout:
     description: Seconds to wait for a greeting.
     type: int
@@ -253,6 +272,7 @@ left_out:
 """
 
 import socket
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
@@ -304,22 +324,24 @@ ARGUMENTS = {
     },
     "ca_path": {"type": "path"},
     "validate_certs": {"type": "bool", "default": True},
-    "padding": {"type": "int", "default": 20_000_000},
+    "padding": {"type": "int", "default": 50_000_000},
     "allowed_connections": {"type": "int", "default": 20},
+    "allowed_recipients": {"type": "int", "default": 100},
+    "allowed_burst": {"type": "int", "default": 20},
     "parallel": {"type": "int", "default": 10},
-    "source": {"type": "str"},
+    "source": {"type": "list", "elements": "str"},
     "greeting_timeout": {"type": "int", "default": 60},
     "timeout": {"type": "int", "default": 30},
     "time_limit": {"type": "int", "default": 300},
 }
 
 
-def own_name(towards: str, source: str) -> str:
+def own_name(towards: str, sources: Sequence[str]) -> str:
     """What the DNS calls this host, by the address that it comes from; "" where it has no name there."""
     try:
         family = socket.AF_INET6 if ":" in towards else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as way:  # connecting UDP sends nothing
-            way.bind((source, 0))
+            way.bind((next((one for one in sources if (":" in one) == (":" in towards)), ""), 0))
             way.connect((towards, 25))
             name = socket.gethostbyaddr(way.getsockname()[0])[0]
     except OSError:
@@ -332,7 +354,7 @@ def main() -> None:
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     options = module.params
     if options["client_name"] is None:
-        options["client_name"] = next((own_name(one, options["source"] or "") for one in options["addresses"]), "")
+        options["client_name"] = next((own_name(one, options["source"] or ()) for one in options["addresses"]), "")
     try:
         settings = read_settings(options, socket.getfqdn(), sends=not module.check_mode)
     except BadSettings as error:

@@ -30,6 +30,8 @@ SHOWN_CHARACTERS = 240  # of a line in a transcript
 SHOWN_LINES = 60  # of a transcript
 
 _REPLY = re.compile(rb"([2-5]\d\d)([ -]?)(.*)", re.DOTALL)
+# Postfix: "too many AUTH commands", "too much mail"; rspamd: "Ratelimit exceeded".
+_THROTTLED = re.compile(r"too (many|much)|rate ?limit|throttl|slow down", re.IGNORECASE)
 
 
 class Lost(Exception):
@@ -37,7 +39,7 @@ class Lost(Exception):
 
 
 class Busy(Lost):
-    """421: the server asks to come back later (RFC 5321 3.8)."""
+    """421 (RFC 5321 3.8), or a limit of the server on this client: it wants fewer questions, or later ones."""
 
 
 class Untrusted(Lost):
@@ -65,6 +67,11 @@ class Reply:
     @property
     def deferred(self) -> bool:
         return 400 <= self.code < 500
+
+    @property
+    def throttled(self) -> bool:
+        """Deferred for how often this client asks, not for what it asks."""
+        return self.deferred and any(_THROTTLED.search(line) for line in self.lines)
 
 
 @dataclass(frozen=True, slots=True)

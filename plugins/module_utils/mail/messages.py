@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import zipfile
 from dataclasses import dataclass
@@ -67,9 +68,9 @@ def infected(envelope: Envelope, wrapping: str, padding: int) -> bytes:
     if wrapping == "attachment":
         return _mixed(envelope, subject, [("test.com", eicar())])
     if wrapping == "zip":
-        return _mixed(envelope, subject, [("test.zip", _zipped("test.com", eicar()))])
+        return _mixed(envelope, subject, [("test.zip", _zipped(f"{envelope.token}.com", eicar()))])
     if wrapping == "triple zip":
-        return _mixed(envelope, subject, [("test.zip", _triple(eicar()))])
+        return _mixed(envelope, subject, [("test.zip", _triple(envelope.token, eicar()))])
     # Encoded, three octets become four, and a line of 76 characters brings its CRLF.
     before = b"\0" * max(padding * 76 // 78 * 3 // 4, 1)
     return _mixed(envelope, subject, [("padding.bin", before), ("test.com", eicar())])
@@ -93,8 +94,18 @@ def _mixed(envelope: Envelope, subject: str, files: list[tuple[str, bytes]]) -> 
     return _stuffed(b"\r\n".join([pieces[0], *pieces[1:], f"--{boundary}--\r\n".encode()]))
 
 
-def _triple(content: bytes) -> bytes:
-    for name in ("test.com", "inner.zip", "middle.zip"):
+def encrypted(envelope: Envelope) -> bytes:
+    """A zip of which a scanner can see nothing but that it is encrypted: noise, and the flag that says so."""
+    archive = _zipped(f"{envelope.token}.bin", os.urandom(200))
+    # PKWARE APPNOTE 4.4.4: bit 0 of the flags, which stand at 6 in a file's own head and at 8 in the directory's.
+    for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = archive.index(mark) + place
+        archive = archive[:at] + bytes([archive[at] | 1]) + archive[at + 1 :]
+    return _mixed(envelope, "Test of the virus scanner: encrypted,", [("test.zip", archive)])
+
+
+def _triple(token: str, content: bytes) -> bytes:
+    for name in (f"{token}.com", "inner.zip", "middle.zip"):
         content = _zipped(name, content)
     return content
 

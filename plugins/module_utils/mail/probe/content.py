@@ -15,15 +15,17 @@ from .visit import Answer, Case, Service, Shut, Visit, refusal
 
 
 def cases(settings: Settings, service: Service) -> Iterator[Case]:
-    """The cases of the tests smuggling, eicar, gtube and scanner_down for this service."""
+    """The cases of the tests smuggling, eicar, encrypted, gtube and scanner_down for this service."""
     wanted, user = settings.tests, settings.user if service.submission else None
-    if "smuggling" in wanted and (settings.role == INBOUND or user):
+    if "smuggling" in wanted and ((settings.role == INBOUND and not settings.listed) or user):
         for ending in tricks.ENDINGS:
             yield Case("smuggling", ending.name, "M13", _smuggling(ending, user))
     if not user:
         return
     for wrapping in messages.WRAPPINGS if "eicar" in wanted else ():
         yield Case("eicar", wrapping, "M6", _infected(user, wrapping))
+    if "encrypted" in wanted:
+        yield Case("encrypted", "an encrypted zip", "M6", _encrypted(user))
     if "gtube" in wanted:
         yield Case("gtube", "spam by agreement", "M6", _gtube(user))
     if "scanner_down" in wanted:
@@ -98,6 +100,21 @@ def _infected(user: User, wrapping: str) -> Callable[[Visit], Answer]:
     return ask
 
 
+def _encrypted(user: User) -> Callable[[Visit], Answer]:
+    def ask(visit: Visit) -> Answer:
+        envelope = _addressed(visit, user)
+        dialogue, line = _before_data(visit, user, envelope)
+        reply = visit.message(dialogue, messages.encrypted(envelope), "an encrypted zip")
+        line = f"login {user.name}, {line}, an encrypted zip: {reply}"
+        return (
+            Answer(VIOLATED, "accepted, and no scanner can have read it", line)
+            if reply.accepted
+            else refusal(line, reply)
+        )
+
+    return ask
+
+
 def _gtube(user: User) -> Callable[[Visit], Answer]:
     def ask(visit: Visit) -> Answer:
         envelope = _addressed(visit, user)
@@ -119,6 +136,8 @@ def _unscanned(user: User) -> Callable[[Visit], Answer]:
             # A milter that is down defers as early as at the greeting or at MAIL.
             line, reply = f"client {visit.dialogues[-1].client}, {shut}", shut.reply
         line = f"login {user.name}, {line}, a message while the scanner is down: {reply}"
+        if reply.accepted and _finds_viruses(visit, user):
+            return Answer(UNKNOWN, "the scanner is not down: it refuses the test virus", line)
         if reply.accepted:
             return Answer(VIOLATED, "accepted without a scan", line)
         if reply.deferred:
@@ -126,3 +145,10 @@ def _unscanned(user: User) -> Callable[[Visit], Answer]:
         return Answer(UNKNOWN, "refused for good, not deferred", line)
 
     return ask
+
+
+def _finds_viruses(visit: Visit, user: User) -> bool:
+    envelope = _addressed(visit, user)
+    dialogue, _ = _before_data(visit, user, envelope)
+    # In an archive, which the token makes new: rspamd remembers its verdict on a part that it has seen.
+    return visit.message(dialogue, messages.infected(envelope, "zip", 0), "the test virus: zip").refused

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from ...findings import COMPLIANT, UNKNOWN, VIOLATED
 from .. import tricks
 from .settings import INBOUND, Settings
-from .visit import Answer, Case, Service, Visit, refusal
+from .visit import Answer, Case, Service, Shut, Visit, refusal
 
 
 def cases(settings: Settings, service: Service) -> Iterator[Case]:
@@ -26,6 +26,34 @@ def cases(settings: Settings, service: Service) -> Iterator[Case]:
     if "sobig" in settings.tests and settings.client_name and not service.submission:
         for parent in _parents(settings.client_name):
             yield Case("sobig", f"over the MX of {parent}", "M2", _sobig(parent))
+
+
+def turned_away(visit: Visit) -> Answer:
+    """Violated where the host refuses this client whatever it asks, so that its refusals tell nothing of its rules.
+
+    A mailbox of its own and one elsewhere have the same answer then, which names neither, from whatever sender. All
+    in one connection: to a client that it does not know yet, each costs postscreen's pause.
+    """
+    settings = visit.settings
+    try:
+        dialogue = visit.ready()
+    except Shut as shut:
+        line, own = f"client {visit.dialogues[-1].client}, {shut}", shut.reply
+        return (
+            Answer(VIOLATED, f"this client is refused whatever it asks: {own}", line)
+            if own.refused
+            else Answer(COMPLIANT, line=line)
+        )
+    for sender in ("", settings.stranger):
+        line, own = visit.envelope(dialogue, sender, settings.recipients[0])
+        dialogue.say("RSET")
+        _, far = visit.envelope(dialogue, sender, settings.target)
+        dialogue.say("RSET")
+        if not own.refused or own != far:
+            dialogue.quit()
+            return Answer(COMPLIANT, line=line)
+    dialogue.quit()
+    return Answer(VIOLATED, f"this client is refused whatever it asks: {own}", line)
 
 
 def _matrix(settings: Settings, service: Service) -> Iterator[Case]:

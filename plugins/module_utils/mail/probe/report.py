@@ -22,7 +22,7 @@ TITLES = {
     "M7": "Mail is deferred while the scanner is down",
     "M8": "AUTH is under TLS only, and TLS is 1.2 or newer",
     "M9": "A user sends with addresses of their own only, and not with the null sender",
-    "M10": "One client holds no more connections than it may",
+    "M10": "One client, one message and one user have no more than they may",
     "M12": "Postmaster and abuse are reachable",
     "M13": "No VRFY, EXPN, ETRN; nobody speaks before their turn; messages end in one way",
 }
@@ -34,7 +34,10 @@ MENDS = {
     "M7": "Let the milter and the scanner fail with 4xx: milter_default_action = tempfail",
     "M8": "Offer AUTH under TLS only (smtpd_tls_auth_only = yes), and no protocol older than TLS 1.2",
     "M9": "Reject senders that are not the login's, and the null sender, on the submission services",
-    "M10": "Set smtpd_client_connection_count_limit to the policy's number",
+    "M10": (
+        "Set smtpd_client_connection_count_limit and smtpd_recipient_limit to the policy's numbers, and let rspamd "
+        "limit a user's rate"
+    ),
     "M12": "Accept postmaster@ and abuse@ of every domain, and deliver them to somebody who reads them",
     "M13": (
         "Set disable_vrfy_command = yes, smtpd_etrn_restrictions = reject, smtpd_forbid_bare_newline = normalize, "

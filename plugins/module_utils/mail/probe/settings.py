@@ -22,10 +22,10 @@ PORTS = {SMTP: 25, SUBMISSION: 587, SUBMISSIONS: 465}
 # In the order in which they run; `asked` ones run only when they are named, `sending` ones speak DATA.
 TESTS = (
     "early_talker", "recipients", "relay", "sobig", "commands", "pipelining", "auth", "tls", "sender", "dnsbl",
-    "smuggling", "eicar", "gtube", "scanner_down", "connections",
+    "smuggling", "eicar", "encrypted", "gtube", "scanner_down", "connections", "limits",
 )  # fmt: skip
-ASKED = frozenset({"smuggling", "eicar", "gtube", "scanner_down", "connections"})
-SENDING = frozenset({"smuggling", "eicar", "gtube", "scanner_down"})
+SENDING = frozenset({"smuggling", "eicar", "encrypted", "gtube", "scanner_down", "limits"})
+ASKED = SENDING | {"connections"}
 
 # Spamhaus answers for its public zone under another name behind a key, as policy.py has it.
 PUBLIC_ZONE, DQS_ZONE = "zen.spamhaus.org", "zen.dq.spamhaus.net"
@@ -36,6 +36,8 @@ _HOST_NAME = re.compile(r"(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9-]+\.?")
 _BOUNDS = (
     ("padding", 1, 2**30),
     ("allowed_connections", 1, 1000),
+    ("allowed_recipients", 1, 10_000),
+    ("allowed_burst", 1, 10_000),
     ("parallel", 1, 100),
     ("greeting_timeout", 1, 600),
     ("timeout", 1, 600),
@@ -58,7 +60,8 @@ class Settings:
 
     `target` is the mailbox at a domain that the server does not serve, `recipients` are those that it must
     take. `ports` are pairs of one of PORTS and a number. `listed`: the DNSBL lists this
-    client. `client_name` is the PTR name of this client. `allowed_connections` is the number that one may hold.
+    client. `client_name` is the PTR name of this client. `allowed_connections` is the number that one may hold,
+    `allowed_recipients` those of one message, `allowed_burst` those that a user may write to at once.
     """
 
     role: str
@@ -76,14 +79,25 @@ class Settings:
     dnsbl_zone: str = ""
     dnsbl_key: str = field(default="", repr=False)
     user: User | None = None
-    padding: int = 20_000_000
+    padding: int = 50_000_000
     allowed_connections: int = 20
+    allowed_recipients: int = 100
+    allowed_burst: int = 20
     parallel: int = 10
-    source: str = ""
+    source: tuple[str, ...] = ()
     trust: ssl.SSLContext | None = None  # the system's authorities when it is not given
     limits: Limits = field(default_factory=Limits)
     time_limit: float = 300.0
     pause: float = 2.0
+
+    def source_for(self, address: str) -> str:
+        """The one of our addresses to ask this one from, "" for whichever the system takes."""
+        return next((own for own in self.source if (":" in own) == (":" in address)), "")
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        """The addresses that are asked: where we have to come from somewhere, of its family only."""
+        return tuple(one for one in self.addresses if not self.source or self.source_for(one))
 
     @property
     def hidden(self) -> tuple[str, ...]:
@@ -107,7 +121,7 @@ def read_settings(options: Mapping[str, Any], host: str, *, sends: bool) -> Sett
     domains = tuple(domain.strip(".").lower() for domain in options["domains"])
     if not domains or not options["addresses"]:
         raise BadSettings("domains and addresses: each needs one at least")
-    for address in (*options["addresses"], *([options["source"]] if options["source"] else [])):
+    for address in (*options["addresses"], *(options["source"] or ())):
         _checked_address(address)
     recipients = options["recipients"] or [f"{user}@{domain}" for domain in domains for user in ("postmaster", "abuse")]
     mailboxes = {"target": options["target"], "stranger": options["stranger"] or options["target"]}
@@ -163,8 +177,10 @@ def read_settings(options: Mapping[str, Any], host: str, *, sends: bool) -> Sett
         user=User(user["name"], user["password"], user["sender"]) if user else None,
         padding=options["padding"],
         allowed_connections=options["allowed_connections"],
+        allowed_recipients=options["allowed_recipients"],
+        allowed_burst=options["allowed_burst"],
         parallel=options["parallel"],
-        source=options["source"] or "",
+        source=tuple(options["source"] or ()),
         trust=_trust(options["ca_path"], options["validate_certs"]),
         limits=Limits(options["timeout"], options["greeting_timeout"], options["timeout"], options["time_limit"]),
         time_limit=options["time_limit"],
@@ -180,10 +196,13 @@ def left_out(settings: Settings) -> list[str]:
         "dnsbl": "" if settings.dnsbl_zone else "dnsbl_zone",
         "recipients": "" if settings.role == INBOUND else "an inbound host",
         "early_talker": "" if settings.role == INBOUND else "an inbound host",
-        "smuggling": "" if settings.role == INBOUND else login,
-    } | dict.fromkeys(("sender", "eicar", "gtube", "scanner_down"), login)
+        "smuggling": login if settings.role == OUTBOUND else "a client that is not listed" if settings.listed else "",
+    } | dict.fromkeys(("sender", "eicar", "encrypted", "gtube", "scanner_down", "limits"), login)
+    if settings.listed:
+        needs |= dict.fromkeys(("commands", "pipelining", "auth", "tls"), "a client that the DNSBL does not list")
     asked = [f"{test}: not asked for" for test in TESTS if test not in settings.tests]
-    return asked + [f"{test}: needs {needs[test]}" for test in settings.tests if needs.get(test)]
+    unreached = [f"{one}: needs a source of its family" for one in settings.addresses if one not in settings.reached]
+    return unreached + asked + [f"{test}: needs {needs[test]}" for test in settings.tests if needs.get(test)]
 
 
 def _checked_address(text: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...findings import COMPLIANT, UNKNOWN
-from ..dialogue import Dialogue, Limits, Reply
+from ..dialogue import Busy, Dialogue, Limits, Reply
 from .settings import SMTP, SUBMISSION, SUBMISSIONS, Settings, User, unverified
 
 
@@ -99,7 +99,7 @@ class Visit:
             self.service.address,
             self.service.port,
             Limits(limits.connect, limits.greeting, limits.reply, max(0.1, min(limits.dialogue, left))),
-            source=self.settings.source,
+            source=self.settings.source_for(self.service.address),
             hidden=self.settings.hidden,
             tls=(tls or unverified()) if self.service.kind == SUBMISSIONS else None,
             name=self.settings.name,
@@ -140,6 +140,7 @@ class Visit:
         if reply.accepted:
             reply = dialogue.say(f"RCPT TO:<{recipient}>")
             said += f", RCPT TO:<{recipient}>"
+        self.bearable(reply)
         # Only postscreen's own answer wants a new connection; any other 4xx would come again.
         if reply.deferred and any("4.3.2" in line for line in reply.lines):
             raise Again(str(reply))
@@ -161,10 +162,18 @@ class Visit:
         if reply.code != 354:
             raise Shut(reply, "DATA")
         dialogue.send(octets + b".\r\n", shown)
-        return dialogue.reply(self.settings.limits.dialogue)  # a scan takes its time
+        reply = dialogue.reply(self.settings.limits.dialogue)  # a scan takes its time
+        self.bearable(reply)
+        return reply
 
     @staticmethod
-    def _pass(reply: Reply, stage: str) -> None:
+    def bearable(reply: Reply) -> None:
+        """Raises Busy where the server has had too much of this client."""
+        if reply.throttled:
+            raise Busy(f"the server wants less: {reply}")
+
+    def _pass(self, reply: Reply, stage: str) -> None:
+        self.bearable(reply)
         if not reply.accepted:
             raise Shut(reply, stage)
 
