@@ -8,11 +8,13 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from ..netns import tool
@@ -41,12 +43,14 @@ def main(arguments: Sequence[str]) -> int:
         if name == "up":
             command.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these hosts")
             command.add_argument("--bare", action="store_true", help="mail hosts with nothing of mail installed")
+            command.add_argument("--planted", action="store_true", help="mail hosts that somebody has configured badly")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that `up` takes away what it has made
     try:
         if options.command == "images":
             print("\n".join(_obtain(images.KINDS, images.RELEASES)))
         elif options.command == "up":
-            print(up(options.state.resolve(), options.only, "bare" if options.bare else "mail"))
+            print(up(options.state.resolve(), options.only, "bare" if options.bare else "mail", options.planted))
         else:
             down(options.state.resolve())
     except Problem as problem:
@@ -66,7 +70,7 @@ def unavailable() -> str:
     return ""
 
 
-def up(state: Path, only: list[str], kind: str) -> str:
+def up(state: Path, only: list[str], kind: str, planted: bool = False) -> str:
     """Start them; what answers now, for the user. Leaves nothing when it fails."""
     begin = time.monotonic()
     try:
@@ -86,7 +90,7 @@ def up(state: Path, only: list[str], kind: str) -> str:
         keys.make(state, hosts)
         network.lay(state, hosts)
         with ThreadPoolExecutor(max_workers=3) as pool:
-            list(pool.map(lambda host: _start(state, host, images.name(_kind(host, kind), host.release)), hosts))
+            list(pool.map(partial(_start, state, kind, planted), hosts))
             answers = list(pool.map(lambda host: _answer(state, host), hosts))
     except BaseException:
         down(state)
@@ -126,7 +130,7 @@ def _kind(host: Host, kind: str) -> str:
     return kind if host.side else "mail"
 
 
-def _start(state: Path, host: Host, image: str) -> None:
+def _start(state: Path, kind: str, planted: bool, host: Host) -> None:
     name = made_name(state, host.name)
     # Its own files for resolv.conf and hosts: a file that podman mounts there cannot be replaced by a role.
     run(
@@ -138,21 +142,22 @@ def _start(state: Path, host: Host, image: str) -> None:
         "--dns=none",
         "--no-hosts",
         "--systemd=always",
-        image,
+        images.name(_kind(host, kind), host.release),
         "/sbin/init",
     )
-    place.write(state, host, Path(run("podman", "mount", name).strip()))
+    place.write(state, host, Path(run("podman", "mount", name).strip()), planted)
     run("podman", "umount", name)
     run("podman", "start", name)
 
 
 def _answer(state: Path, host: Host) -> str:
     """Wait until everything that starts with the host has started, asked over ssh as Ansible would."""
-    ask = [tool("ssh"), "-F", str(state / "ssh_config"), "-o", "BatchMode=yes", host.name]
+    wait = f"timeout {_START_SECONDS:.0f} systemctl is-system-running --wait"
+    question = f"{wait}; systemctl --failed --plain --no-legend"
+    ask = [tool("ssh"), "-F", str(state / "ssh_config"), "-o", "BatchMode=yes", host.name, question]
     deadline = time.monotonic() + _START_SECONDS
     while True:
-        question = [*ask, "systemctl is-system-running --wait; systemctl --failed --plain --no-legend"]
-        answer = subprocess.run(question, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        answer = subprocess.run(ask, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         said = (answer.stdout.strip() or answer.stderr.strip()).splitlines()
         if answer.returncode == 0 and said and said[0] == "running":
             return f"{host.name} answers at {host.addresses[0][0]} (Debian {host.release})"

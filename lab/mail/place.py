@@ -14,6 +14,8 @@ from .hosts import DNSBL_SERVER, DNSBL_ZONE, NAMESERVER, STORE, WORLD_MX, Host
 
 CERTIFICATE, KEY = "/etc/ssl/mail/fullchain.pem", "/etc/ssl/mail/privkey.pem"
 AUTHORITY = "/etc/ssl/mail/ca.pem"
+# What somebody else has made of the mail hosts, with the mistakes of inventories/lab/planted.yml.
+PLANTED = Path(__file__).with_name("planted")
 
 _SSHD = "ListenAddress 127.0.0.1\nHostKey /etc/ssh/ssh_host_ed25519_key\nUseDNS no\nUsePAM no\nPrintMotd no\n"
 
@@ -35,8 +37,16 @@ ExecStart=/usr/bin/python3 /usr/local/sbin/lab-keeper /var/lib/lab/mail {STORE} 
 WantedBy=multi-user.target
 """
 
+# Apt's timers would hold its lock and look for a mirror; nobody is there to type a password.
+_UNWANTED = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
+)
 
-def files(state: Path, host: Host) -> dict[str, str]:
+
+def files(state: Path, host: Host, planted: bool = False) -> dict[str, str]:
     """What is written into a host's container, by path. What only root may read: see `secret`."""
     key = (state / "ssh" / host.name).read_text()
     everywhere = {
@@ -53,7 +63,8 @@ def files(state: Path, host: Host) -> dict[str, str]:
         KEY: (state / "tls" / f"{host.name}.key").read_text(),
     }
     if host.side:
-        return everywhere | certificate | mail_host()
+        postfix = {"/etc/postfix/main.cf": (PLANTED / host.name / "main.cf").read_text()} if planted else {}
+        return everywhere | certificate | mail_host() | postfix
     return everywhere | (certificate | _world(state) if host.name == "world" else {})
 
 
@@ -61,8 +72,10 @@ def secret(path: str) -> bool:
     return path in (KEY, "/etc/ssh/ssh_host_ed25519_key", "/root/.ssh/authorized_keys")
 
 
-def units(host: Host) -> tuple[str, ...]:
+def units(host: Host, planted: bool = False) -> tuple[str, ...]:
     """What is started with the container, beside what is started in any."""
+    if host.side:
+        return ("postfix.service",) if planted else ()
     return ("nsd.service", "lab-dnsbl.service", "lab-keeper.service") if host.name == "world" else ()
 
 
@@ -91,21 +104,20 @@ def _world(state: Path) -> dict[str, str]:
     }
 
 
-def write(state: Path, host: Host, root: Path) -> None:
+def write(state: Path, host: Host, root: Path, planted: bool) -> None:
     """Into the container's file system, which is mounted at `root`."""
-    for path, text in files(state, host).items():
+    for path, text in files(state, host, planted).items():
         target = root / path[1:]
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
         target.chmod(0o600 if secret(path) else 0o644)
     (root / "root/.ssh").chmod(0o700)
-    for unit in units(host):
+    for unit in units(host, planted):
         wanted = root / "etc/systemd/system/multi-user.target.wants" / unit
         wanted.parent.mkdir(parents=True, exist_ok=True)
         place = "/etc" if unit.startswith("lab-") else "/lib"
         wanted.symlink_to(f"{place}/systemd/system/{unit}")
-    # They would hold apt's lock, and look for a mirror.
-    for unit in ("apt-daily.timer", "apt-daily-upgrade.timer"):
+    for unit in _UNWANTED:
         (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
     # Apt takes its lists for new.
     os.utime(root / "var/lib/apt/lists")
