@@ -7,8 +7,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ansible_collections.isp.hardening.plugins.module_utils.mail.messages import eicar
-
 from . import dns, keys
 from .hosts import DNSBL_SERVER, DNSBL_ZONE, NAMESERVER, STORE, WORLD_MX, Host
 
@@ -17,7 +15,20 @@ AUTHORITY = "/etc/ssl/mail/ca.pem"
 # What somebody else has made of the mail hosts, with the mistakes of inventories/lab/planted.yml.
 PLANTED = Path(__file__).with_name("planted")
 
-_SSHD = "ListenAddress 127.0.0.1\nHostKey /etc/ssh/ssh_host_ed25519_key\nUseDNS no\nUsePAM no\nPrintMotd no\n"
+# The EICAR test file in hexadecimal: as it stands, scanners would take this file for one.
+_EICAR = (
+    "58354f2150254041505b345c505a58353428505e2937434329377d2445494341522d"
+    "5354414e444152442d414e544956495255532d544553542d46494c452124482b482a"
+)
+
+HOST_KEY, AUTHORIZED = "/etc/ssh/ssh_host_ed25519_key", "/etc/ssh/lab_authorized_keys"
+_SSHD = f"""ListenAddress 127.0.0.1
+HostKey {HOST_KEY}
+AuthorizedKeysFile {AUTHORIZED}
+UseDNS no
+UsePAM no
+PrintMotd no
+"""
 
 _NSD = "[Service]\nExecStart=\nExecStart=/usr/sbin/nsd -d -c /etc/lab/nsd/nsd.conf\n"
 _RBLDNSD = f"""[Unit]
@@ -53,9 +64,9 @@ def files(state: Path, host: Host, planted: bool = False) -> dict[str, str]:
         "/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n"
         + "".join(f"{address} {name} {name.partition('.')[0]}\n" for address, name in host.addresses[:2]),
         "/etc/resolv.conf": f"nameserver {NAMESERVER}\n",
-        "/etc/ssh/ssh_host_ed25519_key": key,
+        HOST_KEY: key,
         "/etc/ssh/sshd_config.d/lab.conf": _SSHD,
-        "/root/.ssh/authorized_keys": (state / "ssh" / "id_ed25519.pub").read_text(),
+        AUTHORIZED: (state / "ssh" / "id_ed25519.pub").read_text(),
         AUTHORITY: (state / "tls" / "ca.pem").read_text(),
     }
     certificate = {
@@ -69,7 +80,7 @@ def files(state: Path, host: Host, planted: bool = False) -> dict[str, str]:
 
 
 def secret(path: str) -> bool:
-    return path in (KEY, "/etc/ssh/ssh_host_ed25519_key", "/root/.ssh/authorized_keys")
+    return path in (KEY, HOST_KEY)
 
 
 def units(host: Host, planted: bool = False) -> tuple[str, ...]:
@@ -86,7 +97,7 @@ def mail_host() -> dict[str, str]:
         hints: dns.resolver_hints(),
         "/etc/unbound/unbound.conf.d/lab.conf": dns.resolver(hints),
         # Name, any kind of file, anywhere in it, the octets: all that this scanner knows.
-        "/var/lib/clamav/lab.ndb": f"Lab.Eicar:0:*:{eicar().hex()}\n",
+        "/var/lib/clamav/lab.ndb": f"Lab.Eicar:0:*:{_EICAR}\n",
     }
 
 
@@ -111,7 +122,6 @@ def write(state: Path, host: Host, root: Path, planted: bool) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
         target.chmod(0o600 if secret(path) else 0o644)
-    (root / "root/.ssh").chmod(0o700)
     for unit in units(host, planted):
         wanted = root / "etc/systemd/system/multi-user.target.wants" / unit
         wanted.parent.mkdir(parents=True, exist_ok=True)
