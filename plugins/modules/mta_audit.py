@@ -72,6 +72,15 @@ options:
     description: Whether subscribers may send over port 25 of an outbound host without a login.
     type: bool
     default: false
+  hostname:
+    description: The host's name in DNS, which an outbound host says in its C(EHLO). Not asked for where it is empty.
+    type: str
+    default: ""
+  outbound:
+    description: Names and addresses of the outbound hosts, through which an inbound host sends its bounces.
+    type: list
+    elements: str
+    default: []
   config_directory:
     description: Where C(main.cf) and C(master.cf) are, if not where C(postconf) looks by itself.
     type: path
@@ -92,6 +101,8 @@ EXAMPLES = r"""
         pools:
           residential: ["198.51.100.0/25", "2001:db8:100::/40"]
         addresses: ["192.0.2.10"]
+        hostname: mx1.example.net
+        outbound: ["out1.example.net", "192.0.2.25"]
         message_size_limit: "{{ isp_mail.message_size_limit }}"
       register: mta_audit
 """
@@ -119,6 +130,7 @@ findings:
       mend: "Let smtpd_relay_restrictions end the question first: reject_unauth_destination before any permit."
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -178,6 +190,8 @@ class Host:
         """Postfix's configuration, None (and a reason) without."""
         try:
             parameters = read_parameters(self.run("postconf", *self.directory))
+            if self.directory:  # Postfix 3.10 tells its default
+                parameters["config_directory"] = self.directory[1]
             table = self.run("postconf", *self.directory, "-M")
             return Postfix(parameters, read_services(table, self.run("postconf", *self.directory, "-P")))
         except OSError as reason:
@@ -232,6 +246,9 @@ class Host:
         if kind == "inline":
             pairs = (inside(one).partition("=") for one in words(inside(name)))
             return tuple((key.strip(), value.strip()) for key, _, value in pairs)
+        if kind in _TEXT and name.startswith("{"):
+            rows = (inside(one).split(None, 1) for one in words(inside(name)))
+            return tuple((row[0], row[1].strip() if row[1:] else "") for row in rows if row)
         try:
             if kind in _DUMPED:
                 lines = self.run("postmap", *self.directory, "-s", table.removeprefix("proxy:")).splitlines()
@@ -253,7 +270,8 @@ def tables_named(postfix: Postfix) -> Iterator[str]:
             continue
         parameters: Parameters = postfix.effective(service)
         names = [name for name in parameters.raw if re.fullmatch(r"smtpd_\w+_restrictions", name)]
-        names += ["mynetworks", "relay_domains", *parameters.words("smtpd_restriction_classes")]
+        names += ["mynetworks", "relay_domains", "postscreen_access_list", "smtpd_milter_maps"]
+        names += [*parameters.words("smtpd_restriction_classes")]
         for name in names:
             for word in parameters.words(name):
                 if is_table(word) and word not in seen:
@@ -276,6 +294,16 @@ def answers(server: str) -> bool:
         return False
 
 
+def sources() -> dict[int, str]:
+    """By family, the address from which the routes let this host speak to the world. Nothing is sent."""
+    found = {}
+    for family, number, world in ((socket.AF_INET, 4, "203.0.113.1"), (socket.AF_INET6, 6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((world, 9))
+            found[number] = probe.getsockname()[0]
+    return found
+
+
 def read(host: Host) -> Reading:
     """Everything that the audit goes by."""
     postfix = host.postfix()
@@ -295,6 +323,7 @@ def read(host: Host) -> Reading:
         chroot_resolv=host.file(f"{queue}/etc/resolv.conf") if queue and chrooted(postfix) else "",
         unbound="\n".join(host.file(path) or "" for path in unbound),
         redis={server: answers(server) for server in servers},
+        sources=sources(),
         unreadable=host.unreadable,
     )
 
@@ -336,6 +365,8 @@ def main() -> None:
             "dnsbl_zone": {"type": "str", "default": "zen.spamhaus.org"},
             "dnsbl_key": {"type": "str", "default": "", "no_log": True},
             "port_25_from_pool": {"type": "bool", "default": False},
+            "hostname": {"type": "str", "default": ""},
+            "outbound": {"type": "list", "elements": "str", "default": []},
             "config_directory": {"type": "path", "default": ""},
         },
         supports_check_mode=True,
@@ -356,6 +387,8 @@ def main() -> None:
         given["dnsbl_zone"],
         given["dnsbl_key"],
         given["port_25_from_pool"],
+        given["hostname"],
+        tuple(given["outbound"]),
     )
     findings = audit(reading, expected)
     for _ in range(_ROUNDS):

@@ -15,6 +15,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.mail.postfix import 
     inside,
     read_parameters,
     read_services,
+    words,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.mail.tables import Tables
 
@@ -40,7 +41,10 @@ def answer_questions(tables: Tables) -> bool:
     """Answers what the last evaluation lacked, as `postmap -q` would; False when it lacked nothing."""
     lacking, files = tables.take()
     for table, key in lacking:
-        tables.answers[table, key] = _look_up(table, key)
+        try:
+            tables.answers[table, key] = _look_up(table, key)
+        except FileNotFoundError as reason:
+            tables.broken[table] = str(reason)
     for path in files:
         tables.files[path] = Path(path).read_text() if Path(path).exists() else None
     return bool(lacking or files)
@@ -57,7 +61,7 @@ def _look_up(table: str, key: str) -> str:
     if kind == "static":
         return inside(name)
     if kind == "inline":
-        pairs = (pair.partition("=") for pair in inside(name).split(","))
+        pairs = (inside(pair).partition("=") for pair in words(inside(name)))
         return next((value.strip() for word, _, value in pairs if word.strip() == key), "")
     if kind in ("texthash", "hash", "lmdb"):
         return dict(entries(name)).get(key, "")

@@ -9,11 +9,14 @@ the proxy worker. What the tree does not have is not set.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 Tree = Mapping[str, Any]
 DEFAULT_MAX_MESSAGE = 50 * 1024**2  # options.max_message
+DEFAULT_TASK_TIMEOUT = 8.0  # options.task_timeout
+DEFAULT_SCAN_TIMEOUT = 15.0  # antivirus, of clamd
 
 
 def read(text: str) -> Tree:
@@ -82,23 +85,61 @@ def parts_left_out(tree: Tree) -> Iterator[str]:
 
 
 def failures_let_through(tree: Tree) -> Iterator[str]:
-    """The scanners whose failure no force_actions rule turns into a refusal, by their failure's symbol."""
-    rules = [rule for rule in section(tree, "force_actions", "rules").values() if isinstance(rule, Mapping)]
+    """The scanners whose failure no force_actions rule turns into a refusal for now, by their failure's symbol."""
     for name, scanner in scanners(tree).items():
         failed = symbol(name, scanner) + "_FAIL"
-        caught = [rule for rule in rules if failed in str(rule.get("expression", "")) and _refuses(rule)]
-        if not caught and not _refuses({"action": section(scanner, "patterns_fail").get(failed, "")}):
+        by_pattern = str(section(scanner, "patterns_fail").get(failed, "")).replace("_", " ")
+        if not _forced(tree, failed, ("soft reject",)) and by_pattern != "soft reject":
             yield failed
 
 
 def hits_let_through(tree: Tree) -> Iterator[str]:
     """The scanners whose hit does not refuse the message."""
-    rules = [rule for rule in section(tree, "force_actions", "rules").values() if isinstance(rule, Mapping)]
     for name, scanner in scanners(tree).items():
         hit = symbol(name, scanner)
-        caught = [rule for rule in rules if hit in str(rule.get("expression", "")).split() and _refuses(rule)]
-        if not caught and not _refuses(scanner):
+        if not _forced(tree, hit, ("reject", "soft reject")) and _action(scanner) not in ("reject", "soft reject"):
             yield hit
+
+
+def _forced(tree: Tree, wanted: str, actions: tuple[str, ...]) -> bool:
+    """Whether a force_actions rule does so whenever the symbol is there, whatever else is."""
+    for rule in section(tree, "force_actions", "rules").values():
+        if not isinstance(rule, Mapping) or rule.get("enabled") is False or _action(rule) not in actions:
+            continue
+        either = re.fullmatch(r"[\w\s|()]+", str(rule.get("expression", "")))  # nothing but symbols and "or"
+        narrowed = rule.get("require_action") or {"no action", "add header", "greylist"} & set(
+            _list(rule.get("honor_action"))
+        )
+        if either and wanted in re.findall(r"\w+", either[0]) and not narrowed:
+            return True
+    return False
+
+
+def timeouts_let_through(tree: Tree) -> Iterator[str]:
+    """A scanner that does not end before rspamd does, which then lets the message go as it is."""
+    options = section(tree, "options")
+    if options.get("soft_reject_on_timeout") is True:
+        return
+    limit = _seconds(options.get("task_timeout"), DEFAULT_TASK_TIMEOUT)
+    for name, rule in scanners(tree).items():
+        if _seconds(rule.get("timeout"), DEFAULT_SCAN_TIMEOUT) >= limit:
+            yield (
+                f"options.soft_reject_on_timeout is off, and options.task_timeout = {limit:g} s lets a message go "
+                f"before antivirus.{name} has given up on its scanner"
+            )
+
+
+def swallowed(tree: Tree) -> Iterator[str]:
+    """The settings by which a refusal of rspamd is taken and put away instead of refused."""
+    for name, worker in workers(tree):
+        for key in ("discard_on_reject", "quarantine_on_reject"):
+            if name == "rspamd_proxy" and worker.get(key) is True:
+                yield f"worker.{name}.{key} = true"
+
+
+def is_clamd(rule: Tree) -> bool:
+    """Whether a rule of the antivirus module asks clamd."""
+    return str(rule.get("type", "clamav")) == "clamav"
 
 
 def exemptions(tree: Tree) -> Iterator[str]:
@@ -107,11 +148,10 @@ def exemptions(tree: Tree) -> Iterator[str]:
     for name, rule in section(tree, "settings").items():
         if not isinstance(rule, Mapping) or rule.get("enabled") is False:
             continue
-        if not ({"authenticated", "user", "ip", "client_ip", "from", "local"} & set(rule)) and "apply" not in rule:
-            continue
         apply = section(rule, "apply")
-        if rule.get("whitelist") in (True, "yes") or apply.get("whitelist") in (True, "yes"):
-            yield f"settings.{name}.whitelist = yes"
+        for key in ("whitelist", "want_spam"):
+            if rule.get(key) in (True, "yes") or apply.get(key) in (True, "yes"):
+                yield f"settings.{name}.{key} = yes"
         if "antivirus" in _words(apply.get("groups_disabled")):
             yield f"settings.{name}.apply.groups_disabled has antivirus"
         if symbols & set(_words(apply.get("symbols_disabled"))):
@@ -126,9 +166,21 @@ def user_limits(tree: Tree) -> list[str]:
     found = []
     for name, rate in section(tree, "ratelimit", "rates").items():
         selector = str(section(rate).get("selector", "")) if isinstance(rate, Mapping) else ""
-        if "user" in name.split("_") or selector.startswith("user"):
+        counts = (isinstance(rate, Mapping) and bool(rate.get("bucket"))) or isinstance(rate, (str, list))
+        if counts and ("user" in name.split("_") or selector.startswith("user")):
             found.append(name)
     return found
+
+
+def uncounted(tree: Tree) -> Iterator[str]:
+    """Who is not counted: whoever writes to one of whitelisted_rcpts too, which are everybody's postmasters."""
+    ratelimit = section(tree, "ratelimit")
+    recipients = _list(ratelimit.get("whitelisted_rcpts", "postmaster, mailer-daemon"))
+    if found := sorted({"postmaster", "mailer-daemon", "abuse"} & {one.lower() for one in recipients}):
+        yield f"ratelimit.whitelisted_rcpts = {' '.join(found)}: who writes to one of them too is not counted"
+    for key in ("whitelisted_user", "whitelisted_ip"):
+        if ratelimit.get(key):
+            yield f"ratelimit.{key} names some who are not counted"
 
 
 def redis_servers(tree: Tree, module: str) -> list[str]:
@@ -149,12 +201,27 @@ def signs(tree: Tree) -> bool:
     return any(module.get(name) for name in named)
 
 
-def _refuses(rule: Tree) -> bool:
-    return str(rule.get("action", "")).replace("_", " ") in ("reject", "soft reject")
+def signs_local(tree: Tree) -> bool:
+    """Whether mail that this host itself sends is signed too."""
+    return section(tree, "dkim_signing").get("sign_local") is not False
+
+
+def _action(rule: Tree) -> str:
+    return str(rule.get("action", "")).replace("_", " ")
 
 
 def _servers(value: object) -> list[str]:
     return [name if ":" in name or name.startswith("/") else f"{name}:6379" for name in _words(value)]
+
+
+def _seconds(value: object, default: float) -> float:
+    """A time as rspamd prints it: a number, or a number with its unit."""
+    found = re.fullmatch(r"([\d.]+)\s*(ms|s|min|m|h)?", str(value)) if value is not None else None
+    return float(found[1]) * {"ms": 0.001, "min": 60, "m": 60, "h": 3600}.get(found[2] or "", 1) if found else default
+
+
+def _list(value: object) -> list[str]:
+    return [one.strip() for one in value.split(",")] if isinstance(value, str) else _words(value)
 
 
 def _words(value: object) -> list[str]:

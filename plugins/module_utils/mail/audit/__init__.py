@@ -13,24 +13,24 @@ from ...findings import UNKNOWN, Finding
 from .base import INBOUND, OUTBOUND, Audited, Expected, Reading
 from .commands import commands, reachable
 from .dnsbl import dnsbl, listed_refused, resolver
+from .leaving import bounces, source
 from .relaying import relaying, separate
-from .scanners import limits_and_signing, milter_failures, scanned, sizes
+from .scanners import scanners
 from .users import logins, own_senders
 
 __all__ = ["INBOUND", "OUTBOUND", "Expected", "Reading", "audit"]
 
 _CHECKS: tuple[Callable[[Audited], Iterator[Finding]], ...] = (
     separate,
+    bounces,
+    source,
     relaying,
     dnsbl,
     resolver,
     listed_refused,
-    scanned,
-    sizes,
-    milter_failures,
+    scanners,
     logins,
     own_senders,
-    limits_and_signing,
     reachable,
     commands,
 )

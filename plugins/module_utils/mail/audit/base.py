@@ -18,6 +18,8 @@ from ..tables import Tables, is_table
 INBOUND, OUTBOUND = "inbound", "outbound"
 STRANGER = "203.0.113.77"
 FAR = "relay-test@example.com"
+NO_PORT = "no service takes mail from the network"
+_LOOPBACK = ("localhost", "loopback-only", "127.0.0.1", "::1")
 KEY = re.compile(r"\b[a-z0-9]{26}(?=\.[a-z0-9.-]*\bdq\.spamhaus\.net\b)", re.IGNORECASE)
 
 
@@ -35,13 +37,16 @@ class Expected:
     dnsbl_zone: str = ""
     dnsbl_key: str = field(default="", repr=False)
     port_25_from_pool: bool = False
+    name: str = ""  # in DNS
+    outbound: tuple[str, ...] = ()  # names and addresses of the outbound hosts
 
 
 @dataclass(frozen=True)
 class Reading:
     """What was read on the host. A file that is absent is "", one that cannot be read is None.
 
-    `dumps`: the entries of tables that can be listed. `redis`: by server, whether it answers.
+    `dumps`: the entries of tables that can be listed. `redis`: by server, whether it answers. `sources`: the address,
+    by family (4, 6), from which the host's routes let it speak to the world.
     """
 
     postfix: Postfix | None
@@ -55,20 +60,29 @@ class Reading:
     chroot_resolv: str | None = ""
     unbound: str | None = ""
     redis: Mapping[str, bool] = field(default_factory=dict)
+    sources: Mapping[int, str] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)  # what ("rspamd", "postconf" …) and why
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A service that takes SMTP, with what it sees and what stands before it."""
+    """A service that takes SMTP, with what it sees and what stands before it. `listens`: it, or its postscreen."""
 
     service: Service
     parameters: Parameters
     postscreen: Parameters | None
+    listens: Service
 
     @property
     def title(self) -> str:
         return self.service.title + (" behind postscreen" if self.postscreen else "")
+
+    @property
+    def local(self) -> bool:
+        """Whether this host's own programs alone get there: a content filter's way back, for one."""
+        host = self.listens.name.rpartition(":")[0]
+        interfaces = [host] if host else (self.postscreen or self.parameters).words("inet_interfaces")
+        return bool(interfaces) and all(one.strip("[]") in _LOOPBACK for one in interfaces)
 
     @property
     def for_users(self) -> bool:
@@ -86,15 +100,13 @@ class Audited:
         self.reading = reading
         self.expected = expected
         self.tables = reading.tables
-        postfix = reading.postfix
-        self.ports = (
-            [
-                Port(service, postfix.effective(service), postfix.effective(screen) if screen else None)
-                for service, screen in smtp_services(postfix)
-            ]
-            if postfix
-            else []
-        )
+        every: list[Port] = []
+        if postfix := reading.postfix:
+            for service, screen in smtp_services(postfix):
+                screened = postfix.effective(screen) if screen else None
+                every.append(Port(service, postfix.effective(service), screened, screen or service))
+        self.ports = [port for port in every if not port.local]
+        self.local_ports = [port for port in every if port.local]
 
     def finding(
         self,
@@ -133,12 +145,6 @@ class Audited:
     def ask(self, port: Port, envelope: Envelope, data: bool = True) -> Answer:
         return answer(port.parameters, self.tables, envelope, data=data)
 
-    def zones(self, parameters: Parameters, *wanted: str) -> Iterator[str]:
-        """The DNS lists, with their filters, that restrictions of these names ask."""
-        for name in [*lists(parameters), *parameters.words("smtpd_restriction_classes")]:
-            rules = parameters.words(name)
-            yield from (after for rule, after in pairwise(rules) if rule in wanted)
-
     def led_to(self, port: Port, said: Answer) -> list[str]:
         """The configuration lines of the lists that decided."""
         names = [step.list_name for step in said.steps if step.list_name]
@@ -156,6 +162,12 @@ class Audited:
     def user_ports(self) -> Iterator[Port]:
         """The ports by which mail goes out."""
         return (port for port in self.ports if self.expected.side == OUTBOUND or port.for_users)
+
+
+def zones(parameters: Parameters, *wanted: str) -> Iterator[str]:
+    """The DNS lists, with their filters, that restrictions of these names ask."""
+    for name in [*lists(parameters), *parameters.words("smtpd_restriction_classes")]:
+        yield from (after for rule, after in pairwise(parameters.words(name)) if rule in wanted)
 
 
 def stranger() -> Client:

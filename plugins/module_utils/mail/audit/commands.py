@@ -11,13 +11,16 @@ from collections.abc import Iterator
 
 from ...findings import COMPLIANT, UNKNOWN, VIOLATED, Finding
 from ..restrictions import Envelope
-from .base import INBOUND, Audited, spoken, stranger
+from .base import INBOUND, NO_PORT, Audited, spoken, stranger
 
 
 def reachable(host: Audited) -> Iterator[Finding]:
     title = "postmaster and abuse are reachable"
     if host.expected.side != INBOUND:
         return
+    if not host.ports:
+        reason = f"Nobody reaches them: {NO_PORT}."
+        yield host.finding("M12", "Postfix", VIOLATED, title, reason, [], "Let postscreen or smtpd listen on port 25.")
     for port in host.ports:
         for domain in host.expected.domains:
             lost = []
@@ -41,6 +44,8 @@ def reachable(host: Audited) -> Iterator[Finding]:
 
 def commands(host: Audited) -> Iterator[Finding]:
     title = "No VRFY, no ETRN, no smuggling, no pipelining before its time"
+    if not host.ports:
+        yield host.finding("M13", "Postfix", COMPLIANT, f"{title} ({NO_PORT})")
     for port in host.ports:
         parameters = port.parameters
         problems: list[tuple[str, str]] = []

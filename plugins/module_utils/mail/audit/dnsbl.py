@@ -10,23 +10,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from ...findings import COMPLIANT, UNKNOWN, VIOLATED, Finding
 from ..postfix import Parameters
 from ..restrictions import Client, Envelope, code_matches, lists
-from ..tables import Unreadable
-from .base import INBOUND, KEY, STRANGER, Audited, Port, spoken, stranger
+from ..tables import Unreadable, is_table, network_matches
+from .base import INBOUND, KEY, NO_PORT, STRANGER, Audited, Port, spoken, stranger, zones
+from .relaying import host_of, may_send, network_of, networks, pool_of
 
 ERROR_CODE = "127.255.255.254"  # Spamhaus: asked over a public resolver
+_ASKING = (
+    "reject_rbl_client",
+    *(f"reject_rhsbl_{what}" for what in ("client", "reverse_client", "helo", "sender", "recipient")),
+)
 LISTED_CODE = "127.0.0.4"  # Spamhaus: XBL
 
 
 def dnsbl(host: Audited) -> Iterator[Finding]:
     title = "Only real listings of the DNSBL count, and its key is never shown"
+    if not host.ports:
+        yield host.finding("M3", "Postfix", COMPLIANT, f"{title} ({NO_PORT})")
     for port in host.ports:
         problems: list[tuple[str, str, str]] = []
-        asked = [(zone, "reject_rbl_client") for zone in host.zones(port.parameters, "reject_rbl_client")]
+        asked = [(zone, rule) for rule in _ASKING for zone in zones(port.parameters, rule)]
         if port.postscreen:
             sites = port.postscreen.words("postscreen_dnsbl_sites")
             asked += [(site.partition("*")[0], "postscreen_dnsbl_sites") for site in sites]
@@ -35,7 +42,10 @@ def dnsbl(host: Audited) -> Iterator[Finding]:
             if code_matches(wanted, ERROR_CODE):
                 what = "without a filter of its answers" if not wanted else f"with the filter {wanted}"
                 reason = f"{name} is asked {what}: its error code {ERROR_CODE} refuses everybody's mail."
-                problems.append((reason, f"{where} … {zone}", f"Write {name}=127.0.0.[2..11] there."))
+                if not has_xbl(host, name) and "spamhaus" not in name:
+                    reason = f"{name} is asked {what}: any answer refuses mail, one like {ERROR_CODE} too."
+                codes = "127.0.1.[2..99]" if name.partition(".")[0] == "dbl" else "127.0.0.[2..11]"
+                problems.append((reason, f"{where} … {zone}", f"Write {name}={codes} there."))
             if secret(host, name) and shows(host, port, name, where):
                 reason = "A refusal names the zone, and the key with it."
                 if where.startswith("post"):
@@ -73,31 +83,109 @@ def listed_refused(host: Audited) -> Iterator[Finding]:
     title = "A client that the XBL lists is refused"
     if host.expected.side != INBOUND:
         return
+    if not host.ports:
+        yield host.finding("M5", "Postfix", COMPLIANT, f"{title} ({NO_PORT})")
     for port in host.ports:
-        zones = {zone.partition("=")[0] for zone in host.zones(port.parameters, "reject_rbl_client")}
+        asked = {zone.partition("=")[0] for zone in zones(port.parameters, "reject_rbl_client")}
         sites = port.postscreen.words("postscreen_dnsbl_sites") if port.postscreen else []
-        zones |= {site.partition("*")[0].partition("=")[0] for site in sites}
-        listed = tuple((zone, LISTED_CODE) for zone in sorted(zones) if has_xbl(host, zone))
-        client = replace(stranger(), title="listed by the XBL", listings=listed)
+        asked |= {site.partition("*")[0].partition("=")[0] for site in sites}
+        listed = tuple((zone, LISTED_CODE) for zone in sorted(asked) if has_xbl(host, zone))
         evidence = [port.parameters.evidence(name) for name in lists(port.parameters)[:1]]
         if port.postscreen:
             names = ("postscreen_dnsbl_sites", "postscreen_dnsbl_threshold", "postscreen_dnsbl_action")
             evidence = [port.postscreen.evidence(name) for name in names]
-        if port.postscreen and screened(port.postscreen, client):
-            yield host.finding("M5", port.title, COMPLIANT, title)
-            continue
-        recipient = f"postmaster@{host.expected.domains[0]}"
-        said = host.ask(port, Envelope(client, "someone@example.org", recipient))
-        if not said.accepted and listed:
-            verdict = COMPLIANT if not said.doubts else UNKNOWN
-        else:
-            verdict = VIOLATED if not said.doubts else UNKNOWN
-        reason = "No list with the XBL is asked." if not listed else "Its answer 127.0.0.4 does not refuse."
-        if verdict == UNKNOWN:
-            reason = f"It depends on what could not be evaluated: {', '.join(said.doubts)}."
         mend = "Ask ZONE=127.0.0.[2..11]*3 in postscreen_dnsbl_sites, with postscreen_dnsbl_action = enforce."
-        packet = spoken(Envelope(client, "someone@example.org", recipient), said)
-        yield host.finding("M5", port.title, verdict, title, reason, evidence, mend, packet)
+        refused = f"{title}, unless its address is one of those that this host makes an exception of"
+        seen = COMPLIANT
+        for pool, client in _listed_clients(host, port, listed):
+            passed, doubts = _passes(host, port, client)
+            said = host.ask(port, _envelope(host, client))
+            if not passed or (said.accepted is False and listed and not said.doubts):
+                continue
+            doubts += said.doubts
+            if seen != COMPLIANT and doubts:
+                continue
+            seen = verdict = UNKNOWN if doubts else VIOLATED
+            reason = "No list with the XBL is asked." if not listed else "Its answer 127.0.0.4 does not refuse."
+            if listed and port.postscreen and client.title != stranger().title:
+                reason = f"postscreen asks nothing of {client.title}."
+                evidence = [port.postscreen.evidence("postscreen_access_list")]
+                if "permit_mynetworks" in port.postscreen.words("postscreen_access_list"):
+                    evidence.append(port.postscreen.evidence("mynetworks"))
+                mend = "Take it out of postscreen_access_list, or mynetworks."
+            if doubts:
+                reason = f"It depends on what could not be evaluated: {', '.join(doubts)}."
+            packet = spoken(_envelope(host, client), said)
+            yield host.finding("M5", port.title, verdict, title, reason, evidence, mend, packet, pool)
+            if client.title == stranger().title:
+                break  # who lets everybody in makes no exceptions
+        if seen == COMPLIANT:
+            yield host.finding("M5", port.title, COMPLIANT, refused if _few(host, port) else title)
+
+
+def _envelope(host: Audited, client: Client) -> Envelope:
+    return Envelope(client, "someone@example.org", f"postmaster@{host.expected.domains[0]}")
+
+
+def _listed_clients(host: Audited, port: Port, listed: tuple[tuple[str, str], ...]) -> Iterator[tuple[str, Client]]:
+    """Whom to try: the world, and whom postscreen may make an exception of, by pool."""
+    yield "", replace(stranger(), listings=listed)
+    if port.postscreen is None:
+        return
+    for pool, prefixes in host.expected.pools.items():
+        for prefix in prefixes:
+            yield pool, Client(f"pool {pool}", host_of(prefix), listings=listed)
+    for network in _exceptions(host, port):
+        if pool_of(host, network) == "" and not may_send(host, network) and _is_wide(network):
+            yield "", Client(f"the hosts of {network}", host_of(network), listings=listed)
+
+
+def _exceptions(host: Audited, port: Port) -> Iterator[str]:
+    """The networks that postscreen_access_list names, or lets pass as mynetworks."""
+    screen = port.postscreen
+    for element in screen.words("postscreen_access_list") if screen else []:
+        if element == "permit_mynetworks":
+            yield from networks(host, port)
+        elif is_table(element):
+            keys = (key for key, action in host.reading.dumps.get(element, ()) if action.lower() == "permit")
+            yield from (network for key in keys if (network := network_of(key)))
+
+
+def _is_wide(network: str) -> bool:
+    """Whether it holds more than one network of the size that a mail provider is given."""
+    found = ip_network(network)
+    return found.prefixlen < (24 if found.version == 4 else 56)
+
+
+def _few(host: Audited, port: Port) -> bool:
+    """Whether there are exceptions but for this host and those that may send through it."""
+    return any(not may_send(host, network) for network in _exceptions(host, port))
+
+
+def _passes(host: Audited, port: Port, client: Client) -> tuple[bool, tuple[str, ...]]:
+    """Whether postscreen lets the client on to the server, and what that depends on."""
+    screen = port.postscreen
+    if screen is None:
+        return True, ()
+    try:
+        for element in screen.words("postscreen_access_list"):
+            action = ""
+            if element == "permit_mynetworks":
+                mine = network_matches(screen["mynetworks"], client.address, "unknown", False, host.tables)
+                action = "permit" if mine else ""
+            elif element == "permit_inet_interfaces":
+                action = "permit" if client.address in host.expected.addresses else ""
+            elif is_table(element):
+                action = host.tables.get(element, client.address).lower()
+            else:
+                action = element.lower()
+            if action == "permit":
+                return True, ()
+            if action in ("reject", "dunno"):
+                break
+    except Unreadable as reason:
+        return True, (str(reason),)
+    return not screened(screen, client), ()
 
 
 def has_xbl(host: Audited, zone: str) -> bool:
@@ -120,32 +208,52 @@ def screened(parameters: Parameters, client: Client) -> bool:
 
 
 def resolver(host: Audited) -> Iterator[Finding]:
-    title = "Names are resolved by a resolver of its own"
-    for place, text in (
-        ("/etc/resolv.conf", host.reading.resolv),
-        ("resolv.conf in Postfix's chroot", host.reading.chroot_resolv),
-    ):
+    title = "The host resolves names itself"
+    mend = "Run a recursive resolver here and ask it: nameserver 127.0.0.1."
+    reading = host.reading
+    asked = [("/etc/resolv.conf", reading.resolv)]
+    if reading.chroot_resolv != "":
+        asked.append(("resolv.conf in Postfix's chroot", reading.chroot_resolv))
+    here = False
+    for place, text in asked:
         if not text:
-            if place.startswith("/") or text is None:
-                yield host.finding("M4", place, UNKNOWN, title, f"{place} cannot be read.")
+            yield host.finding("M4", place, UNKNOWN, title, f"{place} is not here or cannot be read.")
             continue
         servers = re.findall(r"^\s*nameserver\s+(\S+)", text, re.MULTILINE) or ["127.0.0.1"]
         strange = [one for one in servers if not own_address(host, one)]
-        public = [one for one in strange if _is_public(one)]
         evidence = [f"{place} nameserver {one}" for one in strange or servers]
-        mend = "Run a recursive resolver here and ask it: nameserver 127.0.0.1."
-        if public:
-            reason = f"{', '.join(public)} asks for many: Spamhaus refuses such resolvers."
+        if strange == ["127.0.0.53"]:
+            reason = "systemd-resolved answers there, which asks others."
             yield host.finding("M4", place, VIOLATED, title, reason, evidence, mend)
         elif strange:
-            reason = f"Whether {', '.join(strange)} recurses itself cannot be told from here."
+            reason = f"{', '.join(strange)} is another host. Spamhaus refuses resolvers that ask for many."
+            yield host.finding("M4", place, VIOLATED, title, reason, evidence, mend)
+        elif not reading.unbound:
+            reason = "What answers on this host is no unbound whose configuration can be read: it may forward."
             yield host.finding("M4", place, UNKNOWN, title, reason, evidence, mend)
         else:
-            yield host.finding("M4", place, COMPLIANT, title)
-    if re.search(r'^\s*name:\s*"?\."?\s*$', host.reading.unbound or "", re.MULTILINE):
+            here = True
+            yield host.finding("M4", place, COMPLIANT, title, evidence=evidence)
+    if here and _forwards(reading.unbound or ""):
         reason = "The resolver here forwards everything to another one."
-        evidence = ['unbound forward-zone name: "."']
+        evidence = ['unbound forward-zone: name: "."']
         yield host.finding("M4", "unbound", VIOLATED, title, reason, evidence, "Take the forward-zone for . out.")
+
+
+def _forwards(text: str) -> bool:
+    """Whether unbound.conf(5) has a forward-zone for the root."""
+    lines = (re.sub(r"(?:^|\s)#.*", "", line) for line in text.splitlines())
+    clause = attribute = ""
+    for word in re.findall(r'"[^"]*"|\S+', "\n".join(lines)):
+        if word in _CLAUSES:
+            clause = word
+        elif clause == "forward-zone:" and attribute == "name:" and word.strip("\"'") == ".":
+            return True
+        attribute = word
+    return False
+
+
+_CLAUSES = "server: remote-control: forward-zone: stub-zone: auth-zone: view: rpz: python: cachedb:".split()
 
 
 def own_address(host: Audited, text: str) -> bool:
@@ -155,11 +263,3 @@ def own_address(host: Audited, text: str) -> bool:
         return False
     stub = str(address) == "127.0.0.53"  # systemd-resolved, which forwards
     return (address.is_loopback and not stub) or str(address) in host.expected.addresses
-
-
-def _is_public(text: str) -> bool:
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return False
-    return address.is_global

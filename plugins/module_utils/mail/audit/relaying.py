@@ -13,14 +13,17 @@ from itertools import pairwise
 from ...findings import COMPLIANT, UNKNOWN, VIOLATED, Finding
 from .. import addresses, tricks
 from ..restrictions import Answer, Client, Envelope, lists
-from ..tables import Unreadable, is_table, table_type
-from .base import FAR, INBOUND, OUTBOUND, STRANGER, Audited, Port, spoken, stranger
+from ..tables import Unreadable, is_table, network_matches, table_type
+from .base import FAR, INBOUND, NO_PORT, OUTBOUND, STRANGER, Audited, Port, spoken, stranger, zones
 
+_RELAYS_NOT = "Nobody relays who may not, the pool least of all"
 _MANY = 40  # of what one table or list adds to the questions
 
 
 def separate(host: Audited) -> Iterator[Finding]:
     title = "Inbound and outbound mail are on separate hosts"
+    if not host.ports:
+        yield host.finding("M1", "Postfix", COMPLIANT, f"{title} ({NO_PORT})")
     for port in host.ports:
         if host.expected.side == INBOUND:
             if port.for_users:
@@ -58,6 +61,8 @@ def separate(host: Audited) -> Iterator[Finding]:
 
 
 def relaying(host: Audited) -> Iterator[Finding]:
+    if not host.ports:
+        yield host.finding("M2", "Postfix", COMPLIANT, f"{_RELAYS_NOT} ({NO_PORT})")
     for port in host.ports:
         found: dict[tuple[str, str], list[tuple[Envelope, Answer]]] = {}
         unsure: list[tuple[Envelope, Answer]] = []
@@ -86,7 +91,7 @@ def relay_findings(
     deferred: list[tuple[Envelope, Answer]],
     count: int,
 ) -> Iterator[Finding]:
-    title = "Nobody relays who may not, the pool least of all"
+    title = _RELAYS_NOT
     mend = "Let smtpd_relay_restrictions end the question first: reject_unauth_destination before any permit."
     pools = sorted({pool for pool, _ in found})
     for pool in pools:
@@ -149,6 +154,28 @@ def relay_settings(host: Audited, port: Port) -> Iterator[Finding]:
             "Set allow_untrusted_routing = no.",
             "RCPT TO:<user%example.com@own-domain>",
         )
+    title = "Nobody tells the server who he is but his connection"
+    for pool, client in clients(host, port):
+        if _may_pretend(host, port, client):
+            reason = f"{client.title}: it may say by XCLIENT that it is any other client or user."
+            evidence = [port.parameters.evidence("smtpd_authorized_xclient_hosts")]
+            mend = "Name nobody in smtpd_authorized_xclient_hosts but the filter's own address."
+            yield host.finding("M2", port.title, VIOLATED, title, reason, evidence, mend, pool=pool)
+            break
+    listener = port.postscreen or port.parameters
+    name = "postscreen_upstream_proxy_protocol" if port.postscreen else "smtpd_upstream_proxy_protocol"
+    if listener[name]:
+        reason = "A proxy says who the client is; who else gets to this port cannot be read here, and may say it too."
+        mend = "Let a packet filter see to it that the proxy alone reaches the port."
+        yield host.finding("M2", port.title, UNKNOWN, title, reason, [listener.evidence(name)], mend)
+
+
+def _may_pretend(host: Audited, port: Port, client: Client) -> bool:
+    try:
+        trusted = port.parameters["smtpd_authorized_xclient_hosts"]
+        return network_matches(trusted, client.address, client.name, False, host.tables)
+    except Unreadable:
+        return False
 
 
 def questions(host: Audited, port: Port) -> Iterator[tuple[str, Envelope]]:
@@ -177,7 +204,7 @@ def clients(host: Audited, port: Port) -> Iterator[tuple[str, Client]]:
     yield "", replace(anybody, title="the world, without a name", name="unknown", reverse="unknown")
     yield "", replace(anybody, title="the world, as an MX whose domain has this host too", mx_of="example.org")
     yield "", replace(anybody, title="the world, with a TLS certificate of its own", certificate=True)
-    for zone in host.zones(port.parameters, "permit_dnswl_client", "permit_rhswl_client"):
+    for zone in zones(port.parameters, "permit_dnswl_client", "permit_rhswl_client"):
         listing = ((zone.partition("=")[0], "127.0.0.2"),)
         yield "", replace(anybody, title=f"whom {zone.partition('=')[0]} recommends", listings=listing)
     if not (host.expected.port_25_from_pool and host.expected.side == OUTBOUND and not submission):
@@ -187,7 +214,7 @@ def clients(host: Audited, port: Port) -> Iterator[tuple[str, Client]]:
     for element in networks(host, port):
         yield pool_of(host, element), Client(f"a host of {element} in mynetworks", host_of(element))
     for key in client_keys(host, port):
-        network = _network(key)
+        network = network_of(key)
         if network is None:
             name = f"host7.{key.lstrip('.')}"
             yield "", Client(f"a host that is called {name}", STRANGER, name, name, name)
@@ -214,7 +241,7 @@ def networks(host: Audited, port: Port) -> Iterator[str]:
     for element in elements[:_MANY]:
         keys = [key for key, _ in host.reading.dumps.get(element, ())] if is_table(element) else [element]
         for key in keys[:_MANY]:
-            network = _network(key)
+            network = network_of(key)
             if network is not None and not may_send(host, network):
                 yield network
 
@@ -316,7 +343,7 @@ def resolve(port: Port, address: str) -> addresses.Resolved:
     return addresses.resolve(address, port.parameters, matches)
 
 
-def _network(text: str) -> str | None:
+def network_of(text: str) -> str | None:
     """A key of a table or an element of mynetworks as a network; None where it is a name."""
     text = text.strip("!").replace("[", "").replace("]", "")
     try:

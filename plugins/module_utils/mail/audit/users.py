@@ -12,18 +12,21 @@ from collections.abc import Iterator
 from ...findings import COMPLIANT, UNKNOWN, VIOLATED, Finding
 from ..postfix import words
 from ..restrictions import Client, Envelope
-from .base import FAR, STRANGER, Audited, spoken
+from .base import FAR, OUTBOUND, STRANGER, Audited, spoken
 
 
 def logins(host: Audited) -> Iterator[Finding]:
     title = "AUTH is offered under TLS 1.2 or newer alone"
-    for port in host.ports:
-        if not port.for_users:
-            continue
+    ports = [port for port in host.ports if port.for_users]
+    if not ports and host.expected.side == OUTBOUND:
+        yield host.finding("M8", "Postfix", COMPLIANT, f"{title} (no service takes a login)")
+    for port in ports:
         parameters = port.parameters
-        level = parameters["smtpd_tls_security_level"]
+        level = parameters["smtpd_tls_security_level"].lower()
         problems, evidence = [], []
-        forced = level in ("encrypt", "fingerprint") or parameters.yes("smtpd_tls_wrappermode")
+        forced = level not in ("", "none", "may") or parameters.yes("smtpd_tls_wrappermode")
+        forced = forced or (not level and parameters.yes("smtpd_enforce_tls"))
+        offered = forced or level == "may" or (not level and parameters.yes("smtpd_use_tls"))
         if not forced and not parameters.yes("smtpd_tls_auth_only"):
             problems.append("AUTH is offered in plain text too")
             evidence += [
@@ -32,12 +35,13 @@ def logins(host: Audited) -> Iterator[Finding]:
             ]
         name = "smtpd_tls_mandatory_protocols" if forced else "smtpd_tls_protocols"
         old = [version for version in ("SSLv3", "TLSv1", "TLSv1.1") if _has_protocol(parameters[name], version)]
-        if old:
+        if old and offered:
             problems.append(f"{' and '.join(old)} can be had")
             evidence.append(parameters.evidence(name))
-        if "noanonymous" not in parameters["smtpd_sasl_security_options"]:
+        options = "smtpd_sasl_tls_security_options"
+        if "noanonymous" not in parameters.words(options):
             problems.append("anonymous logins can be had")
-            evidence.append(parameters.evidence("smtpd_sasl_security_options"))
+            evidence.append(parameters.evidence(options))
         verdict = VIOLATED if problems else COMPLIANT
         mend = "Set smtpd_tls_security_level = encrypt and smtpd_tls_mandatory_protocols = >=TLSv1.2."
         yield host.finding("M8", port.title, verdict, title, f"{'; '.join(problems)}.", evidence, mend)
@@ -46,9 +50,10 @@ def logins(host: Audited) -> Iterator[Finding]:
 def own_senders(host: Audited) -> Iterator[Finding]:
     title = "A user sends under addresses of his own alone, the null sender included"
     own = host.expected.domains[0] if host.expected.domains else "example.net"
-    for port in host.ports:
-        if not port.for_users:
-            continue
+    ports = [port for port in host.ports if port.for_users]
+    if not ports and host.expected.side == OUTBOUND:
+        yield host.finding("M9", "Postfix", COMPLIANT, f"{title} (no service takes a login)")
+    for port in ports:
         client = Client("a user", STRANGER, user=f"no-such-user@{own}")
         verdict, worst = COMPLIANT, None
         for sender in ("someone@example.org", f"postmaster@{own}", ""):
