@@ -143,7 +143,7 @@ def is_clamd(rule: Tree) -> bool:
 
 
 def exemptions(tree: Tree) -> Iterator[str]:
-    """The rules of the settings module that take users' mail out of the virus scan."""
+    """The rules of the modules settings and multimap that take mail out of the virus scan."""
     symbols = {symbol(name, rule) for name, rule in scanners(tree).items()}
     for name, rule in section(tree, "settings").items():
         if not isinstance(rule, Mapping) or rule.get("enabled") is False:
@@ -159,6 +159,10 @@ def exemptions(tree: Tree) -> Iterator[str]:
         only_groups, only_symbols = _words(apply.get("groups_enabled")), _words(apply.get("symbols_enabled"))
         if (only_groups or only_symbols) and "antivirus" not in only_groups and not symbols & set(only_symbols):
             yield f"settings.{name}.apply enables only {' '.join(only_groups + only_symbols)}"
+    for name, rule in section(tree, "multimap").items():
+        # An action of a map ends the filters before the scanner is asked.
+        if isinstance(rule, Mapping) and rule.get("enabled") is not False and _action(rule) in ("accept", "no action"):
+            yield f"multimap.{name}.action = {_action(rule)}"
 
 
 def user_limits(tree: Tree) -> list[str]:
