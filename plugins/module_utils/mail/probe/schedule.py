@@ -18,7 +18,7 @@ from .visit import Again, Answer, Case, Result, Service, Shut, Visit
 
 ATTEMPTS = 5  # at one case
 # How often in a row the server may say that it is too much: with the pauses between, a minute, in which Postfix counts.
-PATIENCE = 7
+PATIENCE = 8
 LAST = ("connections", "limits")
 
 
