@@ -183,6 +183,7 @@ def main() -> None:
     result = {"changed": bool(steps), "files": [step.path for step in steps]}
     if missing:
         result["msg"] = f"Not checked: {', '.join(missing)}."
+        module.warn(result["msg"])
     if module._diff:
         result["diff"] = [diff(step) for step in steps]
     module.exit_json(**result)
