@@ -122,11 +122,12 @@ options:
     type: bool
     default: false
   listed:
-    description: Whether the DNSBL lists the host that the probe runs on, so that an inbound host must refuse it. What
-      refuses it answers in place of the host, so that C(commands), C(pipelining), C(auth), C(tls) and C(smuggling)
-      are left out.
+    description:
+      - Whether the DNSBL lists the host that the probe runs on, so that an inbound host must refuse it. What refuses it
+        answers in place of the host, so that C(commands), C(pipelining), C(auth), C(tls) and C(smuggling) are left out.
+      - With V(false) an inbound host must not refuse it as listed, as one does that takes the DNSBL's error codes for
+        listings. When it is not given, such a refusal is V(unknown).
     type: bool
-    default: false
   client_name:
     description: The PTR name of the host that the probe runs on, looked up when it is not given. With it the mail
       host is asked to relay as the worm Sobig did, which looked for the MX of the parent domains of its own name.
@@ -310,7 +311,7 @@ ARGUMENTS = {
     "stranger": {"type": "str"},
     "tests": {"type": "list", "elements": "str", "choices": list(TESTS)},
     "send": {"type": "bool", "default": False},
-    "listed": {"type": "bool", "default": False},
+    "listed": {"type": "bool"},
     "client_name": {"type": "str"},
     "dnsbl_zone": {"type": "str"},
     "dnsbl_key": {"type": "str", "no_log": True},

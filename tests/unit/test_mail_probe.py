@@ -294,6 +294,30 @@ def test_a_listed_client_must_be_refused() -> None:
     assert one(findings(results, "mx1"), "M5").verdict == "compliant"
     results, _ = probed(GOOD, "recipients", listed=True)
     assert one(findings(results, "mx1"), "M5").verdict == "violated"
+    unknown = {**GOOD, "RCPT": lambda line: f"550 5.1.1 {line[8:]} unknown"}
+    assert one(findings(probed(unknown, "recipients", listed=True)[0], "mx1"), "M5").verdict == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ("550 5.7.1 Service unavailable; client [203.0.113.79] blocked using zen.example.net", "violated"),
+        ("554 5.7.1 go away", "unknown"),
+        ("450 4.7.1 later", "unknown"),
+    ],
+)
+def test_a_client_that_is_not_listed_must_not_be_refused_as_listed(reply: str, verdict: str) -> None:
+    """As a server does that takes 127.255.255.254 for a listing."""
+    results, _ = probed({**GOOD, "RCPT": reply}, "recipients", listed=False)
+    assert one(findings(results, "mx1"), "M3").verdict == verdict
+    assert one(findings(probed(GOOD, "recipients", listed=False)[0], "mx1"), "M3").verdict == "compliant"
+
+
+def test_an_outbound_host_is_no_mx() -> None:
+    results, _ = probed(GOOD, "recipients", role="outbound")
+    assert one(findings(results, "out1"), "M1").verdict == "violated"
+    results, _ = probed({**GOOD, "RCPT": "554 5.7.1 no"}, "recipients", role="outbound")
+    assert one(findings(results, "out1"), "M1").verdict == "compliant"
 
 
 def test_a_catch_all_is_not_taken_for_a_relay() -> None:

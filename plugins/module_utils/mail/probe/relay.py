@@ -4,23 +4,33 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterator
 
 from ...findings import COMPLIANT, UNKNOWN, VIOLATED
 from .. import tricks
-from .settings import INBOUND, Settings
+from ..dialogue import Reply
+from .settings import INBOUND, OUTBOUND, Settings
 from .visit import Answer, Case, Service, Shut, Visit, refusal
+
+LISTED, UNLISTED = "a listed client", "a client that is not listed"
+# Postfix: "blocked using zen.example.net".
+_AS_LISTED = re.compile(r"blocked|blacklist|blocklist|\blisted\b|dnsbl|\brbl\b", re.IGNORECASE)
 
 
 def cases(settings: Settings, service: Service) -> Iterator[Case]:
     """The cases of the tests recipients, relay and sobig that mean something on this service."""
-    if "recipients" in settings.tests and settings.role == INBOUND and settings.recipients:
+    if "recipients" in settings.tests and settings.role == INBOUND:
         if settings.listed:
-            yield Case("recipients", "a listed client", "M5", _listed)
+            yield Case("recipients", LISTED, "M5", _listed)
         else:
+            if settings.listed is False:
+                yield Case("recipients", UNLISTED, "M3", _unlisted)
             for recipient in settings.recipients:
                 yield Case("recipients", recipient, "M12", _reachable(recipient))
+    if "recipients" in settings.tests and settings.role == OUTBOUND and not service.submission:
+        yield Case("recipients", "a stranger's mail to an own domain", "M1", _taken)
     if "relay" in settings.tests:
         yield from _matrix(settings, service)
     if "sobig" in settings.tests and settings.client_name and not service.submission:
@@ -29,31 +39,51 @@ def cases(settings: Settings, service: Service) -> Iterator[Case]:
 
 
 def turned_away(visit: Visit) -> Answer:
-    """Violated where the host refuses this client whatever it asks, so that its refusals tell nothing of its rules.
+    """Violated where the host refuses this client whatever it asks, so that its refusals tell nothing of its rules."""
+    line, own, always = _own_and_far(visit)
+    return Answer(VIOLATED, f"this client is refused whatever it asks: {own}", line) if always else Answer(COMPLIANT)
 
-    A mailbox of its own and one elsewhere have the same answer then, which names neither, from whatever sender. All
-    in one connection: to a client that it does not know yet, each costs postscreen's pause.
+
+def _listed(visit: Visit) -> Answer:
+    line, own, always = _own_and_far(visit)
+    if own.accepted:
+        return Answer(VIOLATED, "a listed client's mail is accepted", line)
+    if own.refused and not always:
+        return Answer(UNKNOWN, "refused for its recipient or its sender, not for its client", line)
+    return refusal(line, own)
+
+
+def _unlisted(visit: Visit) -> Answer:
+    line, own, always = _own_and_far(visit)
+    if always and any(_AS_LISTED.search(text) for text in own.lines):
+        return Answer(VIOLATED, f"refused as if it were listed: {own}", line)
+    if always:
+        return Answer(UNKNOWN, f"this client is refused whatever it asks: {own}", line)
+    return Answer(COMPLIANT, line=line) if own.accepted else refusal(line, own)
+
+
+def _own_and_far(visit: Visit) -> tuple[str, Reply, bool]:
+    """The answer to a mailbox of the host's own, and whether it is the same, naming no mailbox, to one elsewhere.
+
+    From one sender or the other: some host refuses the null sender. All in one connection, because to a client that
+    it does not know yet each costs postscreen's pause.
     """
     settings = visit.settings
     try:
         dialogue = visit.ready()
     except Shut as shut:
-        line, own = f"client {visit.dialogues[-1].client}, {shut}", shut.reply
-        return (
-            Answer(VIOLATED, f"this client is refused whatever it asks: {own}", line)
-            if own.refused
-            else Answer(COMPLIANT, line=line)
-        )
+        return f"client {visit.dialogues[-1].client}, {shut}", shut.reply, shut.reply.refused
+    always = True
     for sender in ("", settings.stranger):
         line, own = visit.envelope(dialogue, sender, settings.recipients[0])
         dialogue.say("RSET")
-        _, far = visit.envelope(dialogue, sender, settings.target)
+        far = visit.envelope(dialogue, sender, settings.target)[1]
         dialogue.say("RSET")
         if not own.refused or own != far:
-            dialogue.quit()
-            return Answer(COMPLIANT, line=line)
+            always = False
+            break
     dialogue.quit()
-    return Answer(VIOLATED, f"this client is refused whatever it asks: {own}", line)
+    return line, own, always
 
 
 def _matrix(settings: Settings, service: Service) -> Iterator[Case]:
@@ -104,9 +134,9 @@ def _sobig(parent: str) -> Callable[[Visit], Answer]:
     return ask
 
 
-def _listed(visit: Visit) -> Answer:
-    line, reply = visit.strangers("", visit.settings.recipients[0])
-    return Answer(VIOLATED, "a listed client's mail is accepted", line) if reply.accepted else refusal(line, reply)
+def _taken(visit: Visit) -> Answer:
+    line, reply = visit.strangers(visit.settings.stranger, visit.settings.recipients[0])
+    return Answer(VIOLATED, "an outbound host is an MX too", line) if reply.accepted else refusal(line, reply)
 
 
 def _reachable(recipient: str) -> Callable[[Visit], Answer]:

@@ -15,6 +15,7 @@ EVIDENCE_LINES = 40  # of a finding
 NAMED_CASES = 6  # in a finding's reason
 
 TITLES = {
+    "M1": "An outbound host takes no mail of strangers to the own domains",
     "M2": "Mail of strangers to strangers is refused",
     "M3": "The DNSBL answers, its error codes are not listings, its key is not shown",
     "M5": "A client that the DNSBL lists is refused",
@@ -27,6 +28,7 @@ TITLES = {
     "M13": "No VRFY, EXPN, ETRN; nobody speaks before their turn; messages end in one way",
 }
 MENDS = {
+    "M1": "Leave mydestination, relay_domains and virtual domains of an outbound host empty",
     "M2": "Let smtpd_relay_restrictions end with reject_unauth_destination, without any permit_* that strangers match",
     "M3": "Query the DNSBL through an own recursive resolver, filter its codes, and hide its key in the replies",
     "M5": "Let postscreen enforce the DNSBL's XBL codes",

@@ -78,8 +78,10 @@ class _Server:
 
     def early(self) -> None:
         """What needs a stranger first, then the many at once."""
-        self._some([case for case in self.cases if case.test == "early_talker"])
-        cases = [case for case in self.cases if case.test not in ("early_talker", *LAST)]
+        # What comes of a refused client is what these two are about.
+        first = [case for case in self.cases if case.test == "early_talker" or case.name == relay.UNLISTED]
+        self._some(sorted(first, key=lambda case: case.test))
+        cases = [case for case in self.cases if case.test not in LAST and case not in first]
         if cases and not self._why_not and self.settings.role == INBOUND and not self.settings.listed:
             self._turned_away()
         self._some([case for case in cases if case.test == "recipients"])

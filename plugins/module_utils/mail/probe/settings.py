@@ -59,8 +59,8 @@ class Settings:
     """What is asked of whom. Times in seconds. Recipients are mailboxes of the operator and nobody else's.
 
     `target` is the mailbox at a domain that the server does not serve, `recipients` are those that it must
-    take. `ports` are pairs of one of PORTS and a number. `listed`: the DNSBL lists this
-    client. `client_name` is the PTR name of this client. `allowed_connections` is the number that one may hold,
+    take. `ports` are pairs of one of PORTS and a number. `listed`: whether the DNSBL lists this client, None for
+    unsaid. `client_name` is the PTR name of this client. `allowed_connections` is the number that one may hold,
     `allowed_recipients` those of one message, `allowed_burst` those that a user may write to at once.
     """
 
@@ -74,7 +74,7 @@ class Settings:
     target: str
     recipients: tuple[str, ...]
     stranger: str
-    listed: bool = False
+    listed: bool | None = None
     client_name: str = ""
     dnsbl_zone: str = ""
     dnsbl_key: str = field(default="", repr=False)
@@ -194,7 +194,6 @@ def left_out(settings: Settings) -> list[str]:
     needs = {
         "sobig": "" if settings.client_name else "client_name",
         "dnsbl": "" if settings.dnsbl_zone else "dnsbl_zone",
-        "recipients": "" if settings.role == INBOUND else "an inbound host",
         "early_talker": "" if settings.role == INBOUND else "an inbound host",
         "smuggling": login if settings.role == OUTBOUND else "a client that is not listed" if settings.listed else "",
     } | dict.fromkeys(("sender", "eicar", "encrypted", "gtube", "scanner_down", "limits"), login)
