@@ -74,8 +74,7 @@ def files(state: Path, host: Host, planted: bool = False) -> dict[str, str]:
         KEY: (state / "tls" / f"{host.name}.key").read_text(),
     }
     if host.side:
-        postfix = {"/etc/postfix/main.cf": (PLANTED / host.name / "main.cf").read_text()} if planted else {}
-        return everywhere | certificate | mail_host() | postfix
+        return everywhere | certificate | mail_host() | (_planted(host) if planted else {})
     return everywhere | (certificate | _world(state) if host.name == "world" else {})
 
 
@@ -86,7 +85,7 @@ def secret(path: str) -> bool:
 def units(host: Host, planted: bool = False) -> tuple[str, ...]:
     """What is started with the container, beside what is started in any."""
     if host.side:
-        return ("postfix.service",) if planted else ()
+        return ("dovecot.service", "postfix.service") if planted else ()
     return ("nsd.service", "lab-dnsbl.service", "lab-keeper.service") if host.name == "world" else ()
 
 
@@ -99,6 +98,11 @@ def mail_host() -> dict[str, str]:
         # Name, any kind of file, anywhere in it, the octets: all that this scanner knows.
         "/var/lib/clamav/lab.ndb": f"Lab.Eicar:0:*:{_EICAR}\n",
     }
+
+
+def _planted(host: Host) -> dict[str, str]:
+    folder = PLANTED / host.name
+    return {f"/{path.relative_to(folder)}": path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
 def _world(state: Path) -> dict[str, str]:
