@@ -192,6 +192,8 @@ class Host:
             parameters = read_parameters(self.run("postconf", *self.directory))
             if self.directory:  # Postfix 3.10 tells its default
                 parameters["config_directory"] = self.directory[1]
+            if (origin := parameters.get("myorigin", "")).startswith("/"):  # Debian: the name is that file's first line
+                parameters["myorigin"] = ((self.file(origin) or "").splitlines() or [""])[0].strip()
             table = self.run("postconf", *self.directory, "-M")
             return Postfix(parameters, read_services(table, self.run("postconf", *self.directory, "-P")))
         except OSError as reason:

@@ -85,6 +85,11 @@ class Port:
         return bool(interfaces) and all(one.strip("[]") in _LOOPBACK for one in interfaces)
 
     @property
+    def for_servers(self) -> bool:
+        """Whether other mail servers come here, which know of port 25 alone."""
+        return self.listens.name.rpartition(":")[2] in ("smtp", "25")
+
+    @property
     def for_users(self) -> bool:
         return self.parameters.yes("smtpd_sasl_auth_enable")
 

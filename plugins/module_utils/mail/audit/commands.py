@@ -13,15 +13,18 @@ from ...findings import COMPLIANT, UNKNOWN, VIOLATED, Finding
 from ..restrictions import Envelope
 from .base import INBOUND, NO_PORT, Audited, spoken, stranger
 
+_RECIPIENTS = ("local_recipient_maps", "virtual_alias_maps", "virtual_mailbox_maps", "relay_recipient_maps")
+
 
 def reachable(host: Audited) -> Iterator[Finding]:
     title = "postmaster and abuse are reachable"
     if host.expected.side != INBOUND:
         return
-    if not host.ports:
-        reason = f"Nobody reaches them: {NO_PORT}."
+    ports = [port for port in host.ports if port.for_servers]
+    if not ports:
+        reason = "Nobody reaches them: no service takes mail on port 25 from the network."
         yield host.finding("M12", "Postfix", VIOLATED, title, reason, [], "Let postscreen or smtpd listen on port 25.")
-    for port in host.ports:
+    for port in ports:
         for domain in host.expected.domains:
             lost = []
             for name in ("postmaster", "abuse"):
@@ -35,7 +38,7 @@ def reachable(host: Audited) -> Iterator[Finding]:
                 continue
             doubts = [doubt for _, said in lost for doubt in said.doubts]
             evidence = host.led_to(port, lost[0][1])
-            evidence.append(port.parameters.evidence("relay_recipient_maps"))
+            evidence += [port.parameters.evidence(name) for name in _RECIPIENTS if port.parameters[name]]
             reason = "; ".join(spoken(*one) for one in lost)
             mend = "Add them to the table of recipients."
             verdict = UNKNOWN if doubts else VIOLATED

@@ -83,9 +83,10 @@ def listed_refused(host: Audited) -> Iterator[Finding]:
     title = "A client that the XBL lists is refused"
     if host.expected.side != INBOUND:
         return
-    if not host.ports:
-        yield host.finding("M5", "Postfix", COMPLIANT, f"{title} ({NO_PORT})")
-    for port in host.ports:
+    ports = [port for port in host.ports if port.for_servers]
+    if not ports:
+        yield host.finding("M5", "Postfix", COMPLIANT, f"{title} (no service takes mail on port 25 from the network)")
+    for port in ports:
         asked = {zone.partition("=")[0] for zone in zones(port.parameters, "reject_rbl_client")}
         sites = port.postscreen.words("postscreen_dnsbl_sites") if port.postscreen else []
         asked |= {site.partition("*")[0].partition("=")[0] for site in sites}
@@ -107,12 +108,12 @@ def listed_refused(host: Audited) -> Iterator[Finding]:
                 continue
             seen = verdict = UNKNOWN if doubts else VIOLATED
             reason = "No list with the XBL is asked." if not listed else "Its answer 127.0.0.4 does not refuse."
-            if listed and port.postscreen and client.title != stranger().title:
-                reason = f"postscreen asks nothing of {client.title}."
-                evidence = [port.postscreen.evidence("postscreen_access_list")]
-                if "permit_mynetworks" in port.postscreen.words("postscreen_access_list"):
-                    evidence.append(port.postscreen.evidence("mynetworks"))
-                mend = "Take it out of postscreen_access_list, or mynetworks."
+            if listed and client.title != stranger().title:
+                reason = f"{client.title} is let in before a list is asked."
+                evidence = host.led_to(port, said)
+                mend = "Take it out of mynetworks, and of every table that lets it in."
+                if port.postscreen:
+                    evidence = [port.postscreen.evidence(name) for name in ("postscreen_access_list", "mynetworks")]
             if doubts:
                 reason = f"It depends on what could not be evaluated: {', '.join(doubts)}."
             packet = spoken(_envelope(host, client), said)
@@ -130,14 +131,12 @@ def _envelope(host: Audited, client: Client) -> Envelope:
 def _listed_clients(host: Audited, port: Port, listed: tuple[tuple[str, str], ...]) -> Iterator[tuple[str, Client]]:
     """Whom to try: the world, and whom postscreen may make an exception of, by pool."""
     yield "", replace(stranger(), listings=listed)
-    if port.postscreen is None:
-        return
     for pool, prefixes in host.expected.pools.items():
         for prefix in prefixes:
-            yield pool, Client(f"pool {pool}", host_of(prefix), listings=listed)
+            yield pool, Client(f"A host of pool {pool}", host_of(prefix), listings=listed)
     for network in _exceptions(host, port):
         if pool_of(host, network) == "" and not may_send(host, network) and _is_wide(network):
-            yield "", Client(f"the hosts of {network}", host_of(network), listings=listed)
+            yield "", Client(f"Every host of {network}", host_of(network), listings=listed)
 
 
 def _exceptions(host: Audited, port: Port) -> Iterator[str]:
@@ -226,7 +225,7 @@ def resolver(host: Audited) -> Iterator[Finding]:
             reason = "systemd-resolved answers there, which asks others."
             yield host.finding("M4", place, VIOLATED, title, reason, evidence, mend)
         elif strange:
-            reason = f"{', '.join(strange)} is another host. Spamhaus refuses resolvers that ask for many."
+            reason = f"Others resolve its names: {', '.join(strange)}. Spamhaus refuses resolvers that ask for many."
             yield host.finding("M4", place, VIOLATED, title, reason, evidence, mend)
         elif not reading.unbound:
             reason = "What answers on this host is no unbound whose configuration can be read: it may forward."

@@ -198,7 +198,6 @@ def questions(host: Audited, port: Port) -> Iterator[tuple[str, Envelope]]:
 
 def clients(host: Audited, port: Port) -> Iterator[tuple[str, Client]]:
     """Who must not relay here, with the pool."""
-    submission = port.service.name not in ("smtp", "25", "smtpd") and not port.service.name.endswith((":25", ":smtp"))
     anybody = stranger()
     yield "", anybody
     yield "", replace(anybody, title="the world, without a name", name="unknown", reverse="unknown")
@@ -207,7 +206,7 @@ def clients(host: Audited, port: Port) -> Iterator[tuple[str, Client]]:
     for zone in zones(port.parameters, "permit_dnswl_client", "permit_rhswl_client"):
         listing = ((zone.partition("=")[0], "127.0.0.2"),)
         yield "", replace(anybody, title=f"whom {zone.partition('=')[0]} recommends", listings=listing)
-    if not (host.expected.port_25_from_pool and host.expected.side == OUTBOUND and not submission):
+    if not (host.expected.port_25_from_pool and host.expected.side == OUTBOUND and port.for_servers):
         for pool, prefixes in host.expected.pools.items():
             for prefix in prefixes:
                 yield from ((pool, client) for client in pool_clients(host, pool, prefix))

@@ -222,7 +222,7 @@ def _failing(known: _Scanners, way: _Way) -> Finding:
     evidence = [way.parameters.evidence(name) for name in ("milter_default_action", way.list_name)]
     evidence += [way.entry.evidence(name) for name in way.filters]
     if not known.scans(way):
-        doubts.append(f"it depends on {known.elsewhere(way)} when it fails, which cannot be read here")
+        doubts.append(f"It depends on {known.elsewhere(way)} when it fails, which cannot be read here")
     verdict = VIOLATED if problems else UNKNOWN if doubts else COMPLIANT
     mend = "Set milter_default_action = tempfail."
     if verdict == UNKNOWN:
