@@ -154,7 +154,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.mail.postfix import 
 )
 from ansible_collections.isp.hardening.plugins.module_utils.mail.tables import Tables, is_table, table_type
 
-_SECONDS = 15  # for one command; a table may ask a server over the network
+_SECONDS = 60  # for one command; a table may ask a server over the network, and rspamadm takes its time on a busy host
 _ROUNDS = 12
 _DUMPED = ("hash", "btree", "lmdb", "dbm", "cdb", "sdbm")  # postmap -s lists them
 _TEXT = ("texthash", "cidr", "regexp", "pcre")  # a file of lines
@@ -306,7 +306,7 @@ def sources() -> dict[int, str]:
     return found
 
 
-def read(host: Host) -> Reading:
+def read(host: Host, domains: tuple[str, ...] = ()) -> Reading:
     """Everything that the audit goes by."""
     postfix = host.postfix()
     tree = host.rspamd()
@@ -326,6 +326,7 @@ def read(host: Host) -> Reading:
         unbound="\n".join(host.file(path) or "" for path in unbound),
         redis={server: answers(server) for server in servers},
         sources=sources(),
+        keys={path: Path(path).exists() for path in rspamd.key_files(tree or {}, domains).values()},
         unreadable=host.unreadable,
     )
 
@@ -377,7 +378,7 @@ def main() -> None:
     if problem := wrong(given):
         module.fail_json(msg=problem)
     host = Host(given["config_directory"])
-    reading = read(host)
+    reading = read(host, tuple(given["domains"]))
     expected = Expected(
         given["name"],
         given["side"],

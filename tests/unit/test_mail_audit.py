@@ -94,6 +94,7 @@ def reading_of(case: Path, mutant: Mapping[str, Any]) -> Reading:
         resolv=text_of(case, "resolv.conf"),
         unbound=text_of(case, "unbound.conf"),
         redis={"127.0.0.1:6379": "redis-server" not in mutant.get("edit", {}).get("stop", [])},
+        keys=dict.fromkeys(mutant.get("edit", {}).get("remove", []), False),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 Tree = Mapping[str, Any]
@@ -197,12 +197,26 @@ def redis_servers(tree: Tree, module: str) -> list[str]:
 
 
 def signs(tree: Tree) -> bool:
-    """Whether users' mail is DKIM-signed: a key is named for some domain."""
+    """Whether users' mail is to be DKIM-signed."""
     module = section(tree, "dkim_signing")
-    if module.get("enabled") is False or module.get("sign_authenticated") is False:
-        return False
-    named = ("path", "domain", "path_map", "selector_map", "key_table", "signing_table", "use_redis", "vault_url")
-    return any(module.get(name) for name in named)
+    return module.get("enabled") is not False and module.get("sign_authenticated") is not False
+
+
+def key_files(tree: Tree, domains: Iterable[str]) -> dict[str, str]:
+    """By domain, the file that its key is to be in; without those whose key a map, Redis or Vault tells."""
+    module = section(tree, "dkim_signing")
+    if any(
+        module.get(name) for name in ("path_map", "selector_map", "key_table", "use_redis", "use_vault", "vault_url")
+    ):
+        return {}
+    found = {}
+    for domain in domains:
+        own = section(module, "domain", domain)
+        own = next((one for one in own.get("selectors", []) if isinstance(one, Mapping)), own)
+        selector = str(own.get("selector") or module.get("selector") or "dkim")
+        path = str(own.get("path") or module.get("path") or "/var/lib/rspamd/dkim/$domain.$selector.key")
+        found[domain] = path.replace("$domain", domain).replace("$selector", selector)
+    return found
 
 
 def signs_local(tree: Tree) -> bool:

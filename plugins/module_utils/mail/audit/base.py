@@ -61,6 +61,7 @@ class Reading:
     unbound: str | None = ""
     redis: Mapping[str, bool] = field(default_factory=dict)
     sources: Mapping[int, str] = field(default_factory=dict)
+    keys: Mapping[str, bool] = field(default_factory=dict)  # whether the files of rspamd's DKIM keys are there
     unreadable: Mapping[str, str] = field(default_factory=dict)  # what ("rspamd", "postconf" …) and why
 
 

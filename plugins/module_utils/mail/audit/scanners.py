@@ -93,6 +93,14 @@ class _Scanners:
         """Whether a known scanner sees what comes this way."""
         return not way.overridden and any(self.kind(milter) in (RSPAMD, CLAMAV) for milter in way.milters)
 
+    def unsigned(self, tree: rspamd.Tree) -> list[str]:
+        """Why rspamd does not sign users' mail."""
+        if not rspamd.signs(tree):
+            return ["dkim_signing leaves users' mail alone"]
+        files = rspamd.key_files(tree, self.host.expected.domains).items()
+        keys = self.host.reading.keys
+        return [f"dkim_signing has no key for {domain}: {path}" for domain, path in files if not keys.get(path, True)]
+
     def elsewhere(self, way: _Way) -> str:
         """What else may scan, sign and count, and cannot be read here; "" for nothing."""
         if way.filters:
@@ -263,8 +271,8 @@ def _rspamd(known: _Scanners) -> Iterator[Finding]:
     mend = 'Add a force_actions rule: expression = "CLAM_VIRUS_FAIL", action = "soft reject".'
     yield _of_program(host, "M7", "rspamd", _DOWN, failing, mend)
     yield _rate_limits(known, tree)
-    if rspamd.signs(tree) or not known.used(SIGNER):
-        unsigned = [] if rspamd.signs(tree) else ["dkim_signing names no key for users' mail"]
+    unsigned = known.unsigned(tree)
+    if not (unsigned and known.used(SIGNER)):  # then another one signs
         local = any(way.list_name == "non_smtpd_milters" and way.milters for way in known.ways)
         if local and not unsigned and not rspamd.signs_local(tree):
             unsigned = ["dkim_signing.sign_local = false: what the sendmail command sends is not signed"]
@@ -358,7 +366,7 @@ def _counted_and_signed(known: _Scanners) -> Iterator[Finding]:
             verdict, reason = UNKNOWN, f"It depends on {other}, which cannot be read here."
         yield host.finding("M11", known.ways[0].title, verdict, _SIGNED, reason, evidence, "Use rspamd's dkim_signing.")
         return
-    if known.used(SIGNER) and not (known.tree and known.used(RSPAMD) and rspamd.signs(known.tree)):
+    if known.used(SIGNER) and not (known.tree and known.used(RSPAMD) and not known.unsigned(known.tree)):
         text = host.reading.opendkim or ""
         keys = re.search(r"^\s*(?:KeyFile|KeyTable)\s+\S", text, re.MULTILINE | re.IGNORECASE)
         verdict, reason = (COMPLIANT, "") if keys else (VIOLATED, "opendkim.conf names no key.")
