@@ -17,9 +17,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs opens
 
 def pair(folder: Path, name: str) -> tuple[Path, Path]:
     certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=mx1"
-    )
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=mx1"
     subprocess.run([*command.split(), "-out", certificate, "-keyout", key], check=True, capture_output=True)
     key.chmod(0o640)
     return certificate, key
