@@ -90,8 +90,6 @@ def resolver_hints() -> str:
 
 
 def resolver(hints: str) -> str:
-    """What unbound needs beside its role's configuration: the root of the lab, unsigned, and its reverse zones."""
-    # Not "." itself: Debian's unbound has a trust anchor there, and does not start with both.
-    unsigned = "".join(f'  domain-insecure: "{zone}."\n' for zone in ("arpa", "com", "net", "org"))
+    """What unbound needs beside its role's configuration: the root of the lab, and its reverse zones."""
     answered = "".join(f'  local-zone: "{zone}." nodefault\n' for zone in REVERSE)
-    return f'server:\n  root-hints: "{hints}"\n{unsigned}{answered}'
+    return f'server:\n  root-hints: "{hints}"\n{answered}'
