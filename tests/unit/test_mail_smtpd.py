@@ -250,7 +250,13 @@ def test_postfix_answers_so(smtpd: Smtpd, case: Path) -> None:
         smtpd.stop()
     if os.environ.get("RECORD"):
         (case / "answers").write_text(result)
-    assert compare(result) == compare((case / "answers").read_text())
+    assert possible(case, result) == possible(case, (case / "answers").read_text())
+
+
+def possible(case: Path, result: str) -> list[str]:
+    """Without the logins that only XCLIENT could claim: where nobody logs in, Postfix 3.7 and 3.10 take them apart."""
+    logins = "smtpd_sasl_auth_enable = yes" in text_of(case, "postconf")
+    return [line for line in compare(result) if logins or not line.startswith("user ")]
 
 
 def asker(smtpd: Smtpd) -> Callable[[Client, str, str], int]:
