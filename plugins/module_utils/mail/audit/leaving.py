@@ -92,6 +92,11 @@ def _spoken_from(host: Audited, client: Parameters, title: str, mend: str) -> Fi
         seen += bool(address)
         if address and address not in host.expected.addresses:
             problems.append(f"it leaves from {address}, which is no address of the policy")
+    fallback, doubt = _judged(host, client.words("smtp_fallback_relay"))
+    if fallback == VIOLATED:
+        problems.append(f"what cannot be delivered goes another way: {client['smtp_fallback_relay']}")
+    if doubt:
+        evidence.append(client.evidence("smtp_fallback_relay"))
     helo = client["smtp_helo_name"]
     if host.expected.name and helo.lower() != host.expected.name.lower():
         problems.append(f"it says EHLO {helo}, and the policy {host.expected.name}")
@@ -101,6 +106,8 @@ def _spoken_from(host: Audited, client: Parameters, title: str, mend: str) -> Fi
         verdict, reason = UNKNOWN, "The addresses of the policy were not told."
     elif not problems and not seen:
         verdict, reason = UNKNOWN, "Neither the configuration nor a route tells the address."
+    elif not problems and doubt:
+        verdict, reason = UNKNOWN, doubt
     elif not problems and (maps := client["sender_dependent_default_transport_maps"]):
         verdict, reason = UNKNOWN, f"Some senders' mail leaves another way: {maps}."
         evidence.append(client.evidence("sender_dependent_default_transport_maps"))
