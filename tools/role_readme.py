@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 ROLES = Path(__file__).resolve().parent.parent / "roles"
+PLAYBOOKS = ROLES.parent / "playbooks"
 
 # Ansible's documentation markup as Markdown.
 _MARKUP = (
@@ -53,12 +54,9 @@ def _page(role: Path) -> Iterator[str]:
     yield ""
     yield "## Use"
     yield ""
-    yield "```yaml"
-    yield "- hosts: routers"
-    yield "  gather_facts: false"
-    yield "  roles:"
-    yield f"    - isp.hardening.{role.name}"
-    yield "```"
+    for playbook in sorted(PLAYBOOKS.glob("*.yml")):
+        if f"isp.hardening.{role.name}\n" in playbook.read_text(encoding="utf-8"):
+            yield f"As in [playbooks/{playbook.name}](../../playbooks/{playbook.name})."
 
 
 def _table(options: Mapping[str, Mapping[str, Any]], prefix: str) -> Iterator[str]:
