@@ -48,8 +48,8 @@ _value:
     - C(side) is C(inbound) or C(outbound); C(host), C(name), C(ipv4), C(ipv6) and C(addresses) are the host's own,
       C(pools) has the prefixes of both families by pool, C(relays) the addresses of all inbound hosts.
     - C(inbound) and C(outbound) are all mail hosts, each with C(host), C(name), C(ipv4), C(ipv6) and C(addresses).
-    - The rest is C(isp_mail) flat, as C(dnsbl_zone), C(dkim_selector), C(tls_key). C(dnsbl_key) and
-      C(dnsbl_query_zone), which holds it, are secrets.
+    - The rest is C(isp_mail) flat, as C(dnsbl_zone), C(dkim_selector), C(tls_key). C(dnsbl_asked) is the zone that
+      Postfix asks; C(dnsbl_key) and C(dnsbl_query_zone), which holds it, are secrets.
   type: dict
 """
 

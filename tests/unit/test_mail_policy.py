@@ -152,6 +152,7 @@ def test_a_host_gets_the_policy_flat_and_what_it_is() -> None:
     )
     assert found["relays"] == found["inbound"][0]["addresses"] == ["192.0.2.10", "2001:db8:ffff::10"]
     assert found["pools"] == {"homes": ["198.51.100.0/24", "2001:db8:100::/40"]}
+    assert found["dnsbl_asked"] == "dnsbl.internal"
     assert found["dnsbl_query_zone"] == f"{KEY}.zen.dq.spamhaus.net"
     assert (found["message_size_limit"], found["probe_hosts"]) == (26_214_400, ("localhost",))
     assert mail_host(mail(), policy(), "mx1")["side"] == "inbound"

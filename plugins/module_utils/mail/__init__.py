@@ -4,3 +4,6 @@
 
 What runs on a mail host itself imports the standard library alone.
 """
+
+# What the resolver of a mail host calls the DNSBL behind its key, so that no other program and no log has to know it.
+DNSBL_ALIAS = "dnsbl.internal"

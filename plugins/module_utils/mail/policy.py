@@ -27,6 +27,7 @@ from ..variables import (
     read_text,
     shown,
 )
+from . import DNSBL_ALIAS
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -134,6 +135,11 @@ class MailPolicy:
     probe_hosts: tuple[str, ...]  # hosts of the inventory that ask, the controller among them where it does
 
     @property
+    def dnsbl_asked(self) -> str:
+        """The zone that Postfix asks. It is no secret."""
+        return DNSBL_ALIAS if self.dnsbl_key else self.dnsbl_zone
+
+    @property
     def dnsbl_query_zone(self) -> str:
         """The zone that is asked. With a key it is as secret as the key: never show it."""
         if not self.dnsbl_key:
@@ -154,6 +160,7 @@ def mail_host(mail: MailPolicy, policy: Policy, host: str) -> dict[str, Any]:
         | {
             "side": side,
             **_plain_host(own),
+            "dnsbl_asked": mail.dnsbl_asked,
             "dnsbl_query_zone": mail.dnsbl_query_zone,
             "relays": [address for one in mail.inbound for address in one.addresses],
             "pools": {pool.name: [*pool.ipv4, *pool.ipv6] for pool in policy.pools.values()},
