@@ -93,7 +93,9 @@ def collection(tmp_path: Path, root: Path) -> Path:
             target.symlink_to(module)
     for role in ROLES:
         (place / "roles" / role / "tasks").mkdir(parents=True)
-        (place / "roles" / role / "tasks" / "main.yml").write_text(ROLE.format(role=role, notes=tmp_path / "notes"))
+        for name, note in (("main", role), ("certificate", f"{role}/certificate")):
+            tasks = ROLE.format(role=note, notes=tmp_path / "notes")
+            (place / "roles" / role / "tasks" / f"{name}.yml").write_text(tasks)
     (place / "roles" / "report").symlink_to(root / "roles" / "report")
     (tmp_path / "library").mkdir()
     for release in ("11", "12", "13"):
@@ -137,8 +139,8 @@ def test_every_host_gets_its_roles_and_ends_in_the_report(collection: Path, tmp_
     found = play(collection, tmp_path, root)
     notes = {path.name: path.read_text().split() for path in (tmp_path / "notes").iterdir()}
     assert notes == {
-        "mx1": ["resolver", "antivirus", "spam_filter", "mta_inbound"],
-        "out1": ["resolver", "antivirus"],
+        "mx1": ["mta_inbound/certificate", "resolver", "antivirus", "spam_filter", "mta_inbound"],
+        "out1": ["mta_outbound/certificate", "resolver", "antivirus"],
     }
     assert found["mode"] == "apply"
     assert found.keys() == {"mx1", "mx2", "out1", "out2", "example.net", "mode"}
