@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,43 +83,57 @@ def postfix(settings: Mapping[str, str], *, postscreen: bool = False) -> Iterato
 @contextmanager
 def _running(folder: Path, settings: Mapping[str, str], postscreen: bool) -> Iterator[int]:
     port = free_port()
+
+    def prepare(etc: Path) -> None:
+        with (etc / "main.cf").open("a") as main:
+            main.writelines(f"{name} = {value}\n" for name, value in (_COMMON | dict(settings)).items())
+        (etc / "master.cf").write_text(_master(port, postscreen))
+
+    with running(folder, prepare, "127.0.0.1", port):
+        yield port
+
+
+@contextmanager
+def running(folder: Path, prepare: Callable[[Path], None], address: str, port: int) -> Iterator[Path]:
+    """Postfix in the folder until the end of the block, with what `prepare` adds to its main.cf; yields its etc."""
     directory = {name: folder / name for name in ("etc", "queue", "data")}
     for path in directory.values():
         path.mkdir(mode=0o755)
     owner = pwd.getpwnam("postfix")
     os.chown(directory["data"], owner.pw_uid, owner.pw_gid)
     log = folder / "log"
-    main = (
-        _COMMON
-        | {
-            "queue_directory": str(directory["queue"]),
-            "data_directory": str(directory["data"]),
-            "maillog_file": str(log),
-            "multi_instance_name": "",
-            "syslog_name": "postfix-test",
-        }
-        | dict(settings)
-    )
-    (directory["etc"] / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
-    (directory["etc"] / "master.cf").write_text(_master(port, postscreen))
+    own = {
+        "queue_directory": directory["queue"],
+        "data_directory": directory["data"],
+        "maillog_file": log,
+        "multi_instance_name": "",
+        "syslog_name": "postfix-test",
+    }
+    (directory["etc"] / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in own.items()))
+    prepare(directory["etc"])
     command = ["postfix", "-c", str(directory["etc"])]
     started = subprocess.run([*command, "start"], capture_output=True, text=True, check=False, timeout=60)
     try:
         assert started.returncode == 0, started.stdout + started.stderr + (log.read_text() if log.exists() else "")
-        _wait_for(port, log)
-        yield port
+        _wait_for(address, port, log)
+        yield directory["etc"]
     finally:
         subprocess.run([*command, "stop"], capture_output=True, check=False, timeout=60)
 
 
 def _master(port: int, postscreen: bool) -> str:
-    lines = []
     if postscreen:
-        lines += [f"127.0.0.1:{port} inet n - n - 1 postscreen", "smtpd pass - - n - - smtpd"]
-        lines += ["dnsblog unix - - n - 0 dnsblog", "tlsproxy unix - - n - 0 tlsproxy"]
+        lines = [f"127.0.0.1:{port} inet n - n - 1 postscreen", "smtpd pass - - n - - smtpd"]
     else:
-        lines += [f"127.0.0.1:{port} inet n - n - - smtpd"]
+        lines = [f"127.0.0.1:{port} inet n - n - - smtpd"]
+    return "\n".join([*lines, *SUPPORT]) + "\n"
+
+
+# What smtpd and postscreen lean on.
+SUPPORT = [
+    f"{name} {kind} {private} - n - {process} {command}"
     for name, kind, private, process, command in (
+        ("dnsblog", "unix", "-", "0", "dnsblog"), ("tlsproxy", "unix", "-", "0", "tlsproxy"),
         ("pickup", "unix", "n", "1", "pickup"), ("cleanup", "unix", "n", "0", "cleanup"),
         ("qmgr", "unix", "n", "1", "qmgr"), ("tlsmgr", "unix", "-", "1", "tlsmgr"),
         ("rewrite", "unix", "-", "-", "trivial-rewrite"), ("bounce", "unix", "-", "0", "bounce"),
@@ -129,15 +143,14 @@ def _master(port: int, postscreen: bool) -> str:
         ("retry", "unix", "-", "-", "error"), ("discard", "unix", "-", "-", "discard"),
         ("local", "unix", "-", "-", "local"), ("anvil", "unix", "-", "1", "anvil"),
         ("scache", "unix", "-", "1", "scache"), ("postlog", "unix-dgram", "n", "1", "postlogd"),
-    ):  # fmt: skip
-        lines.append(f"{name} {kind} {private} - n - {process} {command}")
-    return "\n".join(lines) + "\n"
+    )
+]  # fmt: skip
 
 
-def _wait_for(port: int, log: Path) -> None:
+def _wait_for(address: str, port: int, log: Path) -> None:
     for _ in range(100):
         with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
+            if client.connect_ex((address, port)) == 0:
                 return
         time.sleep(0.1)
     raise AssertionError(log.read_text())

@@ -141,7 +141,6 @@ OTHERS: dict[str, tuple[Mapping[str, str], tuple[str, ...], str, str]] = {
     "ETRN": ({"smtpd_etrn_restrictions": ""}, ("commands",), "M13", "ETRN is answered"),
     "pipelining": ({"smtpd_forbid_unauth_pipelining": "no"}, ("pipelining",), "M13", "before their time"),
     "smuggling": ({"smtpd_forbid_bare_newline": "no"}, ("smuggling",), "M13", "<LF>.<CR><LF> ends a message"),
-    "old TLS": ({"smtpd_tls_protocols": ">=TLSv1"}, ("tls",), "M8", "TLS 1.0 is accepted"),
     "no postmaster": (
         {"relay_recipient_maps": "inline:{ abuse@example.net=ok }"}, ("recipients",), "M12", "postmaster@example.net",
     ),

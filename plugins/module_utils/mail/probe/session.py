@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from ...findings import COMPLIANT, UNKNOWN, VIOLATED
 from .. import tricks
 from ..dialogue import Busy, Dialogue, Lost
-from .settings import INBOUND, SUBMISSION, SUBMISSIONS, Settings, User, unverified
+from .settings import INBOUND, SMTP, SUBMISSION, SUBMISSIONS, Settings, User, unverified
 from .visit import Answer, Case, Service, Shut, Visit, refusal
 
 
@@ -33,7 +33,7 @@ def cases(settings: Settings, service: Service) -> Iterator[Case]:
         yield Case("auth", "AUTH before TLS", "M8", _auth_taken)
     if "tls" in wanted:
         for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
-            yield Case("tls", f"{_spoken(version)} is refused", "M8", _old_tls(version))
+            yield Case("tls", f"no login under {_spoken(version)}", "M8", _old_tls(version))
         yield Case("tls", "TLS 1.2 or newer", "M8", _modern_tls)
     if user and service.submission and "sender" in wanted:
         for name, sender in (("another's address", _another(settings, user)), ("null sender", "")):
@@ -140,7 +140,11 @@ def _old_tls(version: ssl.TLSVersion) -> Callable[[Visit], Answer]:
             _under_tls(visit, unverified()).quit()
             return Answer(COMPLIANT, line=f"{spoken}: {lost}")
         dialogue.quit()
-        return Answer(VIOLATED, f"{spoken} is accepted", f"client {dialogue.client}, handshake with {spoken}: accepted")
+        line = f"client {dialogue.client}, handshake with {spoken}: accepted"
+        # Strangers may send in the clear too; what old TLS must not carry is a password.
+        if visit.service.kind == SMTP and not any(word.split("=")[0] == "AUTH" for word in dialogue.extensions):
+            return Answer(COMPLIANT, line=f"{line}, no AUTH")
+        return Answer(VIOLATED, f"{spoken} is accepted", line)
 
     return ask
 
