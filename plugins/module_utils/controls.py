@@ -23,8 +23,6 @@ _BITAG = "BITAG 2013, Port Blocking"
 _RFC5782 = "RFC 5782, DNS Blacklists and Whitelists"
 _SPAMHAUS = "Spamhaus, DNSBL usage: return codes, zones and public resolvers"
 _POSTSCREEN = "Postfix, Postscreen Howto"
-# Mail hosts are audited, not configured.
-_OPERATOR = ("the operator's own configuration of the mail host",)
 _MILTERS = "Postfix, before-queue Milter support"
 
 
@@ -200,7 +198,7 @@ _ALL = (
         (_RFC5068, "RFC 7208, Sender Policy Framework"),
         HIGH,
         "",
-        ("module policy_check, for the hosts and addresses", *_OPERATOR),
+        ("role mta_inbound", "role mta_outbound", "module policy_check, for the hosts and addresses"),
         ("module mta_audit, from the configuration in force", "module dns_audit, from MX and SPF records"),
     ),
     Control(
@@ -216,7 +214,7 @@ _ALL = (
         ),
         CRITICAL,
         "",
-        _OPERATOR,
+        ("role mta_inbound",),
         (
             "module mta_audit, by walking the restriction lists with clients, senders and recipients",
             "module smtp_probe, from the world and from inside the pool",
@@ -231,7 +229,7 @@ _ALL = (
         (_RFC5782, _SPAMHAUS, _POSTSCREEN),
         HIGH,
         "",
-        _OPERATOR,
+        ("role mta_inbound",),
         ("module mta_audit, from the zones and their filters", "module smtp_probe, by the replies and the test points"),
     ),
     Control(
@@ -242,7 +240,7 @@ _ALL = (
         (_SPAMHAUS, "RFC 5358 (BCP 140), Preventing Use of Recursive Nameservers in Reflector Attacks"),
         MEDIUM,
         "",
-        _OPERATOR,
+        ("role resolver",),
         ("module mta_audit, from the resolver's configuration and its answers",),
     ),
     Control(
@@ -253,7 +251,7 @@ _ALL = (
         (_SPAMHAUS, _RFC5782, _POSTSCREEN),
         HIGH,
         "",
-        _OPERATOR,
+        ("role mta_inbound",),
         ("module mta_audit, from the weights of the codes", "module smtp_probe, from a listed address"),
     ),
     Control(
@@ -264,7 +262,7 @@ _ALL = (
         ("ClamAV, clamd.conf(5)", "Rspamd, Antivirus module", _MILTERS),
         CRITICAL,
         UP,
-        _OPERATOR,
+        ("role antivirus", "role spam_filter", "role mta_outbound"),
         (
             "module mta_audit, from the milters of every service and every limit on the way",
             "module smtp_probe, with the EICAR test file in its wrappings, when asked to",
@@ -278,7 +276,7 @@ _ALL = (
         (_MILTERS, "Rspamd, Antivirus module", "RFC 5321, Simple Mail Transfer Protocol, 4.2.1"),
         CRITICAL,
         UP,
-        _OPERATOR,
+        ("role mta_outbound", "role spam_filter", "role antivirus"),
         ("module mta_audit, from what every milter does by default, and the scanner on failure",),
     ),
     Control(
@@ -293,7 +291,7 @@ _ALL = (
         ),
         HIGH,
         UP,
-        _OPERATOR,
+        ("role mta_outbound",),
         ("module mta_audit, per service of master.cf", "module smtp_probe, by logins and handshakes that must fail"),
     ),
     Control(
@@ -304,7 +302,7 @@ _ALL = (
         ("RFC 6409, Message Submission for Mail", "Postfix, postconf(5), reject_sender_login_mismatch"),
         HIGH,
         UP,
-        _OPERATOR,
+        ("role mta_outbound",),
         ("module mta_audit, by walking the restriction lists", "module smtp_probe, with a login, when it has one"),
     ),
     Control(
@@ -315,7 +313,7 @@ _ALL = (
         (_RFC5068, "Rspamd, Ratelimit module"),
         HIGH,
         UP,
-        _OPERATOR,
+        ("role spam_filter", "role mta_outbound"),
         ("module mta_audit, from the limits and the store behind them", "module smtp_probe, when asked to"),
     ),
     Control(
@@ -326,7 +324,7 @@ _ALL = (
         ("RFC 6376, DomainKeys Identified Mail (DKIM) Signatures", "RFC 8301, Cryptographic Update to DKIM"),
         MEDIUM,
         UP,
-        _OPERATOR,
+        ("role spam_filter",),
         ("module mta_audit, from the signing configuration and its key", "module dns_audit, from the key's record"),
     ),
     Control(
@@ -337,7 +335,7 @@ _ALL = (
         ("RFC 2142, Mailbox Names for Common Services, Roles and Functions", "RFC 5321, 4.5.1"),
         MEDIUM,
         "",
-        _OPERATOR,
+        ("role mta_inbound",),
         ("module mta_audit, by the maps", "module smtp_probe, by RCPT TO"),
     ),
     Control(
@@ -353,7 +351,7 @@ _ALL = (
         ),
         MEDIUM,
         "",
-        _OPERATOR,
+        ("role mta_inbound", "role mta_outbound"),
         ("module mta_audit, per service of master.cf", "module smtp_probe, by the replies"),
     ),
     Control(
@@ -370,7 +368,7 @@ _ALL = (
         ),
         MEDIUM,
         "",
-        ("the zones of the domains",),
+        ("the zones of the domains, see docs/migration.md",),
         ("module dns_audit",),
     ),
     Control(
