@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from ...findings import COMPLIANT, Evidence, Finding
 from .. import rspamd
@@ -171,9 +170,12 @@ class Audited:
 
 
 def zones(parameters: Parameters, *wanted: str) -> Iterator[str]:
-    """The DNS lists, with their filters, that restrictions of these names ask."""
+    """The DNS lists, with their filters, that restrictions of these names ask, other than to warn."""
     for name in [*lists(parameters), *parameters.words("smtpd_restriction_classes")]:
-        yield from (after for rule, after in pairwise(parameters.words(name)) if rule in wanted)
+        rules = parameters.words(name)
+        for before, rule, after in zip(["", *rules], rules, rules[1:], strict=False):
+            if rule in wanted and not (before == "warn_if_reject" and rule.startswith("reject")):
+                yield after
 
 
 def stranger() -> Client:
