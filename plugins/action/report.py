@@ -108,8 +108,11 @@ def _results(registered: Any, item: str = "") -> Iterator[Mapping[str, Any]]:
         for one in registered["results"]:
             yield from _results(one, str(one.get("item") or ""))
         return
-    asker = f", asked from {item}" if item else ""
-    findings = [one | {"attachment": f"{one['attachment']}{asker}"} for one in registered.get("findings") or ()]
+    asker = f"asked from {item}" if item else ""
+    findings = [
+        one | {"source": ", ".join(filter(None, (one.get("source"), asker)))}
+        for one in registered.get("findings") or ()
+    ]
     yield {**registered, "findings": findings}
 
 

@@ -39,6 +39,7 @@ class Finding:
     fields: tuple[tuple[str, int], ...] = ()
     evidence: tuple[Evidence, ...] = ()
     mend: str = ""  # what to do
+    source: str = ""  # of a mail host, what the verdict goes by: "configuration", "SMTP", "DNS"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON and for Ansible's results."""

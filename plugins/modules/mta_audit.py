@@ -128,6 +128,7 @@ findings:
       evidence:
         - {line: 0, text: "main.cf mynetworks = 127.0.0.0/8 198.51.100.0/24"}
       mend: "Let smtpd_relay_restrictions end the question first: reject_unauth_destination before any permit."
+      source: configuration
 """
 
 import contextlib
@@ -421,7 +422,9 @@ def main() -> None:
         tuple(given["outbound"]),
     )
     findings = prove(Host(given["config_directory"]), expected)
-    module.exit_json(changed=False, findings=[finding.as_dict() for finding in findings])
+    module.exit_json(
+        changed=False, findings=[replace(finding, source="configuration").as_dict() for finding in findings]
+    )
 
 
 if __name__ == "__main__":

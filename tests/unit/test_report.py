@@ -61,7 +61,7 @@ def hostile_run() -> dict[str, Any]:
     text = " ".join(HOSTILE)
     host = samples.berlin()
     for finding in host["findings"]:
-        finding |= dict.fromkeys(("attachment", "pool", "title", "reason", "packet", "mend"), text)
+        finding |= dict.fromkeys(("attachment", "pool", "title", "reason", "packet", "mend", "source"), text)
         finding["evidence"] = [{"line": 1, "text": text}]
     host |= dict.fromkeys(("host", "platform", "address", "message", "backup"), text)
     host |= {"steps": [text], "kept": [text], "diff": f"+{text}\n-{text}", "state": "rolled_back"}
@@ -154,7 +154,7 @@ def test_the_json_document_holds_every_finding_as_it_was_found() -> None:
     told = document(run)
     found = {host["host"]: host["findings"] for host in run["hosts"]}
     empty = {"attachment": "", "pool": "", "direction": "", "family": 0, "reason": "", "packet": "", "fields": {}}
-    empty |= {"evidence": [], "mend": ""}
+    empty |= {"evidence": [], "mend": "", "source": ""}
     for host in told["hosts"]:
         here = [empty | finding | {"host": host["name"]} for finding in host["findings"]]
         assert sorted(map(sorted_text, here)) == sorted(map(sorted_text, found[host["name"]]))

@@ -150,13 +150,16 @@ def finding(control: str, verdict: str, attachment: str, **more: str) -> dict[st
 
 def test_the_results_of_a_mail_host_are_one_record_beside_the_routers(play: Play, tmp_path: Path) -> None:
     """Registered by several tasks, one of them in a loop over those who ask."""
-    open_relay = finding("M2", "violated", "smtpd on 25", packet="RCPT TO:<a%b@c>: 250")
+    open_relay = finding("M2", "violated", "smtpd on 25", packet="RCPT TO:<a%b@c>: 250", source="SMTP")
     mx1 = {
         "mail_result": {"state": "configured", "platform": "Debian 13", "changed": False},
-        "mta_audit_result": {"findings": [finding("M6", "compliant", "smtpd on 25")], "changed": False},
+        "mta_audit_result": {
+            "findings": [finding("M6", "compliant", "smtpd on 25", source="configuration")],
+            "changed": False,
+        },
         "smtp_probe_result": {
             "results": [
-                {"item": "localhost", "findings": [finding("M2", "compliant", "smtpd on 25")]},
+                {"item": "localhost", "findings": [finding("M2", "compliant", "smtpd on 25", source="SMTP")]},
                 {"item": "line1", "findings": [open_relay]},
             ]
         },
@@ -176,11 +179,14 @@ def test_the_results_of_a_mail_host_are_one_record_beside_the_routers(play: Play
     found = {host["name"]: host for host in told["hosts"]}
     assert found["edge-muc1"]["verdict"] == "compliant"
     assert (found["mx1"]["state"], found["mx1"]["platform"]) == ("configured", "Debian 13")
-    assert [(one["control"], one["verdict"], one["attachment"]) for one in found["mx1"]["findings"]] == [
-        ("M2", "violated", "smtpd on 25, asked from line1"),
-        ("M2", "compliant", "smtpd on 25, asked from localhost"),
-        ("M6", "compliant", "smtpd on 25"),
+    assert [(one["control"], one["verdict"], one["source"]) for one in found["mx1"]["findings"]] == [
+        ("M2", "violated", "SMTP, asked from line1"),
+        ("M2", "compliant", "SMTP, asked from localhost"),
+        ("M6", "compliant", "configuration"),
     ]
+    page = (tmp_path / "reports" / "report.html").read_text(encoding="utf-8")
+    assert "smtpd on 25 · evidence: SMTP, asked from line1" in page
+    assert "smtpd on 25 · evidence: configuration" in page
     assert found["mx1"]["findings"][0]["packet"] == open_relay["packet"]
     assert (found["mx2"]["state"], found["mx2"]["message"]) == ("unreachable", "no answer")
     assert (found["mx2"]["verdict"], len(found["mx2"]["findings"])) == ("unknown", 1)

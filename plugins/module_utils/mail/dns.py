@@ -155,6 +155,7 @@ class _Report:
                 packet=next((record for *_, record in worst if record), ""),
                 evidence=tuple(Evidence(0, line) for line in self.seen[:LINES]),
                 mend="" if verdict == COMPLIANT else MENDS[control],
+                source="DNS",
             )
 
 

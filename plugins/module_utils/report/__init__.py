@@ -218,8 +218,10 @@ def natural(text: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def where(finding: Finding) -> str:
-    """The place of a finding in one line: 'Virtual-Template1 · residential · up · IPv4'."""
-    parts = (finding.attachment, finding.pool, finding.direction, f"IPv{finding.family}" if finding.family else "")
+    """The place of a finding in one line: 'Virtual-Template1 · residential · up · IPv4', and its source."""
+    family = f"IPv{finding.family}" if finding.family else ""
+    source = f"evidence: {finding.source}" if finding.source else ""
+    parts = (finding.attachment, finding.pool, finding.direction, family, source)
     return " · ".join(part for part in parts if part)
 
 
@@ -317,6 +319,7 @@ def _finding(raw: Mapping[str, Any], host: str) -> Finding:
         fields=tuple(sorted((_text(name), _number(value)) for name, value in dict(raw.get("fields") or {}).items())),
         evidence=tuple(evidence),
         mend=_text(raw.get("mend")),
+        source=_text(raw.get("source")),
     )
 
 

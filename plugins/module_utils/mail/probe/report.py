@@ -82,6 +82,7 @@ def _finding(control: str, service: str, family: int, group: list[Result], host:
         packet="" if verdict == COMPLIANT else worst[0].line,
         evidence=tuple(Evidence(0, line) for line in evidence[:EVIDENCE_LINES]),
         mend="" if verdict == COMPLIANT else MENDS[control],
+        source="SMTP" if family else "DNS",
     )
 
 
