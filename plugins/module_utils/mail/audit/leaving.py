@@ -69,13 +69,15 @@ def source(host: Audited) -> Iterator[Finding]:
     except Unreadable as why_not:
         yield host.finding("M1", "the way out", UNKNOWN, title, f"It depends on {why_not}.", [], mend)
         return
-    if hops or command in _NOWHERE:
-        verdict, reason = _judged(host, hops) if hops else (VIOLATED, f"No mail leaves: {command} takes it.")
+    if command in _NOWHERE:
+        yield host.finding("M1", "the way out", COMPLIANT, f"{title} (none leaves: {command} takes it)")
+        return
+    if hops:
+        verdict, reason = _judged(host, hops)
         yield host.finding("M1", "the way out", verdict, title, reason, [client.evidence(why)], "Empty relayhost.")
     else:
         yield _spoken_from(host, client, title, mend)
-    if command not in _NOWHERE:
-        yield _under_tls(host, client)
+    yield _under_tls(host, client)
 
 
 def _spoken_from(host: Audited, client: Parameters, title: str, mend: str) -> Finding:
