@@ -17,6 +17,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.color import ANSIBLE_COLOR
 
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
+from ansible_collections.isp.hardening.plugins.module_utils.findings import COMPLIANT, UNKNOWN
 from ansible_collections.isp.hardening.plugins.module_utils.policy import read_policy
 from ansible_collections.isp.hardening.plugins.module_utils.report import (
     headline,
@@ -30,6 +31,9 @@ from ansible_collections.isp.hardening.plugins.module_utils.report.summary impor
 from ansible_collections.isp.hardening.plugins.modules.report import DOCUMENTATION
 
 _SPEC = argument_spec(DOCUMENTATION)
+# Postfix does as it is configured: an answer that could not be had (postscreen takes an early talker for one that it
+# has passed before, a port is closed to the asker) changes nothing. Of a DNSBL or a scanner only answers tell.
+_BY_CONFIGURATION = frozenset({"M2", "M8", "M9", "M13"})
 _FORMS = {
     "html": ("report.html", html.document),
     "json": ("report.json", json.document),
@@ -127,9 +131,21 @@ def _together(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     findings = [finding for one in results for finding in one["findings"]]
     return together | {
         "state": state,
-        "findings": findings,
+        "findings": _decided(findings),
         "msg": next((one.get("msg") for one in unreachable + failed), ""),
     }
+
+
+def _decided(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What SMTP leaves open the configuration decides, where it proves the control on all of the host."""
+    read = [one for one in findings if one.get("source") == "configuration"]
+    proved = {one["control"] for one in read} - {one["control"] for one in read if one["verdict"] != COMPLIANT}
+    return [
+        {**one, "verdict": COMPLIANT, "source": f"configuration; {one['source']}, leaves it open: {one.get('reason')}"}
+        if one["verdict"] == UNKNOWN and one["control"] in proved & _BY_CONFIGURATION
+        else one
+        for one in findings
+    ]
 
 
 def _domains(registered: Sequence[Any], hosts: Sequence[str]) -> list[dict[str, Any]]:

@@ -241,3 +241,32 @@ def test_a_terminal_gets_a_line_that_moves(play: Play) -> None:
     assert "1 of 6 · 1 " in done.stdout
     assert "\r\x1b[2K" in done.stdout
     assert "\x1b[" in done.stdout.partition("hosts violate the policy")[0][-40:]  # the summary is coloured
+
+
+@pytest.mark.parametrize(
+    ("control", "configured", "verdict"),
+    [
+        ("M13", "compliant", "compliant"),
+        ("M13", "unknown", "unknown"),
+        ("M13", "violated", "unknown"),
+        ("M6", "compliant", "unknown"),  # that a scanner is configured does not say that it answers
+    ],
+)
+def test_what_smtp_leaves_open_the_configuration_decides(
+    play: Play, tmp_path: Path, control: str, configured: str, verdict: str
+) -> None:
+    def finding(verdict: str, source: str) -> dict[str, Any]:
+        base = {"control": control, "host": "mx1", "attachment": "smtpd on 25", "title": "...", "source": source}
+        return base | {"verdict": verdict, "reason": "it was served early"}
+
+    mx1 = {
+        "mta_audit_result": {"findings": [finding(configured, "configuration")], "changed": False},
+        "smtp_probe_result": {"results": [{"item": "line1", "findings": [finding("unknown", "SMTP")]}]},
+    }
+    play(samples.run(samples.munich()), mail_hosts={"mx1": mx1})
+    told = json.loads((tmp_path / "reports" / "report.json").read_text(encoding="utf-8"))
+    found = {host["name"]: host for host in told["hosts"]}["mx1"]["findings"]
+    asked = next(one for one in found if "SMTP" in one["source"])
+    assert asked["verdict"] == verdict
+    if verdict == "compliant":
+        assert asked["source"] == "configuration; SMTP, asked from line1, leaves it open: it was served early"
