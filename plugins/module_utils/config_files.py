@@ -78,7 +78,7 @@ class Step:
     @property
     def changed(self) -> bool:
         if self.wanted is None or self.present is None:
-            return self.present is not self.wanted
+            return not (self.wanted is None and self.present is None)
         old, new = self.present, self.wanted
         return bool(old.link) or (old.content, old.uid, old.gid, old.mode) != (
             new.content,
@@ -278,11 +278,13 @@ def check(
 
 def _secret_and_public(base: str, steps: Sequence[Step]) -> tuple[list[str], list[str]]:
     """The texts that nobody may see, those of others in the base included, and the texts that everybody may."""
-    secret, public = [], [step.path for step in steps]
+    secret: list[str] = []
+    public = [step.path for step in steps]
     for step in steps:
-        for file in filter(None, (step.present, step.wanted)):
-            hidden = file.secret or (step.wanted and step.wanted.secret)
-            (secret if hidden else public).append(file.content.decode(errors="replace"))
+        for file in (step.present, step.wanted):
+            if file is not None:
+                hidden = file.secret or (step.wanted is not None and step.wanted.secret)
+                (secret if hidden else public).append(file.content.decode(errors="replace"))
     ours = {step.path for step in steps}
     for folder, _, names in os.walk(base):
         for path in (os.path.join(folder, name) for name in names):
