@@ -1,6 +1,6 @@
 # Copyright: isp.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""python -m tests.bench [--quick] [--whole]: measure, and write docs/performance.md."""
+"""python -m tests.bench [--quick] [--whole] [PART ...]: measure, and write docs/performance.md."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from ansible_collections.isp.hardening.plugins.module_utils import platforms
 from ansible_collections.isp.hardening.plugins.module_utils.search import QUESTION_LIMIT, SEARCH_LIMIT
-from tests.bench import fleet, proof
+from lab.mail.__main__ import unavailable
+from tests.bench import fleet, mail, proof
 from tests.bench.lists import HARD, POOLS
 
-_Figure = TypeVar("_Figure", proof.Proof, fleet.Cost)
+_Figure = TypeVar("_Figure")
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 ROUTERS = 200
 SIZES = (1_000, 10_000, 100_000)
 # The limits, as issue 2 sets them.
 PROOF_CPU, PROOF_MEMORY = 0.5, 200.0
 OF_EMPTY, OF_CPU, OF_WALL = 3, 1 / 10, 1 / 8
+# As issue 3 sets them.
+AUDIT_WALL, OF_PEER = 2.0, 1 / 2
 _TITLES = {
     "cisco_ios": "Cisco IOS", "arista_eos": "Arista EOS", "juniper_junos": "Juniper Junos",
     "linux_nftables": "Linux nftables",
@@ -37,7 +40,8 @@ _HEAD = """\
 # Speed and memory
 
 Written by `make bench`; nothing here was typed by hand. CPU seconds are user and system together; of several runs the
-best counts, because what else runs on a machine only adds to a figure.
+best counts, because what else runs on a machine only adds to a figure. Each part has been run for itself
+(`python -m tests.bench PART`), and says when and where.
 """
 _ONE = """
 ## One long filter
@@ -61,6 +65,48 @@ Ours reads, proves, plans, and proves the plan; a push sends it with the router'
 proves, confirms and reads again. The tasks of cisco.ios gather lists and bindings, and a push sends the same lines with
 `ios_config`; it proves nothing and saves nothing. `nothing` is an action that returns at once.
 """
+_MAIL = """
+## Mail hosts
+
+The mail hosts of the lab, made by `playbooks/mail_hosts.yml`: two MXs, two outbound hosts, a subscriber and the world
+in containers of one machine, the load among them. The lab's clamd has one signature; real ones cost it more.
+"""
+_LOAD = """
+### Outbound, with scanning and without
+
+The load comes from an MX to port 25 of an outbound host, where it needs no login, is nobody's rate limit, and is
+scanned and signed like users' mail; without scanning it goes to the same smtpd on another port, with no milter. A
+connection for each message of {octets:,} octets, text and an attachment that were never sent before. Times are those
+of a whole session, from connect to QUIT. By turns, {rounds} rounds, all taken together. Meanwhile Postfix delivers;
+between the rounds its queue runs empty. The last column: messages a second that smtp-source sends, with the same body
+each time. The world is a smtp-sink, which alone takes {sink:.0f} messages a second from the same load.
+"""
+_PARTS = """
+#### What scanning costs
+
+Milliseconds of a message's session, one connection at a time, medians of {messages} messages each, by turns: with the
+milter over TCP as the roles have it, over a Unix socket, and there with a part of the filter left out for a recipient.
+Parts that wait for each other overlap, so that they need not add up. Postfix's smtpd says a little to the milter, its
+cleanup the rest; on loopback TCP keeps the rest until the little has been acknowledged, which takes 40 ms.
+"""
+_AUDIT = """
+### The audit of a mail host
+
+The first task of `playbooks/mail_audit.yml` on one host over ssh, and the same play with `ansible.builtin.ping` in its
+place: Ansible's own floor. Wall seconds; limit {limit:.0f} s above the floor.
+"""
+_MATRIX = """
+The relay matrix of `smtp_probe` on port 25, from the world: every trick with every sender, a connection for each, 10 at
+once as it is by default, and in sequence. Wall seconds beyond the floor of that host.
+"""
+_AGAIN = """
+### A second run
+
+`playbooks/mail_hosts.yml` over four hosts that are as it wants them, against `tests/bench/peers/mail_hosts.yml`: roles
+of the usual style, which have the same files put in place task by task with the modules of ansible.builtin. Neither
+changes anything.
+"""
+PARTS = ("routers", "mail")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,31 +114,50 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, once each, and no page: does it run at all?")
     parser.add_argument("--whole", action="store_true", help=f"cisco.ios over all {ROUTERS} routers too: an hour")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these of {', '.join(PARTS)}")
     options = parser.parse_args(arguments)
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}")
+    wanted = options.parts or list(PARTS)
     if options.quick:
-        print("\n".join([*proofs((200, 400), (20, 20, 60), 1), *fleets(3, (1, 2), False, 1)]))
+        quick = {
+            "routers": lambda: [*proofs((200, 400), (20, 20, 60), 1), *fleets(3, (1, 2), False, 1)],
+            "mail": lambda: mails((2,), 4, 1, 1),
+        }
+        print("\n".join(line for part in wanted for line in quick[part]()))
         return 0
-    page = [
-        *_head(),
-        *proofs(SIZES, tuple(lines for _, lines in HARD.values()), 3),
-        *fleets(ROUTERS, (5, 20), options.whole, 3),
-    ]
-    PAGE.write_text("\n".join([*page, ""]), encoding="utf-8")
+    whole = {
+        "routers": lambda: [
+            *_run(["ansible-core", "netmiko", "paramiko", "jinja2"], fleet.reference_versions()),
+            *proofs(SIZES, tuple(lines for _, lines in HARD.values()), 3),
+            *fleets(ROUTERS, (5, 20), options.whole, 3),
+        ],
+        "mail": lambda: mails((1, 10, 50), 300, 2, 3),
+    }
+    texts = _there() | {part: "\n".join(whole[part]()).strip() for part in wanted}
+    page = "\n\n".join([_HEAD.strip(), *(texts[part] for part in PARTS if part in texts)])
+    PAGE.write_text(f"{page}\n", encoding="utf-8")
     print(PAGE.read_text(encoding="utf-8"))
     return 0
 
 
-def _head() -> Iterator[str]:
-    yield _HEAD
+def _there() -> dict[str, str]:
+    """The parts of the page as it is."""
+    routers, _, hosts = PAGE.read_text(encoding="utf-8").partition("\n## Mail hosts\n")
+    parts = {"routers": "- Date: " + routers.partition("\n- Date: ")[2].strip()}
+    return parts | ({"mail": f"## Mail hosts\n{hosts}".strip()} if hosts else {})
+
+
+def _run(packages: Sequence[str], more: Iterable[tuple[str, str]] = ()) -> Iterator[str]:
+    """When and where a part was run."""
     yield f"- Date: {datetime.date.today()}"
     yield f"- Machine: {_processor()}, {os.cpu_count()} logical cores, {_memory()} GB; {platform.system()}"
     load = os.getloadavg()[0]
     yield f"- Load of the machine as the run began: {load:.1f} (what is above 0 was others' work, and slows down ours)"
-    versions = ["ansible-core", "netmiko", "paramiko", "jinja2"]
     yield (
         f"- Python {platform.python_version()}, "
-        + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in versions)
-        + "".join(f", {name} {version}" for name, version in fleet.reference_versions())
+        + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+        + "".join(f", {name} {version}" for name, version in more)
     )
 
 
@@ -175,6 +240,80 @@ def fleets(routers: int, some: tuple[int, int], whole: bool, repeat: int) -> Ite
             cpu, wall = costs[play].cpu / theirs.cpu, costs[play].wall / theirs.wall
             yield f"| {play}: CPU-s of cisco.ios | 1/{1 / cpu:.1f} | 1/10 | {_kept(cpu <= OF_CPU)} |"
             yield f"| {play}: wall time of cisco.ios | 1/{1 / wall:.1f} | 1/8 | {_kept(wall <= OF_WALL)} |"
+
+
+def mails(connections: Sequence[int], messages: int, rounds: int, repeat: int) -> Iterator[str]:
+    """The part on mail hosts: so many messages over one connection at a time, twice as many over more."""
+    yield _MAIL
+    if reason := unavailable():
+        yield f"They were left out: {reason}."
+        return
+    yield from _run(["ansible-core"])
+    with mail.hosts() as state:
+        yield from (f"- {host}: {mail.versions(state, host)}" for host in mail.OUTBOUND)
+        yield _AGAIN
+        yield "| Playbook | Wall, s | CPU-s of the controller |"
+        yield "|---|--:|--:|"
+        ours, theirs = _said("a second run", mail.again(state, repeat))
+        yield f"| playbooks/mail_hosts.yml | {ours.wall:.1f} | {ours.cpu:.1f} |"
+        yield f"| tests/bench/peers/mail_hosts.yml | {theirs.wall:.1f} | {theirs.cpu:.1f} |"
+
+        yield _AUDIT.format(limit=AUDIT_WALL)
+        yield "| Host | Floor | With the audit | Beyond the floor |"
+        yield "|---|--:|--:|--:|"
+        floors, beyond = {}, []
+        for host in mail.MAIL_HOSTS:
+            floors[host], audited = _said(f"audit of {host}", mail.audit(state, host, repeat))
+            beyond.append(audited - floors[host])
+            yield f"| {host} | {floors[host]:.2f} | {audited:.2f} | {beyond[-1]:.2f} |"
+        yield _MATRIX
+        yield "| Host | Cases | In parallel | In sequence |"
+        yield "|---|--:|--:|--:|"
+        for host in (mail.INBOUND[0], mail.OUTBOUND[0]):
+            mail.matrix(state, host, 10)  # the first visit of all waits for postscreen
+            (cases, parallel), (_, sequence) = (
+                _said(f"matrix of {host}, {count} at once", mail.matrix(state, host, count)) for count in (10, 1)
+            )
+            yield f"| {host} | {cases} | {parallel.wall - floors[host]:.1f} | {sequence.wall - floors[host]:.1f} |"
+
+        mail.make_ready(state)
+        yield _LOAD.format(octets=mail.OCTETS, rounds=rounds, sink=mail.sink(state, max(connections), messages))
+        yield "| Host | Connections | Scanning | Messages a second | Median, ms | 99th percentile, ms | smtp-source |"
+        yield "|---|--:|---|--:|--:|--:|--:|"
+        overheads = []
+        for host in mail.OUTBOUND:
+            for count in connections:
+                both = _said(
+                    f"{host}, {count} connections",
+                    mail.side_by_side(state, host, count, messages if count == 1 else 2 * messages, rounds),
+                )
+                for scanning, (sent, source) in zip(("no", "yes"), both, strict=True):
+                    yield (
+                        f"| {host} | {count} | {scanning} | {sent.rate:.0f} | {sent.middle:.1f} | {sent.late:.1f} "
+                        f"| {source:.0f} |"
+                    )
+                (plain, _), (scanned, _) = both
+                overheads.append(f"{host}, {count}: {1 - scanned.rate / plain.rate:.0%}")
+        yield f"\nWhat scanning takes of the messages a second, by host and connections: {'; '.join(overheads)}."
+        yield _PARTS.format(messages=messages)
+        yield "| Host | Part | ms |"
+        yield "|---|---|--:|"
+        largest = []
+        for host in mail.OUTBOUND:
+            parts = _said(f"parts of {host}", mail.parts(state, host, messages))
+            yield f"| {host} | Postfix alone | {parts.plain:.1f} |"
+            yield f"| {host} | Postfix with scanning | {parts.scanned:.1f} |"
+            yield from (f"| {host} | of that {name} | {share:.1f} |" for name, share in parts.shares.items())
+            name = max(parts.shares, key=lambda part: parts.shares[part])
+            largest.append(f"{host}: {name}, {parts.shares[name] / (parts.scanned - parts.plain):.0%}")
+        yield f"\nThe largest part of the overhead: {'; '.join(largest)}."
+    yield "\n### Limits\n"
+    yield "| What | Figure | Limit | Within the limit |"
+    yield "|---|--:|--:|---|"
+    audit, ratio = max(beyond), ours.wall / theirs.wall
+    kept = _kept(audit <= AUDIT_WALL)
+    yield f"| audit of the slowest mail host: seconds beyond the floor | {audit:.2f} | {AUDIT_WALL:.0f} | {kept} |"
+    yield f"| a second run: wall time of the peer | {ratio:.2f} | {OF_PEER:.2f} | {_kept(ratio <= OF_PEER)} |"
 
 
 def _row(play: str, routers: int, cost: fleet.Cost, note: str) -> str:

@@ -76,22 +76,30 @@ def measured(play: str, routers: int) -> Cost:
         with _served(directory, routers) as ports:
             _write(directory, ports, network_cli=play.startswith("cisco.ios"))
             (directory / "play.yml").write_text(PLAYS[play])
-            environment = {
-                **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_HOME": str(directory / "home"),
-                "ANSIBLE_FORKS": str(FORKS), "ANSIBLE_HOST_KEY_CHECKING": str(not play.startswith("cisco.ios")),
-                "ANSIBLE_PERSISTENT_CONTROL_PATH_DIR": str(directory / "pc"),
-            }  # fmt: skip
-            command = [
-                sys.executable, str(ROOT / "tests" / "bench" / "measure.py"), str(directory / "cost.json"),
-                str(Path(sys.executable).parent / "ansible-playbook"), "-i", "hosts.yml", "play.yml",
-            ]  # fmt: skip
-            with (directory / "log").open("w") as log:
-                subprocess.run(command, cwd=directory, env=environment, stdout=log, stderr=log, check=True)
-        cost = json.loads((directory / "cost.json").read_text())
-        if cost.pop("code"):
-            said = (directory / "log").read_text()
-            raise RuntimeError(f"the play '{play}' over {routers} routers failed:\n{said[-4000:]}")
+            return ansible_playbook(
+                directory, "-i", "hosts.yml", "play.yml",
+                ANSIBLE_HOST_KEY_CHECKING=str(not play.startswith("cisco.ios")),
+                ANSIBLE_PERSISTENT_CONTROL_PATH_DIR=str(directory / "pc"),
+            )  # fmt: skip
+
+
+def ansible_playbook(directory: Path, *arguments: str, **settings: str) -> Cost:
+    """One run in a directory that gets its log. Raises RuntimeError when it fails."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_HOME": str(directory / "home"),
+        "ANSIBLE_FORKS": str(FORKS), **settings,
+    }  # fmt: skip
+    command = [
+        sys.executable, str(ROOT / "tests" / "bench" / "measure.py"), str(directory / "cost.json"),
+        str(Path(sys.executable).parent / "ansible-playbook"), *arguments,
+    ]  # fmt: skip
+    with (directory / "log").open("w") as log:
+        subprocess.run(command, cwd=directory, env=environment, stdout=log, stderr=log, check=True)
+    cost = json.loads((directory / "cost.json").read_text())
+    if cost.pop("code"):
+        said = (directory / "log").read_text()
+        raise RuntimeError(f"ansible-playbook {' '.join(arguments)} failed:\n{said[-4000:]}")
     return Cost(**cost)
 
 
