@@ -186,7 +186,7 @@ def test_the_action_reports_every_mistake_at_once(tmp_path: Path) -> None:
         "group_vars/all/policy.yml:19",
         "host_vars/edge1.example.net.yml:4",
         "host_vars/gw1.example.net.yml:2",
-        "hosts.yml:28",
+        "hosts.yml:30",
     }
     for line in (
         "198.51.100.129/26 has host bits set",
