@@ -372,6 +372,17 @@ _ALL = (
         ("module dns_audit",),
     ),
     Control(
+        "M15",
+        "What mail has to pass is running, and there is room for it",
+        "Filters that fail closed defer everything while they are down, and a full queue refuses everything: nothing "
+        "bad leaves, and nothing good either. Senders wait for days without a word, so somebody has to look.",
+        (_MILTERS, "Postfix, postconf(5), queue_minfree"),
+        HIGH,
+        "",
+        ("role antivirus", "role spam_filter", "role mta_inbound", "role mta_outbound"),
+        ("module mta_audit, on the host at this moment",),
+    ),
+    Control(
         "C1",
         "Every attachment that carries a pool is in the policy",
         "A subinterface that nobody entered in the policy has no filter, and no other check would ever look at it.",

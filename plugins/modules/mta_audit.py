@@ -12,7 +12,7 @@ short_description: Audit the effective configuration of a mail host
 description:
   - Reads Postfix (C(postconf), C(postconf -M), C(postconf -P), tables by C(postmap -q)), rspamd
     (C(rspamadm configdump -j)), C(clamd.conf), C(clamav-milter.conf), the resolver and Redis on the host, whoever
-    configured them, and proves the controls M1 to M13.
+    configured them, and proves the controls M1 to M13 and M15.
   - Evaluates the restriction lists of every SMTP service of C(master.cf) as Postfix does, and tells who may relay
     what from where, with the client, the sender and the recipient that get through.
   - Changes nothing. What cannot be read or evaluated has the verdict V(unknown).
@@ -148,6 +148,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.isp.hardening.plugins.module_utils.findings import Finding
 from ansible_collections.isp.hardening.plugins.module_utils.mail import rspamd
 from ansible_collections.isp.hardening.plugins.module_utils.mail.audit import Expected, Reading, audit
+from ansible_collections.isp.hardening.plugins.module_utils.mail.audit.running import room
 from ansible_collections.isp.hardening.plugins.module_utils.mail.postfix import (
     Parameters,
     Postfix,
@@ -336,6 +337,7 @@ def with_rspamd(reading: Reading, tree: rspamd.Tree | None, domains: tuple[str, 
     return replace(
         reading,
         rspamd=tree,
+        down={**reading.down, "clamd": no_clamd()} if rspamd.has_local_clamd(tree) else reading.down,
         redis={server: answers(server) for server in rspamd.redis_servers(tree, "ratelimit")},
         keys={path: Path(path).exists() for path in rspamd.key_files(tree, domains).values()},
     )
@@ -357,8 +359,58 @@ def read(host: Host) -> Reading:
         chroot_resolv=host.file(f"{queue}/etc/resolv.conf") if queue and chrooted(postfix) else "",
         unbound="\n".join(host.file(path) or "" for path in unbound),
         sources=sources(),
+        down=down(postfix) if postfix else {},
         unreadable=host.unreadable,
     )
+
+
+def down(postfix: Postfix) -> dict[str, str]:
+    """What mail has to pass here, each with why it cannot at this moment, or ""."""
+    parameters = postfix.effective()
+    queue = parameters["queue_directory"]
+    smtpd = [postfix.effective(service) for service in postfix.services if service.command == "smtpd"]
+    milters = {words(inside(one))[0] for port in smtpd for one in port.words("smtpd_milters")}
+    found = {milter: no_milter(milter, queue) for milter in milters}
+    if any("clamav" in milter for milter in milters):
+        found["clamd"] = no_clamd()
+    try:
+        space = os.statvfs(queue)
+        limits = (parameters.number(name) for name in ("message_size_limit", "queue_minfree"))
+        found["queue"] = room(space.f_bavail * space.f_frsize, *limits)
+    except OSError as reason:
+        found["queue"] = f"{queue}: {reason.strerror}"
+    return found
+
+
+def no_milter(milter: str, queue: str) -> str:
+    """Why nobody answers at a milter's address ("inet:127.0.0.1:11332", "unix:/run/x"), or ""."""
+    kind, _, place = milter.partition(":")
+    try:
+        if kind == "inet":
+            port, _, host = place.partition("@") if "@" in place else place.rpartition(":")[::-1]
+            with socket.create_connection((host.strip("[]") or "127.0.0.1", int(port)), 2):
+                return ""
+        if kind != "unix":
+            return f"{kind} is no kind of milter: inet and unix are."
+        # A path from the root is one in the chroot where smtpd has one.
+        path = next((one for one in (f"{queue}/{place}", place) if Path(one).exists()), place)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(2)
+            connection.connect(path)
+    except (OSError, ValueError) as reason:
+        return f"It does not answer ({reason}): what milter_default_action says happens to all mail."
+    return ""
+
+
+def no_clamd() -> str:
+    """Why clamd scans nothing, or "". Nobody connects to it: where systemd listens for it, that would start it."""
+    for process in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            if process.read_text().strip() == "clamd":
+                return ""
+        except OSError:  # it has just ended
+            continue
+    return "It does not run: nothing is scanned, and mail waits for it."
 
 
 def chrooted(postfix: Postfix | None) -> bool:

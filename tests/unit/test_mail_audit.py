@@ -10,14 +10,16 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from ansible_collections.isp.hardening.plugins.module_utils.findings import COMPLIANT, UNKNOWN, Finding
+from ansible_collections.isp.hardening.plugins.module_utils.findings import COMPLIANT, UNKNOWN, VIOLATED, Finding
 from ansible_collections.isp.hardening.plugins.module_utils.mail.audit import Expected, Reading, audit
+from ansible_collections.isp.hardening.plugins.module_utils.mail.audit.running import room
 from ansible_collections.isp.hardening.plugins.module_utils.mail.postfix import Postfix
 from ansible_collections.isp.hardening.plugins.module_utils.mail.tables import Tables, is_table
 from tests.unit.mail_hosts import MAIL, answer_questions, entries, postfix_of, text_of
@@ -144,7 +146,7 @@ def test_what_cannot_be_read_is_unknown() -> None:
     reading = Reading(None, Tables(), unreadable={"postconf": "postconf is not installed"})
     found = audit(reading, expected("inbound"))
     assert {one.verdict for one in found} == {UNKNOWN}
-    assert {one.control for one in found} == {f"M{number}" for number in range(1, 14)}
+    assert {one.control for one in found} == {f"M{number}" for number in (*range(1, 14), 15)}
     assert all("postconf is not installed" in one.reason for one in found)
 
 
@@ -159,3 +161,24 @@ def test_a_table_that_fails_leaves_the_answer_open(tmp_path: Path) -> None:
     (relaying,) = [one for one in findings(reading, "inbound") if one.control == "M2"]
     assert relaying.verdict == UNKNOWN
     assert "connection refused" in relaying.reason
+
+
+@pytest.mark.parametrize(
+    ("free", "limit", "minfree", "said"),
+    [
+        (40_000_000, 26_214_400, 0, ""),
+        (39_321_599, 26_214_400, 0, "39321599 bytes are free, Postfix wants 39321600: it refuses all mail"),
+        (40_000_000, 26_214_400, 50_000_000, "40000000 bytes are free, Postfix wants 50000000"),
+    ],
+)
+def test_a_full_queue_is_told(free: int, limit: int, minfree: int, said: str) -> None:
+    assert room(free, limit, minfree).startswith(said)
+    assert bool(room(free, limit, minfree)) == bool(said)
+
+
+def test_what_is_down_at_this_moment_is_told(tmp_path: Path) -> None:
+    down = {"clamd": "It does not run.", "queue": ""}
+    reading = replace(reading_of(mutate("outbound", {}, tmp_path), {}), down=down)
+    found = {one.attachment: one for one in audit(reading, expected("outbound")) if one.control == "M15"}
+    assert (found["clamd"].verdict, found["queue"].verdict) == (VIOLATED, COMPLIANT)
+    assert found["clamd"].reason == "It does not run."

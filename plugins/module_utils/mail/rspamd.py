@@ -50,6 +50,13 @@ def scanners(tree: Tree) -> dict[str, Tree]:
     }
 
 
+def has_local_clamd(tree: Tree) -> bool:
+    """Whether a rule asks a clamd of this host."""
+    rules = (rule for rule in scanners(tree).values() if rule.get("type") == "clamav")
+    servers = [server for rule in rules for server in _words(rule.get("servers"))]
+    return any(server.startswith(("/", "127.", "localhost", "[::1]")) for server in servers)
+
+
 def symbol(name: str, rule: Tree) -> str:
     """What the rule's hit is called; its failure has "_FAIL" behind it."""
     return str(rule.get("symbol") or name.upper())

@@ -1,6 +1,6 @@
 # Copyright: isp.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The controls M1 to M13 proved on the effective configuration of one mail host, a file by subject.
+"""The controls M1 to M13 and M15 proved on the effective configuration of one mail host, a file by subject.
 
 Nothing is read here: what was read comes in a Reading, and tables answer in rounds (tables.py).
 """
@@ -15,6 +15,7 @@ from .commands import commands, reachable
 from .dnsbl import dnsbl, listed_refused, resolver
 from .leaving import bounces, source
 from .relaying import relaying, separate
+from .running import running
 from .scanners import scanners
 from .users import logins, own_senders
 
@@ -33,6 +34,7 @@ _CHECKS: tuple[Callable[[Audited], Iterator[Finding]], ...] = (
     own_senders,
     reachable,
     commands,
+    running,
 )
 
 
@@ -41,6 +43,6 @@ def audit(reading: Reading, expected: Expected) -> list[Finding]:
     host = Audited(reading, expected)
     if reading.postfix is None:
         why = f"postconf: {reading.unreadable.get('postconf', 'it was not read')}"
-        controls = [f"M{number}" for number in range(1, 14)]
+        controls = [f"M{number}" for number in (*range(1, 14), 15)]
         return [host.finding(one, "Postfix", UNKNOWN, "Postfix can be audited", why) for one in controls]
     return [finding for check in _CHECKS for finding in check(host)]

@@ -45,7 +45,8 @@ class Reading:
     """What was read on the host. A file that is absent is "", one that cannot be read is None.
 
     `dumps`: the entries of tables that can be listed. `redis`: by server, whether it answers. `sources`: the address,
-    by family (4, 6), from which the host's routes let it speak to the world.
+    by family (4, 6), from which the host's routes let it speak to the world. `down`: by what mail has to pass ("clamd",
+    "queue", a milter), why it cannot at this moment, or "".
     """
 
     postfix: Postfix | None
@@ -60,6 +61,7 @@ class Reading:
     unbound: str | None = ""
     redis: Mapping[str, bool] = field(default_factory=dict)
     sources: Mapping[int, str] = field(default_factory=dict)
+    down: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, bool] = field(default_factory=dict)  # whether the files of rspamd's DKIM keys are there
     unreadable: Mapping[str, str] = field(default_factory=dict)  # what ("rspamd", "postconf" …) and why
 
