@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -119,6 +120,7 @@ def main(arguments: Sequence[str]) -> int:
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
     wanted = options.parts or list(PARTS)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the lab goes away
     if options.quick:
         quick = {
             "routers": lambda: [*proofs((200, 400), (20, 20, 60), 1), *fleets(3, (1, 2), False, 1)],
