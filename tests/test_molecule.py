@@ -23,5 +23,5 @@ def test_scenario(scenario: str, run: Run) -> None:
     env = {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
     if os.geteuid() != 0:
         env["ISP_LAB_ROUTERS"] = "routers,!linux"  # the Linux router is made of namespaces
-    answer = run("molecule", "test", "--scenario-name", scenario, env=env, timeout=900)
+    answer = run("molecule", "test", "--scenario-name", scenario, env=env, timeout=1800)
     assert answer.returncode == 0, answer.stdout
