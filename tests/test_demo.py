@@ -13,5 +13,5 @@ from tests.conftest import Run
 
 @pytest.mark.usefixtures("lab_ports")
 def test_the_demo_keeps_its_promises(run: Run) -> None:
-    shown = run(sys.executable, "-m", "tools.demo", env={"ANSIBLE_NOCOLOR": "1"})
+    shown = run(sys.executable, "-m", "tools.demo", env={"ANSIBLE_NOCOLOR": "1"}, timeout=1200)
     assert shown.returncode == 0, shown.stdout
