@@ -27,7 +27,8 @@ def message(number: int, sender: str, recipient: str, octets: int) -> bytes:
     text = "\r\n".join(
         " ".join(WORDS[octet % len(WORDS)] for octet in noise[start : start + 12]) for start in range(0, 240, 12)
     )
-    attached = base64.encodebytes(noise).replace(b"\n", b"\r\n")
+    # Not noise from its first octet: two of those are enough for a scanner to take it for an archive.
+    attached = base64.encodebytes(b"%bench\n" + noise).replace(b"\n", b"\r\n")
     token = noise[:8].hex()
     head = (
         f"From: Bench <{sender}>\r\nTo: <{recipient}>\r\nSubject: Minutes of meeting {number}\r\n"
