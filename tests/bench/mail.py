@@ -55,13 +55,13 @@ _WAYS = (
 _OPEN = f"""set -e
 cd /var/spool/postfix; mkdir -p {Path(_SOCKET).parent}; chown _rspamd {Path(_SOCKET).parent}
 cat >/etc/rspamd/local.d/settings.conf
-cp /etc/rspamd/local.d/worker-proxy.inc /root
+cp /etc/rspamd/local.d/worker-proxy.inc /var/tmp
 sed -i 's|^bind_socket = \\(.*\\);|bind_socket = [\\1, "/var/spool/postfix/{_SOCKET} mode=0666"];|' \\
   /etc/rspamd/local.d/worker-proxy.inc
 systemctl restart rspamd
 for i in $(seq 600); do ss -Hlx src /var/spool/postfix/{_SOCKET} | grep -q . && exit; sleep 0.2; done; exit 1"""
 _CLOSED = (
-    "cp /root/worker-proxy.inc /etc/rspamd/local.d; rm /etc/rspamd/local.d/settings.conf; systemctl restart rspamd"
+    "cp /var/tmp/worker-proxy.inc /etc/rspamd/local.d; rm /etc/rspamd/local.d/settings.conf; systemctl restart rspamd"
 )
 _DRAINED = """cd /var/spool/postfix
 while find incoming active -type f | grep -q .; do sleep 0.2; done

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ ROLES = sorted(folder for folder in (ROOT / "roles").iterdir() if folder.is_dir(
 pytestmark = pytest.mark.parametrize("role", ROLES, ids=lambda folder: folder.name)
 
 
-def load(path: Path) -> object:
+def load(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
@@ -45,6 +46,7 @@ def test_every_variable_that_the_role_reads_is_in_its_spec(role: Path) -> None:
     told = {name for spec in argument_specs(role).values() for name in spec.get("options", {})}
     tasks = "".join(path.read_text(encoding="utf-8") for path in role.glob("tasks/*.yml"))
     made = set(re.findall(r"\bregister: (\w+)", tasks))
+    made |= {name for path in role.glob("tasks/*.yml") for task in load(path) for name in task.get("vars", {})}
     read = set(re.findall(rf"\b(?:{role.name}|isp)_[a-z0-9_]+", tasks))
     assert read - made - told == set(), "read in tasks, absent from meta/argument_specs.yml"
 
