@@ -83,18 +83,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def hosts() -> list[Host]:
-    """The routers of inventories/lab/hosts.yml, in its order."""
+    """The routers of inventories/lab/routers, in the order of their ports."""
     yaml = ruamel.yaml.YAML(typ="safe")
     found = []
-    for group in yaml.load(INVENTORY / "hosts.yml")["all"]["children"].values():
-        network_os = group.get("vars", {}).get("ansible_network_os", "")
-        for name, values in group.get("hosts", {}).items() if network_os else ():
-            try:
-                reason = routers.kind(network_os).unavailable()
-            except ValueError as error:
-                reason = str(error)
-            found.append(Host(name, network_os, values["ansible_port"], reason))
-    return found
+    for file in (INVENTORY / "routers").glob("*.yml"):
+        ((name, values),) = next(iter(yaml.load(file).values()))["hosts"].items()
+        network_os = values["ansible_network_os"]
+        try:
+            reason = routers.kind(network_os).unavailable()
+        except ValueError as error:
+            reason = str(error)
+        found.append(Host(name, network_os, values["ansible_port"], reason))
+    return sorted(found, key=lambda host: host.port)
 
 
 def chosen(only: Sequence[str]) -> list[Host]:

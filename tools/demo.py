@@ -20,7 +20,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from lab.__main__ import STATE, Problem, ask, down, up
+from lab.__main__ import CONFIGS, STATE, Problem, ask, down, up
 from lab.mail import __main__ as mail
 from lab.mail import engine
 from lab.mail.hosts import HOSTS as MAIL_LAB
@@ -139,10 +139,11 @@ def violations(report: Document) -> Iterator[tuple[str, Document]]:
 
 def found_what_was_planted(report: Document, hosts: list[str]) -> str:
     """A sentence about it. Raises Unexpected for what was missed, and for what was not planted."""
-    mistakes = YAML(typ="safe").load(INVENTORY / "planted.yml")
     names = ("attachment", "direction", "family", "control")
     blank = dict.fromkeys(names, "") | {"family": 0}
-    rows = [row for row in mistakes["planted"] + mistakes["planted_mail"] if row["host"] in hosts]
+    yaml = YAML(typ="safe")
+    rows = [{"host": file.stem, **row} for file in CONFIGS.glob("*.yml") for row in yaml.load(file)]
+    rows = [row for row in rows + yaml.load(mail.place.PLANTED.with_suffix(".yml")) if row["host"] in hosts]
     planted = {(row["host"], *((blank | row)[name] for name in names)) for row in rows}
     found = set()
     for host, finding in violations(report):

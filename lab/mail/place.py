@@ -12,7 +12,7 @@ from .hosts import DNSBL_SERVER, DNSBL_ZONE, NAMESERVER, STORE, WORLD_MX, Host
 
 CERTIFICATE, KEY = "/etc/ssl/mail/fullchain.pem", "/etc/ssl/mail/privkey.pem"
 AUTHORITY = "/etc/ssl/mail/ca.pem"
-# What somebody else has made of the mail hosts, with the mistakes of inventories/lab/planted.yml.
+# What somebody else has made of the mail hosts, with the mistakes of planted.yml.
 PLANTED = Path(__file__).with_name("planted")
 
 # The EICAR test file in hexadecimal: as it stands, scanners would take this file for one.

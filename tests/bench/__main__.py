@@ -31,10 +31,6 @@ PROOF_CPU, PROOF_MEMORY = 0.5, 200.0
 OF_EMPTY, OF_CPU, OF_WALL = 3, 1 / 10, 1 / 8
 # As issue 3 sets them.
 AUDIT_WALL, OF_PEER = 2.0, 1 / 2
-_TITLES = {
-    "cisco_ios": "Cisco IOS", "arista_eos": "Arista EOS", "juniper_junos": "Juniper Junos",
-    "linux_nftables": "Linux nftables",
-}  # fmt: skip
 
 
 _HEAD = """\
@@ -187,7 +183,7 @@ def proofs(sizes: Sequence[int], hard: Sequence[int], repeat: int) -> Iterator[s
                 limit = "–" if lines != sizes[1] else _kept(found.cpu <= PROOF_CPU and found.memory <= PROOF_MEMORY)
                 kind = "with holes" if holes else "compliant"
                 yield (
-                    f"| {_TITLES[network_os]} | {lines:,} | {kind}{_verdicts(found)} | {found.parse:.2f} "
+                    f"| {network_os} | {lines:,} | {kind}{_verdicts(found)} | {found.parse:.2f} "
                     f"| {found.prove:.2f} | {found.cpu:.2f} | {found.memory:.0f} | {limit} |"
                 )
     yield _HARD.format(question=QUESTION_LIMIT, search=SEARCH_LIMIT)

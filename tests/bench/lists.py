@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jinja2
+import yaml
 
 from ansible_collections.isp.hardening.plugins.module_utils import platforms
 from ansible_collections.isp.hardening.plugins.module_utils.policy import Attachment, Policy, read_policy
@@ -24,16 +25,6 @@ _NETWORKS = [
     for network in ("198.51.100.0/24", "203.0.113.0/24")
     for subnet in ipaddress.ip_network(network).subnets(new_prefix=29)
 ]
-# A place for subscribers on a router that has no filter yet.
-_BARE = {
-    "cisco_ios": ("Virtual-Template1", "hostname r\ninterface Virtual-Template1\n ip unnumbered Loopback0\n!\nend\n"),
-    "arista_eos": ("Vlan100", "hostname r\ninterface Vlan100\n   ip unnumbered Loopback0\n!\nend\n"),
-    "juniper_junos": (
-        "ge-0/0/1.100",
-        "system { host-name r; }\ninterfaces { ge-0/0/1 { unit 100 { family inet { unnumbered-address lo0.0; } } } }\n",
-    ),
-    "linux_nftables": ("ppp*", "table inet other {\n}\n"),
-}
 
 
 def policy() -> Policy:
@@ -50,9 +41,16 @@ def policy() -> Policy:
     return found
 
 
+def bare(network_os: str) -> tuple[str, str]:
+    """A place for subscribers, and the running configuration of a router that has no filter yet."""
+    file = Path(__file__).parents[1] / "platforms" / network_os / "bare.yml"
+    found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return found["attachment"], found["running"]
+
+
 def attachment(network_os: str) -> Attachment:
     """Where all the pools hang."""
-    return Attachment(_BARE[network_os][0], tuple(f"pool{number}" for number in range(POOLS)))
+    return Attachment(bare(network_os)[0], tuple(f"pool{number}" for number in range(POOLS)))
 
 
 def long_list(network_os: str, lines: int, holes: bool) -> str:
@@ -94,15 +92,15 @@ def _customers(chance: random.Random) -> Iterator[Rule]:
 def _written(network_os: str, change: Change) -> str:
     """The change as the platform would hold it, laid out by the role's own template."""
     platform = platforms.load(network_os)
-    name, bare = _BARE[network_os]
+    name, running = bare(network_os)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((_TEMPLATES / f"{network_os}.j2").read_text(encoding="utf-8"))
     rendered = template.render(platform.fields(change))
     if platform.LIVE:  # apply() would give the text after each of the lines
         opening = f"interface {name}\n"
         lists, _, bindings = rendered.partition(opening)
-        return bare.replace(opening, lists + opening + bindings.replace("!\n", ""))
-    *_, text = platform.apply(bare, platform.lines(rendered))
+        return running.replace(opening, lists + opening + bindings.replace("!\n", ""))
+    *_, text = platform.apply(running, platform.lines(rendered))
     return str(text)
 
 

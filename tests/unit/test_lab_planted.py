@@ -1,6 +1,6 @@
 # Copyright: isp.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The audit of the lab finds what inventories/lab/planted.yml says, nothing else, and the lab's judge agrees."""
+"""The audit of the lab finds what lab/configs/<host>.yml says, nothing else, and the lab's judge agrees."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_audit_finds_what_was_planted_and_the_judge_agrees(host: Host) -> No
     assert platform.incomplete(router.snapshot()) == ""
     configuration = platform.parse(router.snapshot(), [attachment.name for attachment in attachments])
     findings = [one for one in audit(configuration, policy, attachments, host.name) if one.verdict != COMPLIANT]
-    planted = [row for row in load(INVENTORY / "planted.yml")["planted"] if row["host"] == host.name]
+    planted = load(CONFIGS / f"{host.name}.yml")
     assert sorted({(one.attachment, one.direction, one.family, one.control) for one in findings}) == sorted(
         (row["attachment"], row["direction"], row["family"], row["control"]) for row in planted
     )

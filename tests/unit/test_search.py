@@ -158,9 +158,7 @@ def test_a_list_too_hard_to_decide_is_unknown_within_the_limit() -> None:
 
 @settings(max_examples=200)
 @given(configurations(), header_sets(), st.integers())
-def test_the_naive_evaluator_looks_at_every_entry(
-    configuration: Configuration, near: packets.Match, seed: int
-) -> None:
+def test_the_naive_evaluator_looks_at_every_entry(configuration: Configuration, near: packets.Match, seed: int) -> None:
     """One comparison of numbers passes most entries by: those that the definition of a match passes by too."""
     packet = packet_in({}, near, random.Random(seed))
     for name in ("inner", "first"):
