@@ -24,6 +24,7 @@ from lab.__main__ import CONFIGS, STATE, Problem, ask, down, up
 from lab.mail import __main__ as mail
 from lab.mail import engine
 from lab.mail.hosts import HOSTS as MAIL_LAB
+from lab.mail.place import PLANTED
 
 ROOT = Path(__file__).resolve().parent.parent
 INVENTORY = ROOT / ".cache" / "inventory"  # a copy of inventories/lab, for the demo mends the policy too
@@ -143,7 +144,7 @@ def found_what_was_planted(report: Document, hosts: list[str]) -> str:
     blank = dict.fromkeys(names, "") | {"family": 0}
     yaml = YAML(typ="safe")
     rows = [{"host": file.stem, **row} for file in CONFIGS.glob("*.yml") for row in yaml.load(file)]
-    rows = [row for row in rows + yaml.load(mail.place.PLANTED.with_suffix(".yml")) if row["host"] in hosts]
+    rows = [row for row in rows + yaml.load(PLANTED.with_suffix(".yml")) if row["host"] in hosts]
     planted = {(row["host"], *((blank | row)[name] for name in names)) for row in rows}
     found = set()
     for host, finding in violations(report):

@@ -35,7 +35,8 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """How a platform takes a change. The commands may hold {minutes} (of the rollback timer) and {session} (a name).
+    """How a platform takes a change. The commands may hold {minutes} or {seconds} (of the rollback timer) and
+    {session} (a name).
 
     The lines of the change go between `arm` and `commit`; `confirm` follows over a fresh login, then `save` keeps what
     is confirmed for the next start. After a failure `discard` clears what was not committed, and a timer that waits,

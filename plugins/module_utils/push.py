@@ -299,7 +299,7 @@ class _Push:
             self._router.reset()
 
     def _filled(self, command: str) -> str:
-        return command.format(minutes=self._minutes, session=self._session)
+        return command.format(minutes=self._minutes, seconds=60 * self._minutes, session=self._session)
 
     def _accepted(self, command: str) -> None:
         output = self._router.send(command)
