@@ -69,8 +69,9 @@ def _product(left: Matches, right: Matches) -> Matches | None:
     found = []
     for one in left:
         for other in right:
-            if any(name in one and len(one[name]) * len(other[name]) > _INTERSECTION_LIMIT for name in other):
-                return None
+            for name in other:
+                if name in one and len(one[name]) * len(other[name]) > _INTERSECTION_LIMIT:
+                    return None
             both = conjunction(one, other)
             if both is not None:
                 found.append(both)
@@ -161,6 +162,7 @@ def _single(selector: Selector, values: Sequence[Value | None], negate: bool, lo
     return _KINDS.get(selector.kind, _opaque)(_Asked(selector, known, negate, present, place))
 
 
+@lru_cache(maxsize=4096)
 def _dependencies(selector: Selector, place: Place) -> Condition:
     """The headers that must be there before the value can be looked at."""
     if selector.family and selector.family != place.family:

@@ -632,7 +632,10 @@ class Reader:
         return self.parts
 
     def peek(self, ahead: int = 0) -> str:
-        return self.words[self.at + ahead] if self.at + ahead < len(self.words) else ""
+        try:
+            return self.words[self.at + ahead]
+        except IndexError:
+            return ""
 
     def take(self) -> str:
         word = self.peek()
