@@ -96,10 +96,9 @@ each time. The world is a smtp-sink, which alone takes {sink:.0f} messages a sec
 _PARTS = """
 #### What scanning costs
 
-Milliseconds of a message's session, one connection at a time, medians of {messages} messages each, by turns: with the
-milter over TCP as the roles have it, over a Unix socket, and there with a part of the filter left out for a recipient.
-Parts that wait for each other overlap, so that they need not add up. Postfix's smtpd says a little to the milter, its
-cleanup the rest; on loopback TCP keeps the rest until the little has been acknowledged, which takes 40 ms.
+Milliseconds of a message's session, one connection at a time, medians of {messages} messages each, by turns: without
+the milter, with it, and with a part of it left out for a recipient. Parts that wait for each other overlap, so that
+they need not add up.
 """
 _AUDIT = """
 ### The audit of a mail host

@@ -33,9 +33,7 @@ OUTBOUND = tuple(host.name for host in HOSTS if host.side == "outbound")
 MAIL_HOSTS = tuple(host.name for host in HOSTS if host.side)
 OCTETS = 20_000
 SENDER = "user1@example.net"
-# The same smtpd on other ports, without a milter, and with the same one over a Unix socket.
-PLAIN, SCANNED, LOCAL = 2525, 25, 2526
-_SOCKET = "isp-bench/milter"  # in Postfix's queue directory, which its daemons are locked up in
+PLAIN, SCANNED = 2525, 25  # the same smtpd, without a milter and with it
 
 # What the spam filter leaves out for mail to a recipient, so that the rest shows what it costs.
 _PARTS = """
@@ -48,21 +46,14 @@ nothing { priority = high; rcpt = "nothing@example.org";
   apply { symbols_enabled = ["MIME_GOOD"]; symbols_disabled = ["ISP_UNSCANNED"]; } }
 """
 _WAYS = (
-    (PLAIN, "friend@example.org"), (SCANNED, "friend@example.org"), (LOCAL, "friend@example.org"),
-    (LOCAL, "no-clamd@example.org"), (LOCAL, "no-dkim@example.org"), (LOCAL, "no-rules@example.org"),
-    (LOCAL, "nothing@example.org"),
+    (PLAIN, "friend@example.org"), (SCANNED, "friend@example.org"), (SCANNED, "no-clamd@example.org"),
+    (SCANNED, "no-dkim@example.org"), (SCANNED, "no-rules@example.org"), (SCANNED, "nothing@example.org"),
 )  # fmt: skip
-_OPEN = f"""set -e
-cd /var/spool/postfix; mkdir -p {Path(_SOCKET).parent}; chown _rspamd {Path(_SOCKET).parent}
-cat >/etc/rspamd/local.d/settings.conf
-cp /etc/rspamd/local.d/worker-proxy.inc /var/tmp
-sed -i 's|^bind_socket = \\(.*\\);|bind_socket = [\\1, "/var/spool/postfix/{_SOCKET} mode=0666"];|' \\
-  /etc/rspamd/local.d/worker-proxy.inc
-systemctl restart rspamd
-for i in $(seq 600); do ss -Hlx src /var/spool/postfix/{_SOCKET} | grep -q . && exit; sleep 0.2; done; exit 1"""
-_CLOSED = (
-    "cp /var/tmp/worker-proxy.inc /etc/rspamd/local.d; rm /etc/rspamd/local.d/settings.conf; systemctl restart rspamd"
+_READY = (
+    "for i in $(seq 600); do ss -Hlx src /var/spool/postfix/rspamd/milter | grep -q . && exit; sleep 0.2; done; exit 1"
 )
+_OPEN = f"cat >/etc/rspamd/local.d/settings.conf; systemctl restart rspamd; {_READY}"
+_CLOSED = f"rm /etc/rspamd/local.d/settings.conf; systemctl restart rspamd; {_READY}"
 _DRAINED = """cd /var/spool/postfix
 while find incoming active -type f | grep -q .; do sleep 0.2; done
 ! find deferred -type f | grep ."""
@@ -139,18 +130,14 @@ def make_ready(state: Path) -> None:
         ssh(state, "world", f"systemd-run --quiet --unit=bench-sink-{number} smtp-sink -u nobody {listen} 500")
     for host in OUTBOUND:
         master = ssh(state, host, "cat /etc/postfix/master.cf")
-        ssh(state, host, "cat >/etc/postfix/master.cf && postfix reload", more_ports(master))
+        ssh(state, host, "cat >/etc/postfix/master.cf && postfix reload", one_port_more(master))
 
 
-def more_ports(master: str) -> str:
-    """master.cf with port 25 twice more, on the ports PLAIN and LOCAL."""
+def one_port_more(master: str) -> str:
+    """master.cf with port 25 once more, on the port PLAIN."""
     found = re.search(r"^smtp +inet .*\n(?:[ #].*\n)*", master, re.MULTILINE)
     assert found, "no port 25 in master.cf"
-    milters = {PLAIN: "", LOCAL: f"unix:{_SOCKET}"}
-    services = [
-        f"{found[0].replace('smtp', str(port), 1)}    -o smtpd_milters={milter}\n" for port, milter in milters.items()
-    ]
-    return "".join([master, *services])
+    return f"{master}{found[0].replace('smtp', str(PLAIN), 1)}    -o smtpd_milters=\n"
 
 
 def sink(state: Path, connections: int, messages: int) -> float:
@@ -188,12 +175,11 @@ def parts(state: Path, host: str, messages: int) -> Parts:
     _sent(state, _address(host), 4, 10 * ways, _WAYS)  # each process of the filter has had one
     times = _load(state, _order(_address(host), 1, messages * ways, _WAYS))["times"]
     ssh(state, host, f"{_DRAINED}; {_CLOSED}")
-    plain, scanned, local, no_clamd, no_dkim, no_rules, nothing = (statistics.median(one) * 1000 for one in times)
+    plain, scanned, no_clamd, no_dkim, no_rules, nothing = (statistics.median(one) * 1000 for one in times)
     shares = {
-        "waiting for TCP on loopback (none over a Unix socket)": scanned - local,
-        "clamd": local - no_clamd,
-        "DKIM signature": local - no_dkim,
-        "rspamd's other rules": local - no_rules,
+        "clamd": scanned - no_clamd,
+        "DKIM signature": scanned - no_dkim,
+        "rspamd's other rules": scanned - no_rules,
         "the milter's dialogue, and rspamd with one rule": nothing - plain,
     }
     return Parts(plain, scanned, shares)
