@@ -47,7 +47,7 @@ def main() -> int:
     shutil.copytree(ROOT / "inventories" / "lab", INVENTORY)
     try:
         end()
-        chapter("A small ISP: four kinds of routers, two MXs and two outbound hosts, with realistic mistakes")
+        chapter("A small ISP: routers of every kind, two MXs and two outbound hosts, with realistic mistakes")
         started = [*up(STATE, ()).splitlines(), *mail_hosts()]
         print("\n".join(started))
         left_out = [line for line in started if " was left out: " in line]
