@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from .filters import DENY, Binding, Configuration, Entry
 from .filters import UNKNOWN as NOT_READ
@@ -17,6 +18,7 @@ from .obligations import Obligation, obligations
 from .packets import packet_text
 from .policy import Attachment, Policy
 from .search import Answer, Question, Search
+from .sessions import in_sessions, supplied
 
 _LIST_DIRECTION = {"up": "in", "down": "out"}
 _OPPOSITE = {DENY: "permit", "permit": DENY}
@@ -28,21 +30,26 @@ def audit(
 ) -> list[Finding]:
     """Every obligation of every attachment, then what the configuration shows and the policy does not."""
     findings = []
-    whole = [one for attachment in attachments for one in obligations(policy, attachment, link_local)]
+    whole = [(attachment, one) for attachment in attachments for one in obligations(policy, attachment, link_local)]
     for family in (4, 6):
-        groups: dict[tuple[str, ...] | None, list[tuple[Obligation, Binding | None]]] = defaultdict(list)
-        for obligation in whole:
+        groups: dict[tuple[str, ...] | None, list[tuple[Obligation, Binding | None, str]]] = defaultdict(list)
+        for attachment, obligation in whole:
             if obligation.family == family:
                 binding = bound(configuration, obligation.attachment, obligation.direction, family)
-                groups[binding.filters if binding else None].append((obligation, binding))
+                for session, one in in_sessions(configuration, attachment, obligation.direction, family, binding):
+                    groups[one.filters if one else None].append((obligation, one, session))
         search = Search(configuration, family)
         for filters, group in groups.items():
-            questions = [Question(_OPPOSITE[one.must], one.scope, one.exempt) for one, _ in group]
+            questions = [Question(_OPPOSITE[one.must], one.scope, one.exempt) for one, _, _ in group]
             answers = search.ask(filters or (), questions)
-            for (obligation, binding), answer in zip(group, answers, strict=True):
-                findings.append(_finding(configuration, host, obligation, binding, answer))
+            for (obligation, binding, session), answer in zip(group, answers, strict=True):
+                finding = _finding(configuration, host, obligation, binding, answer)
+                if session:  # a place of its own: no push mends what RADIUS sends
+                    finding = replace(finding, attachment=f"{finding.attachment}, sessions with {session}")
+                findings.append(finding)
     findings += _coverage(configuration, policy, attachments, host)
     findings += _exceptions(policy, attachments, host)
+    findings += supplied(configuration, attachments, host, findings)
     findings.append(_reading(configuration, host))
     return findings
 

@@ -414,6 +414,17 @@ _ALL = (
         ("module policy_exception",),
         ("module policy_check", "action edge_filter"),
     ),
+    Control(
+        "C4",
+        "What RADIUS gives to sessions is known",
+        "A RADIUS server can give a session another filter than the one that is bound, and no line of the "
+        "configuration shows which. Without that knowledge the bound filter says nothing about those sessions.",
+        ("RFC 2865, Remote Authentication Dial In User Service (RADIUS), 5.11",),
+        MEDIUM,
+        "",
+        ("session_filters in isp_attachments of the host",),
+        ("action edge_filter, by the lines that let RADIUS authorize sessions, and the filters that it can name",),
+    ),
 )
 
 CONTROLS: Mapping[str, Control] = {control.id: control for control in _ALL}

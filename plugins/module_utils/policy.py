@@ -65,7 +65,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         "destination_ports",
         "comment",
     ),
-    "attachment": ("name", "pools", "replace_foreign"),
+    "attachment": ("name", "pools", "replace_foreign", "session_filters"),
+    "session_filter": ("filter", "direction", "family"),
 }
 
 # Widest prefixes of smarthosts: a smarthost is a few hosts, and whatever it covers may be mailed to on port 25.
@@ -156,12 +157,25 @@ class Policy:
 
 
 @dataclass(frozen=True)
+class SessionFilter:
+    """A filter of the router that a RADIUS server gives to sessions, in place of the one that is bound there."""
+
+    name: str
+    direction: str
+    family: int
+
+
+@dataclass(frozen=True)
 class Attachment:
-    """Where subscribers of some pools hang: an interface, subinterface, template, dynamic profile."""
+    """Where subscribers of some pools hang: an interface, subinterface, template, dynamic profile.
+
+    `session_filters`: all that RADIUS gives to sessions there, () for none, None where nobody has said.
+    """
 
     name: str
     pools: tuple[str, ...]
     replace_foreign: bool = False
+    session_filters: tuple[SessionFilter, ...] | None = None
 
 
 def read_policy(data: object, today: datetime.date) -> tuple[Policy | None, list[Problem]]:
@@ -238,9 +252,28 @@ def check_attachments(data: object, pools: Collection[str]) -> tuple[tuple[Attac
                 problems.add(where, f"unknown pool '{member}'", meant(member, pools, "pools of isp_policy.pools"))
             members.append(member)
         foreign = read_flag(tree.get("replace_foreign", False), (*place, "replace_foreign"), problems)
+        sessions = _session_filters(tree["session_filters"], place, problems) if "session_filters" in tree else None
         if len(problems) == known:
-            attachments[name] = Attachment(name, tuple(members), foreign)
+            attachments[name] = Attachment(name, tuple(members), foreign, sessions)
     return tuple(attachments.values()), problems
+
+
+def _session_filters(data: object, place: Path, problems: Problems) -> tuple[SessionFilter, ...]:
+    found: list[SessionFilter] = []
+    for where, item in read_items(data, (*place, "session_filters"), problems):
+        known = len(problems)
+        tree = read_mapping(item, where, problems, KEYS["session_filter"], _required(*KEYS["session_filter"]))
+        if len(tree) < len(KEYS["session_filter"]):
+            continue
+        one = SessionFilter(
+            read_text(tree["filter"], (*where, "filter"), problems),
+            read_choice(tree["direction"], (*where, "direction"), problems, DIRECTIONS),
+            FAMILIES[read_choice(tree["family"], (*where, "family"), problems, tuple(FAMILIES))],
+        )
+        if one in found and len(problems) == known:
+            problems.add(where, f"filter '{one.name}' is listed twice for this direction and family", "remove one")
+        found.append(one)
+    return tuple(found)
 
 
 _MISSING = {
@@ -252,6 +285,9 @@ _MISSING = {
     "owner": "add 'owner': who answers for the exception, with a ticket or contract number",
     "reason": "add 'reason': why the exception is needed",
     "until": "add 'until': its last day, as 2027-01-31",
+    "filter": "add 'filter': its name in the router's configuration",
+    "direction": "add 'direction': up (from the subscriber) or down",
+    "family": "add 'family': ipv4 or ipv6",
 }
 
 

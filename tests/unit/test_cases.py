@@ -101,7 +101,8 @@ def test_the_lab_judges_each_packet_so(case: Path) -> None:
     device = importlib.import_module(f"lab.routers.{case.parent.name}").Device
     router = device("case", (case / "running.cfg").read_text())
     for one in findings(case):
-        if one.verdict == VIOLATED and one.packet:
+        # The lab's routers have no sessions of their own, to which a RADIUS server gives a filter.
+        if one.verdict == VIOLATED and one.packet and ", sessions with " not in one.attachment:
             judged = router.judge(one.attachment, one.direction, Packet(family=one.family, **dict(one.fields)))
             assert judged == ("permit" if "denied" in one.title else "deny"), one
 

@@ -22,7 +22,7 @@ def test_the_page_is_what_the_catalogue_says() -> None:
 
 def test_the_ids_of_issue_and_policy_are_all_there() -> None:
     assert list(controls.SWITCHES) == [f"P{number}" for number in range(1, 11)]
-    assert {"C1", "C2", "C3"} <= controls.CONTROLS.keys()
+    assert {"C1", "C2", "C3", "C4"} <= controls.CONTROLS.keys()
     assert {f"M{number}" for number in range(1, 15)} <= controls.CONTROLS.keys()
 
 

@@ -300,7 +300,7 @@ SECTIONS = {
     "Exceptions": ["exception"],
     "Controls": ["control"],
     "Terms": ["terms", "term"],
-    "isp_attachments": ["attachment"],
+    "isp_attachments": ["attachment", "session_filter"],
     "isp_mail": ["mail"],
     "Mail hosts": ["host"],
     "mailbox_store": ["mailbox_store"],

@@ -28,13 +28,20 @@ What is modelled, and where it is written:
   hop-by-hop header (Cisco, "permit (IPv6)").
 - A/len in an IPv4 list, `access-list NAME extended`, a list without a kind, an entry beside the name of its list and
   `statistics` (of NX-OS) are read as what they plainly mean, though IOS prints none of them.
+- Per-user configuration of a AAA server adds to or overrides what a virtual access interface has of its template
+  (Cisco, "Configuring per-User Configuration"), where `aaa authorization network` asks a server group (Cisco,
+  "Configuring Authorization"). The list `default` counts unless `ppp authorization` names another. That sessions of an
+  interface with `ip subscriber` or `service-policy type control` (ISG) are authorized so as well, by `aaa authorization
+  subscriber-service` too: [memory].
 - `configure terminal revert timer` and `configure confirm`: Cisco, "Configuration Rollback Confirmed Change".
 - The words of rejections beside `% Invalid input`, `% Incomplete command` and `% Ambiguous command`: [memory].
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ..filters import PERMIT, Configuration
 from ..plan import Push
@@ -126,7 +133,44 @@ def incomplete(text: str) -> str:
 
 def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:  # noqa: ARG001 - lists do not depend on them
     """Filters, bindings and interfaces of the text. Raises NotThisPlatform when it holds nothing of IOS."""
-    return _cisco_like.parse(text, DIALECT)
+    return _sessions(text, _cisco_like.parse(text, DIALECT))
+
+
+_AUTHORIZED = re.compile(
+    r"^aaa[ \t]+authorization[ \t]+(network|subscriber-service)[ \t]+(\S+)(?=.*[ \t](?:group|radius)\b).*", re.MULTILINE
+)
+_OF_SESSIONS = re.compile(r"[ \t]+(?:ppp authorization (\S+)|(ip subscriber |service-policy type control )\S.*)")
+
+
+def _sessions(text: str, configuration: Configuration) -> Configuration:
+    """The interfaces whose sessions a AAA server authorizes, with the line that says so."""
+    lists = {
+        (found[1], found[2]): (found[0].strip(), text.count("\n", 0, found.start()) + 1)
+        for found in _AUTHORIZED.finditer(text)
+    }
+    if not lists:
+        return configuration
+    lines = text.split("\n")
+    interfaces = dict(configuration.interfaces)
+    for name, interface in interfaces.items():
+        ppp, subscribers = name.lower().startswith("virtual-template"), False
+        chosen = "default"
+        for number in range(interface.line, len(lines)):
+            if lines[number][:1] not in (" ", "\t"):
+                break
+            said = _OF_SESSIONS.match(lines[number])
+            if said:
+                chosen = said[1] or chosen
+                subscribers = subscribers or bool(said[2])
+        if not ppp and not subscribers:
+            continue
+        kinds = [("network", chosen)] + [one for one in lists if one[0] == "subscriber-service" and subscribers]
+        for kind in kinds:
+            if kind in lists:
+                line, number = lists[kind]
+                interfaces[name] = replace(interface, sessions_from=line, sessions_line=number)
+                break
+    return replace(configuration, interfaces=interfaces)
 
 
 def fields(change: Change) -> dict[str, object]:

@@ -28,6 +28,10 @@ User Guide, by topic; "[memory]" marks what no document at hand confirms):
   Filters as a List"); that one is called as `show firewall` has it, ge-0/0/0.100-i or -o. A single filter and a list
   replace each other [memory].
 - A filter of family any, bound to the unit, comes before the family's own [memory]; both must accept.
+- In a dynamic profile a variable stands for a filter that RADIUS names for the session: `$junos-input-filter` and the
+  like ("Dynamically Attaching Filters Using RADIUS Variables", Broadband Subscriber Services User Guide); `adf` has
+  RADIUS write the filter itself ("Dynamically Applying Ascend-Data-Filter Policies to Subscriber Sessions"). A filter
+  that the profile names by itself stays, whatever RADIUS sends.
 - A reference to an undefined filter or prefix-list does not commit, so a text that has one is not understood there.
 - apply-groups: the nearest statement and the first group named win; wildcards `<*>` fit what exists ("Configuration
   Groups"). Where inherited and own terms or conditions mix, the order is not documented: unknown.
@@ -331,16 +335,26 @@ class _Builder:
                     self.reading.doubt(node[word].line, f"'{word}' may drop packets too and is not read")
             if "adf" in at(node, "filter"):
                 self.reading.doubt(node["filter"]["adf"].line, "RADIUS adds filter rules (adf) to the session")
+                self._by_session(attachment, node["filter"]["adf"].line)
         for family_name, family in _FAMILIES.items():
             specific = at(families, family_name, "filter")
             for side, direction in (("input", "in"), ("output", "out")):
                 found = self._stage(place, attachment, general, side, family, "any ")
                 found += self._stage(place, attachment, specific, side, family, "")
+                for filter_name, line in found:
+                    if filter_name.removeprefix("any ")[:1] == "$":
+                        self._by_session(attachment, line)
                 if found:
                     line = found[-1][1]
                     self.filter_lines += 1
                     filters = tuple(name for name, _ in found)
                     self.bindings.append(Binding(attachment, direction, family, filters, line, self.reading.text(line)))
+
+    def _by_session(self, attachment: str, line: int) -> None:
+        """A RADIUS server says which filter sessions have there."""
+        one = self.interfaces[attachment]
+        if not one.sessions_line:
+            self.interfaces[attachment] = replace(one, sessions_from=self.reading.text(line), sessions_line=line)
 
     def _stage(
         self, place: _Place, attachment: str, node: Node, side: str, family: int, kind: str
