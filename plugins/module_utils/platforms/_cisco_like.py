@@ -150,6 +150,16 @@ class Dialect:
     suspicious: tuple[tuple[tuple[str, ...], str], ...]  # first words of interface lines that touch filtering, and why
     own_marks: frozenset[str]  # which of FOREIGN_MARKS are not foreign here
     not_lists: frozenset[str] = frozenset()  # words after `ip access-list` that are commands, not names
+    groups_by_kind: bool = False  # groups of another kind or family may have the same name
+    actions: re.Pattern[str] | None = None  # what may stand behind an entry, its arguments too, and matches nothing
+    port_bindings: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # of lists that come before those above
+    suspicious_global: tuple[tuple[tuple[str, ...], str], ...] = ()  # the same as `suspicious`, for lines at the top
+    list_wide: frozenset[str] = frozenset()  # first words of list lines about the whole list (NX-OS)
+    several_flags: str = ""  # why several TCP flags in a row are not certain, "" when any of them is enough
+    group_wildcards: bool = False  # a mask of a network group is a wildcard
+    vlan_maps: bool = False  # the platform reads VLAN access maps itself
+    counted: bool = False  # the text ends with the number of its lines, in place of `end`
+    vdcs: bool = False  # `switchto vdc` begins the configuration of another device
 
 
 @dataclass
@@ -250,9 +260,22 @@ def incomplete(text: str, dialect: Dialect) -> str:
     for title, pattern in FOREIGN_MARKS.items():
         if title not in dialect.own_marks and re.search(pattern, top, re.MULTILINE):
             return f"the text is a configuration of {title}, not of {dialect.title}: check ansible_network_os"
-    last = text.rstrip()[-200:].splitlines()[-1]
-    if last.strip() != "end":
-        return f"the text ends with '{last.strip()[:60]}' and not with 'end': it is cut off"
+    last = text.rstrip()[-200:].splitlines()[-1].strip()
+    if dialect.counted:
+        return _miscounted(text, last)
+    if last != "end":
+        return f"the text ends with '{last[:60]}' and not with 'end': it is cut off"
+    return ""
+
+
+def _miscounted(text: str, last: str) -> str:
+    """Why the number of lines, which stands at the end, is not that of the lines above it; "" when it is."""
+    if not (last.isdecimal() and len(last) < 9):
+        return f"the text ends with '{last[:60]}' and not with the number of its lines: it is cut off"
+    above = text.rstrip().split("\n")[:-1]
+    # A terminal may show more blank lines than the configuration has.
+    if not sum(not line.isspace() and line != "" for line in above) <= int(last) <= len(above):
+        return f"the router counted {last} lines, and {len(above)} have come: the text is not whole"
     return ""
 
 
@@ -276,6 +299,7 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
     body: list[tuple[int, str]] | None = None
     in_interface = False
     banner = ""  # the delimiter of a banner whose text must not be read as configuration
+    vrf = ""  # whose block it is, with its static routes (NX-OS)
     for number, raw in enumerate(text.split("\n"), 1):
         if banner:
             if banner in raw:
@@ -289,6 +313,10 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
                     entries.append((number, raw, 0))
                 elif body is not None:
                     body.append((number, raw))
+                elif vrf:
+                    words = raw.split()
+                    if words[1:2] == ["route"] and words[0] in ("ip", "ipv6"):
+                        cut.routes.append((6 if words[0] == "ipv6" else 4, ["vrf", vrf, *words[2:]]))
             continue
         if raw[0] == "!":
             continue
@@ -308,7 +336,7 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
         if in_interface and body is not None and (pair in dialect.bindings or pair in _INTERFACE_ONLY):
             body.append((number, raw))
             continue
-        entries, body, in_interface = None, None, False
+        entries, body, in_interface, vrf = None, None, False, ""
         if second == "access-list" and first in ("ip", "ipv6", "ipv4"):
             chosen = _named(cut, words, number, raw, dialect)
             entries = chosen.lines if chosen else None
@@ -319,7 +347,8 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
             body, in_interface = block.lines, True
         elif first == "object-group" and len(words) > 2:
             # `object-group network NAME`; the kind may take two words (NX-OS: `ip address`).
-            block = cut.groups.setdefault(words[-1], _Block(words, number))
+            name = " ".join(words[1:]) if dialect.groups_by_kind else words[-1]
+            block = cut.groups.setdefault(name, _Block(words, number))
             cut.filter_lines += 1
             body = block.lines
         elif first in dialect.bindable:
@@ -335,13 +364,24 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
             cut.routes.append((6 if first == "ipv6" else 4, words[2:]))
         elif words[1:3] == ["local", "pool"]:
             cut.pools.append(words[3:])
-        elif first == "vlan" and second in ("filter", "access-map"):
+        elif first == "vrf" and second == "context" and len(words) > 2:
+            vrf = words[2]
+        elif dialect.vdcs and first == "switchto":
+            cut.doubts.append(Doubt(number, raw.strip(), "the configuration of another virtual device is not read"))
+            break
+        elif first == "vlan" and second in ("filter", "access-map") and not dialect.vlan_maps:
             cut.doubts.append(Doubt(number, raw.strip(), "a VLAN access map filters too, and is not read"))
+        else:
+            for start, reason in dialect.suspicious_global:
+                if tuple(words[: len(start)]) == start:
+                    cut.doubts.append(Doubt(number, raw.strip(), reason))
     return cut
 
 
 def interface_name(words: Sequence[str]) -> str:
     """Of `interface Virtual-Template1 type tunnel` or `interface Ethernet 1`: the name alone, as one word."""
+    if words[1:2] == ["preconfigure"] and len(words) > 2:  # IOS XR: of hardware that is not there
+        words = words[1:]
     return (
         "".join(words[1:3])
         if words[1:2] and words[1].isalpha() and words[2:3] and words[2][0].isdecimal()
@@ -421,6 +461,7 @@ def _forget(cut: _Cut, words: list[str], number: int, raw: str) -> None:
             cut.lists.pop((6 if words[0] == "ipv6" else 4, found[0]), None)
     elif words[:1] == ["object-group"] and len(words) > 2:
         cut.groups.pop(words[-1], None)
+        cut.groups.pop(" ".join(words[1:]), None)
     elif words[:1] == ["interface"] and len(words) > 1:
         cut.interfaces.pop(interface_name(words), None)
 
@@ -464,6 +505,7 @@ class _Lists:
         order: list[int] = []
         sequence, ordered, seen = 0, True, set()
         settled: set[int] = set()
+        wide: list[tuple[int, list[str], str]] = []  # the last line of each kind about the whole list
         ignored = self.dialect.ignored
         for number, raw, skip in chosen.lines:
             words = raw.split()
@@ -485,6 +527,10 @@ class _Lists:
                 continue
             action = words[0]
             if action == "remark" or action in ignored:
+                sequence = max(sequence, own)
+                continue
+            if action in self.dialect.list_wide:
+                wide = [one for one in wide if one[1][0] != action] + [(number, words, text)]
                 continue
             if action == "no" or action == "default":
                 kept = _without(entries, order, words[1:])
@@ -525,6 +571,9 @@ class _Lists:
             default = UNKNOWN if chosen.lines else self.dialect.empty
         elif chosen.family == 6:
             entries += self._neighbour_discovery(chosen)
+        for number, words, text in wide:
+            above, below = _about_the_list(number, words, text)
+            entries = [*above, *entries, *below] if entries else [*above]
         return Filter(chosen.name, chosen.family, tuple(entries), default, chosen.line, chosen.text)
 
     def _neighbour_discovery(self, chosen: _List) -> list[Entry]:
@@ -671,7 +720,12 @@ class _Lists:
         key = family, word, words[at + 1] if at + 1 < len(words) else ""
         if key not in self._addresses:
             if word in _NETWORK_GROUP:
-                network, doubt = self._network(key[2])
+                group = f"network ipv{family} {key[2]}" if self.dialect.groups_by_kind else key[2]
+                network, doubt = self._network(group)
+                block = self.groups.get(group)
+                if not doubt and block is not None and _group_family(block) != family:
+                    doubt = f"object group {key[2]} holds addresses of the other family"
+                    network = _NOTHING
                 if doubt:
                     doubts.append(doubt)
                     return network or None, at + 2
@@ -693,7 +747,7 @@ class _Lists:
         if protocol is not None and protocol not in WITH_PORTS:
             raise _NotUnderstood
         if operator in _PORT_GROUP:
-            ports, doubt = self._port_group(words[at + 1])
+            ports, doubt = self._port_group(f"port {words[at + 1]}" if self.dialect.groups_by_kind else words[at + 1])
             if doubt:
                 doubts.append(doubt)
             return ports, at + 2
@@ -736,6 +790,12 @@ class _Lists:
                     at += 1
                 # Cisco, "ACL TCP Flags Filtering": listed one by one, any of them is enough.
                 _narrow(layer4, "tcp_flags", flags_any(tuple(names)))
+                if len(names) > 1 and self.dialect.several_flags:
+                    doubts.append(self.dialect.several_flags)
+            elif word == "tcp-flags-mask" and protocol == TCP:
+                layer4["tcp_flags"] = ((0, 0),)
+                doubts.append("the condition 'tcp-flags-mask' is not modelled")
+                at += 1
             elif word in ("match-any", "match-all") and protocol == TCP:
                 flags: list[tuple[int, int]] = []
                 while at < count and words[at][:1] in "+-" and words[at][1:] in TCP_FLAGS:
@@ -748,6 +808,21 @@ class _Lists:
                     _narrow(layer4, "tcp_flags", (one,))
             elif word == "fragments" or word == "fragment":
                 _narrow(base, "fragment", LATER_FRAGMENT)
+            elif word == "fragment-type" and at < count and words[at] in _FRAGMENT_TYPES:
+                _narrow(base, "fragment", _FRAGMENT_TYPES[words[at]])
+                at += 1
+            elif self.dialect.actions and (said := self.dialect.actions.match(" ".join(words[at - 1 :]))):
+                at += len(said[0].split()) - 1
+            elif word in _BITS_OF_TOS and at + 1 < count and words[at] in _OPERATORS:
+                names, bits, low = _BITS_OF_TOS[word]
+                end = at + (3 if words[at] == "range" else 2)
+                said_values = [_number(one, names, bits) for one in words[at + 1 : end]]
+                values = [one for one in said_values if one is not None]
+                if len(values) != end - at - 1:
+                    raise _NotUnderstood
+                shifted = tuple((value << low, mask << low) for value, mask in _compare(words[at], values, bits))
+                _narrow(base, "tos", shifted)
+                at = end
             elif word == "undetermined-transport":
                 base["undetermined"] = ((1, 1),)
                 _narrow(base, "fragment", _FIRST_OR_WHOLE)
@@ -768,12 +843,17 @@ class _Lists:
                     raise _NotUnderstood
                 _narrow(base, name, _compare(words[at], values, bits))
                 at = end
+            elif (
+                word == "ttl" and at < count and (value := _number(words[at], {}, 8)) is not None
+            ):  # NX-OS: no operator
+                _narrow(base, "ttl", exactly(value, 8))
+                at += 1
             elif word == "option" and at < count:
                 base["options"] = ((1, 1),)
                 if words[at] != "any-options":
                     doubts.append(f"the condition 'option {words[at]}' is not modelled")
                 at += 1
-            elif word == "hbh":  # only ever the first header (RFC 8200, 4.1)
+            elif word in ("hbh", "hop-by-hop"):  # only ever the first header (RFC 8200, 4.1)
                 _narrow(base, "extension", exactly(EXTENSIONS["hop-by-hop"], 3))
             elif word in _EXTENSION_WORDS:
                 _narrow(base, "extension", exactly(EXTENSIONS[_EXTENSION_WORDS[word]], 3))
@@ -819,7 +899,7 @@ class _Lists:
         block = self.groups.get(name)
         if block is None:
             return _NOTHING, f"object group {name} is not defined"
-        family = 6 if "v6" in block.words[1] else 4
+        family = _group_family(block)
         found: list[Alternatives] = []
         for number, raw in block.lines:
             words = raw.split()
@@ -828,13 +908,17 @@ class _Lists:
             if words[0].isdecimal():  # a sequence number
                 words = words[1:]
             try:
-                if words[0] == "group-object":
-                    inner, doubt = self._network(words[1])
+                if words[0] == "group-object" or (words[0] == "object-group" and self.dialect.groups_by_kind):
+                    inner, doubt = self._network(" ".join([*name.split()[:-1], words[1]]))
                     if doubt:
                         return _NOTHING, doubt
                     found.append(inner)
                 else:
-                    found.append(_member(words[1:] if words[0] == "network-object" else words, family))
+                    member = words[1:] if words[0] == "network-object" else words
+                    if self.dialect.group_wildcards and len(member) == 2 and member[0] != "host":
+                        found.append(_one_address(family, *member)[0])
+                    else:
+                        found.append(_member(member, family))
             except (_NotUnderstood, IndexError, ValueError):
                 return _NOTHING, f"line {number} of object group {name} is not understood"
         if not found:
@@ -844,7 +928,12 @@ class _Lists:
     def _port_group(self, name: str) -> tuple[Alternatives, str]:
         """The ports of a group. With a doubt it is any port."""
         if name not in self._port_groups:
+            if self._depth == _DEEPEST:
+                return ((0, 0),), f"object group {name} is nested too deep"
+            self._port_groups[name] = ((0, 0),), f"object group {name} contains itself"
+            self._depth += 1
             self._port_groups[name] = self._read_port_group(name)
+            self._depth -= 1
         return self._port_groups[name]
 
     def _read_port_group(self, name: str) -> tuple[Alternatives, str]:
@@ -858,6 +947,12 @@ class _Lists:
             if words[0][0] == "!" or words[0] == "description":
                 continue
             operator, *said = words[1:] if words[0].isdecimal() and len(words) > 1 else words  # a sequence number
+            if operator == "object-group" and len(said) == 1 and self.dialect.groups_by_kind:
+                inner, doubt = self._port_group(f"port {said[0]}")
+                if doubt:
+                    return inner, doubt
+                found.append(inner)
+                continue
             values = [value for word in said if (value := _number(word, names, 16)) is not None]
             wanted = 2 if operator == "range" else 1
             if operator not in _OPERATORS or len(said) != wanted or len(values) != wanted:
@@ -882,7 +977,7 @@ class _Lists:
         block = self.groups.get(name)
         if block is None:
             return ({},), f"object group {name} is not defined"
-        family = 6 if "v6" in block.words[1] else 4
+        family = _group_family(block)
         found: list[dict[str, Alternatives]] = []
         for number, raw in block.lines:
             words = raw.split()
@@ -939,10 +1034,23 @@ _AFTER_PORT = frozenset({"any", "host", "established", "log", "log-input", "obje
 _ONE_ARGUMENT = frozenset({"time-range", "flow-label", "nexthop-group", "ecn", "cos", "vlan"})
 _NUMERIC = {"ttl": ("ttl", 8), "hop-limit": ("ttl", 8), "packet-length": ("length", 16), "length": ("length", 16)}
 # Conditions on an IPv6 extension header that may stand behind another one.
-_EXTENSION_WORDS = {"routing": "routing", "dest-option": "destination-options", "mobility": "mobility"}
+_EXTENSION_WORDS = {
+    "routing": "routing", "dest-option": "destination-options", "destopts": "destination-options",
+    "mobility": "mobility",
+}  # fmt: skip
+# Fragments by the bits of their header: first, last, any (Cisco, IOS XR, "fragment-type").
+_FRAGMENT_TYPES: Mapping[str, Alternatives] = {
+    "first-fragment": ((0b01, 0b11),), "last-fragment": ((0b10, 0b11),), "is-fragment": ((0b01, 0b01), (0b10, 0b10)),
+}  # fmt: skip
+_BITS_OF_TOS: Mapping[str, tuple[Mapping[str, int], int, int]] = {
+    "dscp": (DSCP, 6, 2),
+    "precedence": (PRECEDENCE, 3, 5),
+}
 _OPTION_WORDS = _ONE_ARGUMENT | frozenset(_NUMERIC) | frozenset(TCP_FLAGS) | {
     "established", "fragments", "dscp", "precedence", "tos", "option", "reflect", "routing", "dest-option", "mobility",
-    "hbh", "match-any", "match-all", "undetermined-transport", "auth", "tracked",
+    "hbh", "match-any", "match-all", "undetermined-transport", "auth", "tracked", "hop-by-hop", "destopts", "authen",
+    "capture", "counter", "police", "nexthop", "nexthop1", "default", "icmp-off", "icmp-on", "set", "fragment-type",
+    "fragment-offset", "udf", "priority",
 }  # fmt: skip
 _AFTER_PORTS = _AFTER_PORT | _OPTION_WORDS | _NETWORK_GROUP | _PORT_WORDS | {"source", "destination"}
 
@@ -1010,10 +1118,31 @@ def _member(words: list[str], family: int) -> Alternatives:
     raise _NotUnderstood
 
 
+def _group_family(block: _Block) -> int:
+    """Of the words between `object-group` and the name: `network`, `v6-network`, `network ipv6`, `ipv6 address`."""
+    return 6 if any("v6" in word for word in block.words[1:-1]) else 4
+
+
 def _length(mask: int, bits: int) -> int | None:
     """The prefix length of a contiguous netmask."""
     length = mask.bit_count()
     return length if mask == ((1 << length) - 1) << (bits - length) else None
+
+
+def _about_the_list(number: int, words: list[str], text: str) -> tuple[list[Entry], list[Entry]]:
+    """What `fragments permit-all` and its like put in front of the entries and behind them.
+
+    It is documented for fragments that no entry matches; whether it comes before entries too is not.
+    """
+    action = {"permit-all": PERMIT, "deny-all": DENY}.get(words[1] if len(words) == 2 else "", UNKNOWN)
+    matches: Match = {}
+    if action != UNKNOWN and words[0] == "fragments":
+        matches = {"fragment": LATER_FRAGMENT}
+    elif action != UNKNOWN and words[0] == "extension-header":
+        matches = {"extension": _SOME_EXTENSION}
+    doubt = f"what '{' '.join(words)}' does to packets that a line matches is not documented"
+    above = [Entry(PERMIT if action == UNKNOWN else action, (matches,), number, text, "", doubt)]
+    return above, [Entry(action, (matches,), number, text)] if "fragment" in matches else []
 
 
 def _without(entries: Sequence[Entry], order: Sequence[int], words: list[str]) -> list[int]:
@@ -1032,6 +1161,7 @@ def _interfaces(
 ) -> tuple[dict[str, Interface], tuple[Binding, ...], tuple[Doubt, ...], int]:
     """Interfaces, bindings, doubts, and the number of lines that bind."""
     bindings: dict[tuple[str, str, int], Binding] = {}
+    ports: dict[tuple[str, str, int], Binding] = {}  # lists of ports, which come first
     doubts: list[Doubt] = []
     interfaces: dict[str, Interface] = {}
     borrowed: list[tuple[str, int, str]] = []
@@ -1068,6 +1198,16 @@ def _interfaces(
                     bindings[place] = Binding(*place, (words[2],), number, text)
                 else:
                     doubts.append(Doubt(number, text, "a filter is bound in a form that is not understood"))
+            elif tuple(words[:3]) in dialect.port_bindings:
+                lines += 1
+                if len(words) == 5 and words[4] in _DIRECTIONS:
+                    place = attachment, _DIRECTIONS[words[4]], dialect.port_bindings[tuple(words[:3])]
+                    ports[place] = Binding(*place, (words[3],), number, text)
+                else:
+                    doubts.append(Doubt(number, text, "a filter is bound in a form that is not understood"))
+            elif words[0] == "no" and tuple(words[1:4]) in dialect.port_bindings:
+                family = dialect.port_bindings[tuple(words[1:4])]
+                ports.pop((attachment, _DIRECTIONS.get(words[-1], ""), family), None)
             elif words[0] == "no" and tuple(words[1:3]) in dialect.bindings:
                 family = dialect.bindings[words[1], words[2]]
                 bindings.pop((attachment, _DIRECTIONS.get(words[-1], ""), family), None)
@@ -1111,6 +1251,11 @@ def _interfaces(
         if name in interfaces and target in interfaces:
             more = [one for one in interfaces[target].prefixes if (":" in one) == (family == 6)]
             interfaces[name] = replace(interfaces[name], prefixes=(*interfaces[name].prefixes, *more))
+    for place, binding in ports.items():
+        behind = bindings.get(place)
+        bindings[place] = replace(binding, filters=binding.filters + behind.filters) if behind else binding
+        if behind:
+            doubts.append(Doubt(binding.line, binding.text, "a port list beside a router list: one is not in force"))
     _add_routes(cut.routes, interfaces)
     return interfaces, tuple(bindings.values()), tuple(doubts), lines
 
