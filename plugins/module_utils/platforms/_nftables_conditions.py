@@ -398,6 +398,13 @@ def _exthdr(asked: _Asked) -> Condition:
     return Condition(here, ({"extension": possible},), "what stands further behind decides")
 
 
+def _fragmented(asked: _Asked) -> Condition:
+    """Whether it came as a fragment, told by a mark from before the kernel puts fragments together."""
+    if asked.place.family == 6:
+        return _exthdr(replace(asked, place=replace(asked.place, whole=False)))
+    return exact(({"fragment": _FRAGMENT if _holds(asked.values, asked.negate, 1) else exactly(0, 2)},))
+
+
 def _hdrlength(asked: _Asked) -> Condition:
     longer = [_holds(asked.values, asked.negate, number) for number in range(6, 16)]
     plain = [0] if _holds(asked.values, asked.negate, 5) else []
@@ -492,6 +499,7 @@ _KINDS: Mapping[str, Kind] = {
     "frag-off": _frag_off,
     "frag6": _frag6,
     "exthdr": _exthdr,
+    "fragmented": _fragmented,
     "hdrlength": _hdrlength,
     "state": _state,
     "interface": _interface,

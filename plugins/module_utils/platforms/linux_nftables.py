@@ -146,10 +146,19 @@ class _Step:
     reason: str = ""
 
 
-class _Builder:
-    """Filters and bindings of one ruleset. Compiles each chain once for each place where its meaning differs."""
+class Builder:
+    """Filters and bindings of one ruleset. Compiles each chain once for each place where its meaning differs.
 
-    def __init__(self, ruleset: Ruleset, subscribers: tuple[str, ...], uplinks: tuple[str, ...]) -> None:
+    `tracking`: families whose connections the kernel tracks whatever the rules say.
+    """
+
+    def __init__(
+        self,
+        ruleset: Ruleset,
+        subscribers: tuple[str, ...],
+        uplinks: tuple[str, ...],
+        tracking: frozenset[int] = frozenset(),
+    ) -> None:
         self.ruleset, self.subscribers, self.uplinks = ruleset, subscribers, uplinks
         self.filters: dict[tuple[int, str], Filter] = {}
         self._queue: list[tuple[Table, Chain, Place, str]] = []
@@ -184,7 +193,7 @@ class _Builder:
             for family in FAMILIES[table.family]
         }
         self._notrack = any(word == "notrack" for _, word in words)
-        self._tracking = {family for family, word in words if word != "notrack"}
+        self._tracking = tracking | {family for family, word in words if word != "notrack"}
 
     def _touch(self, table: Table, start: Chain) -> None:
         """What the meaning of a chain depends on, its jumps followed; finds loops on the way."""
@@ -638,7 +647,7 @@ def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:
     if not ruleset.statements and not interfaces:
         raise NotThisPlatform("there is no nftables table in it, and no line of `ip -o addr show`")
     named: list[str] = []
-    builder = _Builder(ruleset, tuple(attachments), ())
+    builder = Builder(ruleset, tuple(attachments), ())
     named = _named_interfaces(ruleset)
     if attachments:  # every other interface with an address leads to the network
         builder.uplinks = tuple(
