@@ -95,6 +95,7 @@ class Place:
     # of other subscribers.
     others: tuple[str, ...] = ()
     not_others: tuple[str, ...] = ()  # what is not there
+    fits: Callable[[str, str], bool | None] | None = None  # what an interface is called; None: as in nftables, `names`
 
     @property
     def ttl(self) -> int:
@@ -451,7 +452,8 @@ def _interface(asked: _Asked) -> Condition:
     if asked.selector.field == "out" and asked.place.hook in ("ingress", "prerouting"):
         here = fits(pattern == "*" for pattern in patterns)  # not routed yet: the name is empty
     elif asked.selector.field == asked.place.direction:
-        here = fits(names(pattern, asked.place.attachment) for pattern in patterns)
+        called = asked.place.fits or names
+        here = fits(called(pattern, asked.place.attachment) for pattern in patterns)
     else:
         here = fits(_other_side(pattern, asked.place) for pattern in patterns)
         if here is None:
@@ -465,11 +467,12 @@ def _other_side(pattern: str, place: Place) -> bool | None:
     """Whether the interface on the other side is one of the pattern's."""
     if pattern in ("lo", "*"):  # nothing that is forwarded comes from the loopback or goes there
         return pattern == "*"
-    found = {names(pattern, interface) for interface in place.others}
+    called = place.fits or names
+    found = {called(pattern, interface) for interface in place.others}
     if len(found) == 1:
         return found.pop()
     # None of them is known: at least it is none of those that are not there.
-    return False if not found and any(names(pattern, one) for one in place.not_others) else None
+    return False if not found and any(called(pattern, one) for one in place.not_others) else None
 
 
 def names(pattern: str, attachment: str) -> bool | None:

@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from .. import packets
@@ -249,7 +249,7 @@ class Builder:
             hidden |= {"destination", "destination_port"}
         kind = chain.kind or "filter"
         place = Place(family, attachment, direction, chain.hook, priority, kind, whole, tracked, frozenset(hidden))
-        return replace(place, others=self.uplinks, not_others=self.subscribers)
+        return replace(place, others=self.uplinks, not_others=self.subscribers, fits=self._fits)
 
     def _ask(self, table: Table, chain: Chain, place: Place, name: str) -> str:
         key = place.family, name
