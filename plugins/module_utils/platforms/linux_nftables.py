@@ -158,8 +158,9 @@ class Builder:
         subscribers: tuple[str, ...],
         uplinks: tuple[str, ...],
         tracking: frozenset[int] = frozenset(),
+        fits: Callable[[str, str], bool | None] | None = None,  # as in Place
     ) -> None:
-        self.ruleset, self.subscribers, self.uplinks = ruleset, subscribers, uplinks
+        self.ruleset, self.subscribers, self.uplinks, self._fits = ruleset, subscribers, uplinks, fits
         self.filters: dict[tuple[int, str], Filter] = {}
         self._queue: list[tuple[Table, Chain, Place, str]] = []
         self._checks: set[Rule] = set()  # the rules that are the source check of the attachment at hand
