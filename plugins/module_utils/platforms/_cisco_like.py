@@ -13,7 +13,7 @@ import functools
 import ipaddress
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..filters import (
@@ -157,6 +157,7 @@ class Dialect:
     list_wide: frozenset[str] = frozenset()  # first words of list lines about the whole list (NX-OS)
     several_flags: str = ""  # why several TCP flags in a row are not certain, "" when any of them is enough
     group_wildcards: bool = False  # a mask of a network group is a wildcard
+    lengths: tuple[int, int] = (0, 0xFFFF)  # of packets that a condition on the length can match
     vlan_maps: bool = False  # the platform reads VLAN access maps itself
     counted: bool = False  # the text ends with the number of its lines, in place of `end`
     vdcs: bool = False  # `switchto vdc` begins the configuration of another device
@@ -208,8 +209,15 @@ _BEHIND_DOUBT = "a condition on an extension header, and whether it stands behin
 _Piece = tuple[tuple[Match, ...], str]
 
 
-def parse(text: str, dialect: Dialect) -> Configuration:
-    """The configuration's filters, bindings and interfaces. Linear in the text; never raises but NotThisPlatform."""
+_Filters = dict[tuple[int, str], Filter]
+_Places = tuple[dict[str, Interface], tuple[Binding, ...], tuple[Doubt, ...], int]
+
+
+def parse(text: str, dialect: Dialect, places: Callable[[_Cut, _Filters], _Places] | None = None) -> Configuration:
+    """The configuration's filters, bindings and interfaces. Linear in the text; never raises but NotThisPlatform.
+
+    `places`: what reads the interfaces where they are not like those of the others; it may add filters.
+    """
     cut = _cut(text, dialect)
     if not (cut.lists or cut.interfaces or cut.hostname):
         raise NotThisPlatform(
@@ -219,7 +227,7 @@ def parse(text: str, dialect: Dialect) -> Configuration:
     cut.filter_lines += sum(len(block.lines) for block in cut.groups.values())
     cut.filter_lines += sum(not skip for one in cut.lists.values() for _, _, skip in one.lines)
     filters = _reader(dialect, cut.groups).read(cut.lists.values())
-    interfaces, bindings, doubts, lines = _interfaces(cut, dialect)
+    interfaces, bindings, doubts, lines = places(cut, filters) if places else _interfaces(cut, dialect)
     for binding in bindings:
         for name in binding.filters:
             if (binding.family, name) not in filters:
@@ -242,7 +250,7 @@ FOREIGN_MARKS = {
     "Nokia SR OS": r"^# TiMOS-",
     "Huawei VRP": r"^(sysname |!Software Version V)",
 }
-_TOP = 4000  # characters in which they are looked for
+TOP = 4000  # characters in which they are looked for
 
 
 def incomplete(text: str, dialect: Dialect) -> str:
@@ -254,7 +262,7 @@ def incomplete(text: str, dialect: Dialect) -> str:
     for mark in ("--More--", "\x08"):
         if mark in text:
             return f"line {_line_of(text, mark)} holds a pager's prompt: the device stops after each page"
-    top = text[:_TOP].lstrip()
+    top = text[:TOP].lstrip()
     if top.startswith("%"):
         return f"the device answered '{top.splitlines()[0].strip()}' in place of a configuration"
     for title, pattern in FOREIGN_MARKS.items():
@@ -814,10 +822,10 @@ class _Lists:
             elif self.dialect.actions and (said := self.dialect.actions.match(" ".join(words[at - 1 :]))):
                 at += len(said[0].split()) - 1
             elif word in _BITS_OF_TOS and at + 1 < count and words[at] in _OPERATORS:
-                names, bits, low = _BITS_OF_TOS[word]
+                meanings, bits, low = _BITS_OF_TOS[word]
                 end = at + (3 if words[at] == "range" else 2)
-                said_values = [_number(one, names, bits) for one in words[at + 1 : end]]
-                values = [one for one in said_values if one is not None]
+                told = [_number(one, meanings, bits) for one in words[at + 1 : end]]
+                values = [one for one in told if one is not None]
                 if len(values) != end - at - 1:
                     raise _NotUnderstood
                 shifted = tuple((value << low, mask << low) for value, mask in _compare(words[at], values, bits))
@@ -842,10 +850,10 @@ class _Lists:
                 if len(values) != end - at - 1:
                     raise _NotUnderstood
                 _narrow(base, name, _compare(words[at], values, bits))
+                if name == "length":
+                    _narrow(base, name, span(*self.dialect.lengths, bits))
                 at = end
-            elif (
-                word == "ttl" and at < count and (value := _number(words[at], {}, 8)) is not None
-            ):  # NX-OS: no operator
+            elif word == "ttl" and at < count and (value := _number(words[at], {}, 8)) is not None:
                 _narrow(base, "ttl", exactly(value, 8))
                 at += 1
             elif word == "option" and at < count:
@@ -1156,9 +1164,7 @@ def _without(entries: Sequence[Entry], order: Sequence[int], words: list[str]) -
 _DIRECTIONS = {"in": "in", "out": "out", "ingress": "in", "egress": "out"}
 
 
-def _interfaces(
-    cut: _Cut, dialect: Dialect
-) -> tuple[dict[str, Interface], tuple[Binding, ...], tuple[Doubt, ...], int]:
+def _interfaces(cut: _Cut, dialect: Dialect) -> _Places:
     """Interfaces, bindings, doubts, and the number of lines that bind."""
     bindings: dict[tuple[str, str, int], Binding] = {}
     ports: dict[tuple[str, str, int], Binding] = {}  # lists of ports, which come first

@@ -15,6 +15,7 @@ from ..plan import OURS
 from ..rules import Change, Rule, RuleSet
 from ._cisco_like import interface_name
 
+_PLACES = ("interface ", "template ", "dynamic-template ")  # how the blocks begin in which lists are bound
 _REMARK = 100  # characters that a remark may have (Cisco, "remark")
 
 
@@ -32,14 +33,18 @@ class Writing:
     list_words: frozenset[str]  # what may begin a line of a list beside an entry
     denied_first: Mapping[int, Sequence[str]]  # family to protocols that every list of ours denies at its top
     undetermined: Mapping[int, str]  # family to the condition on an incomplete header chain, "" for none
+    directions: Mapping[str, str] = field(default_factory=lambda: {"up": "in", "down": "out"})
 
 
 def fields(change: Change, writing: Writing) -> dict[str, object]:
     """The template's variables: `filters`, each header and lines, and `interfaces`, each header and bindings."""
     interfaces: dict[str, list[dict[str, str]]] = {}
     for bind in change.binds:
-        direction = {"up": "in", "down": "out"}[bind.direction]
-        command = {"command": writing.binding[bind.family], "filter": bind.filter, "direction": direction}
+        command = {
+            "command": writing.binding[bind.family],
+            "filter": bind.filter,
+            "direction": writing.directions[bind.direction],
+        }
         interfaces.setdefault(bind.attachment, []).append(command)
     return {
         "filters": [
@@ -55,7 +60,7 @@ def fields(change: Change, writing: Writing) -> dict[str, object]:
 
 def _place(attachment: str) -> str:
     """The line that opens the attachment's block."""
-    return attachment if attachment.startswith("template ") else f"interface {attachment}"
+    return attachment if attachment.startswith(("template ", "dynamic-template ")) else f"interface {attachment}"
 
 
 def _list_lines(rule_set: RuleSet, writing: Writing) -> list[dict[str, str]]:
@@ -188,15 +193,15 @@ def _decides(chosen: Filter) -> tuple[object, ...]:
 def _list_again(blocks: Sequence[_Block], there: Mapping[str, _Block], key: tuple[int, str]) -> list[str]:
     """The lines of a list, and of the groups in it that the router has not."""
     family, name = key
-    words = {4: "ip access-list", 6: "ipv6 access-list"}[family]
-    own = [block for block in blocks if block.header.startswith(f"{words} ") and block.header.split()[-1] == name]
+    words = {4: ("ip access-list ", "ipv4 access-list "), 6: ("ipv6 access-list ",)}[family]
+    own = [block for block in blocks if block.header.startswith(words) and block.header.split()[-1] == name]
     numbered = [block.header for block in blocks if family == 4 and block.header.startswith(f"access-list {name} ")]
     found: list[str] = []
     for block in own:
         for child in block.children:
             parts = child.split()
             for kind, group in itertools.pairwise(parts):
-                if kind == "object-group":
+                if kind in ("object-group", "addrgroup", "portgroup", "net-group", "port-group"):
                     found += _group_again(blocks, there, group)
         if _key(block.header) in there:
             found.append(f"no {' '.join(block.header.split())}")
@@ -214,7 +219,7 @@ def _group_again(blocks: Sequence[_Block], there: Mapping[str, _Block], group: s
         words = block.header.split()
         if words[:1] == ["object-group"] and words[-1] == group and _key(block.header) not in there:
             for child in block.children:
-                if child.split()[:1] == ["group-object"]:
+                if child.split()[:1] in (["group-object"], ["object-group"]):
                     found += _group_again(blocks, there, child.split()[-1])
             found += [block.header.strip(), *filter(_is_command, map(str.strip, block.children)), "exit"]
     return found
@@ -229,9 +234,15 @@ class _Block:
     header: str
     children: list[str] = field(default_factory=list)  # as they stand in the text, indented
 
+    @property
+    def is_place(self) -> bool:
+        """Lists are bound there. `type KIND NAME` stands below `dynamic-template` (IOS XR)."""
+        return self.header.startswith((*_PLACES, " type "))
+
 
 _HEADER = re.compile(
-    r"(?:ip|ipv6) access-list (?:(?:standard|extended) )?\S+$|object-group \S+ \S+$|interface \S.*$|template \S+$"
+    r"(?:ip|ipv4|ipv6) access-list (?:(?:standard|extended) )?\S+$|object-group \S+ (?:\S+ )?\S+$|"
+    r"interface \S.*$|template \S+$|dynamic-template type \S+ \S+$"
 )
 _NUMBERED = re.compile(r"access-list \S+ \S")
 
@@ -263,12 +274,17 @@ def _blocks(running: str) -> tuple[list[_Block], dict[str, _Block]]:
     """The text as blocks, a banner as one; an index by header."""
     blocks: list[_Block] = []
     index: dict[str, _Block] = {}
+    templates = False
     for raw in running.split("\n"):
         line = raw.rstrip("\r")
-        if line[:1] in (" ", "\t") and blocks:
+        if templates and line.startswith(" type "):
+            blocks.append(_Block(line))
+            index.setdefault(f"dynamic-template {' '.join(line.split())}", blocks[-1])
+        elif line[:1] in (" ", "\t") and blocks:
             blocks[-1].children.append(line)
         else:
             blocks.append(_Block(line))
+            templates = line == "dynamic-template"
             if _HEADER.match(line):
                 index.setdefault(_key(line), blocks[-1])
     return blocks, index
@@ -293,11 +309,11 @@ def _obey(
     if _HEADER.match(plain):
         key = _key(plain)
         if key not in index:
-            if words[0] in ("interface", "template"):
+            if plain.startswith(_PLACES):
                 raise ValueError(f"'{command}': the running configuration has no such place")
             index[key] = _insert(blocks, plain)
         return index[key]
-    if words[:1] == ["no"] and _HEADER.match(plain[3:]) and words[1] not in ("interface", "template"):
+    if words[:1] == ["no"] and _HEADER.match(plain[3:]) and not plain[3:].startswith(_PLACES):
         gone = index.pop(plain[3:], None)
         if gone is None:
             raise ValueError(f"'{command}': there is nothing of that name")
@@ -312,7 +328,7 @@ def _obey(
         return None
     if inside is None:
         raise ValueError(f"'{command}' is not understood here")
-    if inside.header.startswith(("interface ", "template ")):
+    if inside.is_place:
         _bind(words, command, inside, writing)
     elif inside.header.startswith("object-group "):
         inside.children.append(writing.indent + command)
@@ -334,20 +350,26 @@ def _insert(blocks: list[_Block], header: str, after: str = "") -> _Block:
 def _bind(words: list[str], command: str, interface: _Block, writing: Writing) -> None:
     gone = words[0] == "no"
     bare = words[1:] if gone else words
-    if " ".join(bare[:2]) not in writing.binding.values() or bare[-1] not in ("in", "out"):
+    sides = [word for word in bare if word in writing.directions.values()]
+    if " ".join(bare[:2]) not in writing.binding.values() or len(sides) != 1:
         raise ValueError(f"'{command}' is not understood on an interface")
     children = [line.split() for line in interface.children]
-    same = [number for number, one in enumerate(children) if one[:2] == bare[:2] and one[-1:] == bare[-1:]]
+    same = [number for number, one in enumerate(children) if one[:2] == bare[:2] and sides[0] in one]
     if gone:
         if not same:
             raise ValueError(f"'{command}': nothing is bound there")
         del interface.children[same[0]]
-    elif len(bare) != 4:
+    elif bare.index(sides[0]) < 3:
         raise ValueError(f"'{command}' names no list")
-    elif same:
-        interface.children[same[0]] = writing.indent + command
     else:
-        interface.children.append(writing.indent + command)
+        line = writing.indent * (2 if interface.header[0] == " " else 1) + command
+        if same:
+            interface.children[same[0]] = line
+            return
+        end = len(interface.children)
+        while end and interface.children[end - 1].strip() == "!":  # the end of a block below another
+            end -= 1
+        interface.children.insert(end, line)
 
 
 _ENTRY = re.compile(r"(?:(?:sequence )?(\d+) )?(permit|deny|remark|evaluate|dynamic)\b")
