@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import paramiko
@@ -149,6 +150,7 @@ class Connection(ConnectionBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._session: Any = None
+        self._answers: tuple[tuple[re.Pattern[str], str], ...] = ()
 
     def _connect(self) -> Connection:
         if self._session is None:
@@ -165,6 +167,7 @@ class Connection(ConnectionBase):
             raise AnsibleError(f"{where}: {error}") from None
         if not platform.DEVICE_TYPE:
             raise AnsibleError(f"{where}: {self.get_option('network_os')} is reached with ansible_connection: ssh")
+        self._answers = tuple((re.compile(one), said) for one, said in getattr(platform, "ANSWERS", ()))
         key = self.get_option("private_key_file")
         known_hosts = self.get_option("known_hosts")
         strict = self.get_option("host_key_checking")
@@ -240,6 +243,10 @@ class Connection(ConnectionBase):
                     )
                 parts.append(text)
                 tail = (tail + text)[-512:]
+                for question, answer in self._answers:
+                    if question.search(tail):
+                        session.write_channel(answer + session.RETURN)
+                        tail = ""
         except TimeoutError:
             self.close()
             raise SessionLost(f"the session was lost at '{command}': no answer within {silence} seconds") from None
@@ -253,6 +260,15 @@ class Connection(ConnectionBase):
         if lines and command.strip() and command.strip() in lines[0]:
             lines = lines[1:]
         return "\n".join(lines[:-1])
+
+    def beside(self, commands: Sequence[str]) -> str:
+        """The outputs of the commands over a session of its own, while this one stays open."""
+        held, self._session = self._session, None
+        try:
+            return "\n".join(self.send(command) for command in commands)
+        finally:
+            self.close()
+            self._session, self._connected = held, held is not None
 
     def addresses(self) -> tuple[str, str]:
         """Our own address and the router's, as the session's socket has them; empty behind a jump host."""

@@ -40,7 +40,8 @@ class Push:
 
     The lines of the change go between `arm` and `commit`; `confirm` follows over a fresh login, then `save` keeps what
     is confirmed for the next start. After a failure `discard` clears what was not committed, and a timer that waits,
-    harmless where there is nothing; `abort` takes back a change in force.
+    harmless where there is nothing; `abort` takes back a change in force. `held`: only the session that committed can
+    confirm or take back, so it stays while another login looks at the router.
     """
 
     arm: tuple[str, ...]
@@ -49,6 +50,7 @@ class Push:
     abort: tuple[str, ...]
     discard: tuple[str, ...] = ()
     save: tuple[str, ...] = ()
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
 from collections.abc import Callable, Sequence
@@ -29,13 +30,16 @@ class OutputRefused(SessionLost):
 
 
 class Router(Protocol):
-    """A session with a router. Both methods raise SessionLost."""
+    """A session with a router. All methods raise SessionLost."""
 
     def send(self, command: str) -> str:
         """The output of one command."""
 
     def reset(self) -> None:
         """Log in afresh."""
+
+    def beside(self, commands: Sequence[str]) -> str:
+        """The outputs of the commands over a login of its own, while this session stays open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +135,7 @@ class _Push:
             self._to_abort, self._fate = True, self._taken_back
             self._all(self._platform.PUSH.commit)
             self._steps.append("committed, to be confirmed")
-            self._router.reset()
-            text = self._read()
+            text = self._read_afresh()
             self._steps.append("logged in afresh and read the configuration back")
         except _Rejected as error:
             return self._back("rejected", f"the router rejected {error}")
@@ -188,12 +191,15 @@ class _Push:
             wrong, here = self._seen(self._read())
             if here is None or wrong or not same_in_force(here, now):
                 return self._back("session_lost", lost)
-            self._steps.append(f"{lost}; logged in afresh and confirmed once more")
-            for commands in (self._platform.PUSH.confirm, self._platform.PUSH.save):
-                try:
-                    self._all(commands)
-                except _Rejected as error:
-                    refused = refused or f"the router rejected {error}"
+            if self._platform.PUSH.held:
+                refused = "only the session that is lost could confirm them"
+            else:
+                self._steps.append(f"{lost}; logged in afresh and confirmed once more")
+                for commands in (self._platform.PUSH.confirm, self._platform.PUSH.save):
+                    try:
+                        self._all(commands)
+                    except _Rejected as error:
+                        refused = refused or f"when they were confirmed once more, the router rejected {error}"
             text = self._read()
         except SessionLost as error:
             return self._ended("session_lost", f"{lost}; then {error}; {self._fate}", changed=True)
@@ -202,8 +208,8 @@ class _Push:
         if self._is(text, now):
             return self._ended(
                 "session_lost",
-                f"{lost}; the router has the new filters; when they were confirmed once more, {refused}: they are "
-                f"confirmed already, or its own timer brings the old ones back within {self._minutes} minutes",
+                f"{lost}; the router has the new filters; {refused}: they are confirmed already, or its own timer "
+                f"brings the old ones back within {self._minutes} minutes",
                 text, changed=True,
             )  # fmt: skip
         return self._back("session_lost", lost)
@@ -242,14 +248,17 @@ class _Push:
 
     def _back(self, state: str, why: str) -> Outcome:
         """Over a fresh login: clear what is left, take back what is in force, and see what the router has now."""
+        held = self._platform.PUSH.held
         try:
+            if held:
+                self._leave()
             self._router.reset()
             self._loosely(self._platform.PUSH.discard)
             text = self._read()
             # Never blindly: a timer that fires just before Junos goes one version back makes that the wrong one, which
             # the second time mends.
             for _ in range(2):
-                if not self._to_abort or self._seen(text)[0] or self._is(text, self._before):
+                if held or not self._to_abort or self._seen(text)[0] or self._is(text, self._before):
                     break
                 self._loosely(self._platform.PUSH.abort)
                 self._steps.append("took the change back")
@@ -267,11 +276,24 @@ class _Push:
             )
         return self._ended(state, f"{why}; its filters could not be taken back: {self._fate}", text)
 
+    def _leave(self) -> None:
+        """In the session that holds the change, as long as it is there: no other can take it back."""
+        with contextlib.suppress(SessionLost):
+            self._loosely(self._platform.PUSH.abort)
+            self._steps.append("took the change back" if self._to_abort else "threw away what was not committed")
+
     def _ended(self, state: str, message: str, text: str = "", changed: bool = False) -> Outcome:
         return Outcome(state, message, tuple(self._steps), text, changed)
 
     def _read(self) -> str:
         return read(self._platform, self._router)
+
+    def _read_afresh(self) -> str:
+        """Over a login that has nothing to do with the change."""
+        if self._platform.PUSH.held:
+            return self._router.beside(self._platform.READ)
+        self._router.reset()
+        return self._read()
 
     def _seen(self, text: str) -> tuple[str, Configuration | None]:
         """Why the text cannot be used, "" when it can; what it says."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -45,6 +45,10 @@ class _Cli:
     def reset(self) -> None:
         _lost(self._connection.reset)
 
+    def beside(self, commands: Sequence[str]) -> str:
+        output: str = _lost(lambda: self._connection.beside(commands))
+        return output
+
 
 class _Shell:
     """A Linux router behind Ansible's ssh connection. A command that fails says so at the end of its output."""
@@ -59,6 +63,10 @@ class _Shell:
 
     def reset(self) -> None:
         _lost(self._action._connection.reset)
+
+    def beside(self, commands: Sequence[str]) -> str:
+        """A shell keeps nothing between its commands, so there is nothing to stand beside."""
+        return "\n".join(self.send(command) for command in commands)
 
 
 def _lost(call: Callable[[], _Result]) -> _Result:

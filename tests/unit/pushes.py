@@ -8,7 +8,7 @@ import datetime
 import functools
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -53,7 +53,9 @@ def policy_of_the_lab() -> Policy:
 
 
 _VOLATILE = re.compile(
-    r"^(?:(?:! Last configuration change|Current configuration|Building|Using |## Last commit|! Command).*)?\n", re.M
+    r"^(?:(?:!!? Last configuration change|Current configuration|(?:!! )?Building|Using |## Last commit|! Command|"
+    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w{3} [ \d]\d \d\d:\d\d:).*)?\n",
+    re.M,
 )
 
 
@@ -169,6 +171,7 @@ class Desk:
         self._fault = fault
         self._ghosts = ghosts  # the router does not notice that a session is lost
         self._session: Session | None = None
+        self._network_os = type(router).__module__.rpartition(".")[2]
 
     def send(self, command: str) -> str:
         fault = self._asked(command)
@@ -179,7 +182,13 @@ class Desk:
             return session.rejection(command)
         self.passes(command)
         output = session.execute(command)
-        self.printed = text = output if isinstance(output, str) else "".join(output)
+        text = output if isinstance(output, str) else "".join(output)
+        for question, answer in getattr(platforms.load(self._network_os), "ANSWERS", ()):
+            if re.search(question, text + session.prompt):
+                self.passes(answer)
+                output = session.execute(answer)
+                text += output if isinstance(output, str) else "".join(output)
+        self.printed = text
         if fault == "reply":
             raise self._lose(command)
         if session.closed or not re.search(r"[>#] ?$", session.prompt):
@@ -201,6 +210,16 @@ class Desk:
         if self._asked("") in ("command", "reply"):
             raise SessionLost("the login was cut")
         self._session = self.router.login()
+
+    def beside(self, commands: Sequence[str]) -> str:
+        held, self._session = self._session, None
+        try:
+            if self._asked("") in ("command", "reply"):
+                raise SessionLost("the login was cut")
+            return "\n".join(self.send(command) for command in commands)
+        finally:
+            self._hang_up()
+            self._session = held
 
     def _asked(self, command: str) -> str:
         if self.pushing:
