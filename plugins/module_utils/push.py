@@ -314,11 +314,16 @@ class _Push:
             self._accepted(self._filled(command))
 
     def _loosely(self, commands: Sequence[str]) -> None:
-        """As far as the router takes them; behind a rejection the session may be in any mode."""
-        try:
-            self._all(commands)
-        except _Rejected:
-            self._router.reset()
+        """As far as the router takes them, and once more: what it refused it may take a moment later.
+
+        Behind a rejection the session may be in any mode.
+        """
+        for _ in range(2):
+            try:
+                self._all(commands)
+                break
+            except _Rejected:
+                self._router.reset()
 
     def _filled(self, command: str) -> str:
         return command.format(minutes=self._minutes, seconds=60 * self._minutes, session=self._session)
