@@ -54,6 +54,7 @@ def policy_of_the_lab() -> Policy:
 
 _VOLATILE = re.compile(
     r"^(?:(?:!!? Last configuration change|Current configuration|(?:!! )?Building|Using |## Last commit|! Command|"
+    r"!(?:Command|Running configuration last done|Time): |\d+$|"
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w{3} [ \d]\d \d\d:\d\d:).*)?\n",
     re.M,
 )
