@@ -1,0 +1,158 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The text of RouterOS' /export, read into statements: which menu, which command, which properties."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+END = "# end of export"  # what READ prints behind the export: without it nobody sees that a text is cut off
+VERBS = frozenset("add set remove unset move enable disable print edit comment reset".split())
+_WORD = re.compile(
+    r"""\s*(?:
+        (?P<name>!?[A-Za-z0-9_.<>*-]+)(?:=(?P<value>"(?:[^"\\]|\\.)*"|\[[^\]]*\]|\{[^}]*\}|[^\s"]*))?(?=\s|$)
+      | (?P<brackets>\[[^\]]*\])(?=\s|$)
+      | (?P<quoted>"(?:[^"\\]|\\.)*")(?=\s|$)
+    )""",
+    re.VERBOSE,
+)
+_ESCAPE = re.compile(r"\\(?:([0-9A-F]{2})|(.))", re.DOTALL)
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "_": " "}
+
+
+@dataclass(slots=True)
+class Statement:
+    """One command of the text. `garbled`: from where on its words could not be read, "" for nothing."""
+
+    menu: str  # "ip firewall filter"
+    verb: str
+    properties: dict[str, str]
+    line: int  # of its beginning
+    end: int  # of its last line
+    text: str  # on one line
+    words: list[str] = field(default_factory=list)  # positional ones: "[ find default-name=ether1 ]"
+    garbled: str = ""
+    remark: str = ""  # the remark right above: the router says so why the item is not in force
+
+    @property
+    def disabled(self) -> bool:
+        return self.properties.get("disabled") in ("yes", "true")
+
+
+@dataclass(slots=True)
+class Export:
+    """The statements of a text. `strange`: lines that are no command, with their numbers."""
+
+    lines: list[str]
+    statements: list[Statement]
+    strange: list[tuple[int, str]]
+    ended: bool
+    cut: bool  # the last command goes on and does not
+
+    def of(self, *menus: str) -> Iterator[Statement]:
+        return (one for one in self.statements if one.menu in menus)
+
+    def text(self, line: int) -> str:
+        """A command on one line, or the line as it stands."""
+        return self.lines[line - 1].strip() if 0 < line <= len(self.lines) else ""
+
+
+def read(text: str) -> Export:
+    """Never raises. A command goes on behind a backslash at the end of its line (MikroTik, "Scripting")."""
+    lines = text.replace("\r", "").split("\n")
+    found = Export(lines, [], [], False, False)
+    menu, remark, number, count = "", "", 0, len(lines)
+    while number < count:
+        line, start = lines[number].strip(), number + 1
+        number += 1
+        if line.startswith("#"):
+            found.ended = line == END
+            remark = line
+            continue
+        if not line:
+            continue
+        found.ended = False
+        while line.endswith("\\") and (len(line) - len(line.rstrip("\\"))) % 2:
+            if number >= count:
+                found.cut = True
+                line = line[:-1]
+                break
+            line = line[:-1] + lines[number].strip()
+            number += 1
+        if line.startswith("/"):
+            path, verb, rest = _command(line[1:])
+            if not verb and not rest:
+                menu = path
+            elif verb:
+                found.statements.append(_statement(path, verb, rest, start, number, line))
+            else:
+                found.strange.append((start, line))
+        else:
+            verb, _, rest = line.partition(" ")
+            if menu and verb in VERBS:
+                found.statements.append(_statement(menu, verb, rest, start, number, line))
+            else:
+                found.strange.append((start, line))
+        if found.statements and found.statements[-1].line == start:
+            found.statements[-1].remark = remark
+        remark = ""
+    return found
+
+
+def _command(line: str) -> tuple[str, str, str]:
+    """The menu of a line that begins with /, the verb and the rest; no verb where it is a menu alone."""
+    words: list[str] = []
+    rest = line
+    while rest:
+        found = re.match(r"\s*/?([a-z][a-z0-9-]*)(?=[\s/]|$)", rest)
+        if not found:
+            return " ".join(words), "", rest.strip()
+        rest = rest[found.end() :]
+        if found[1] in VERBS and words:
+            return " ".join(words), found[1], rest.strip()
+        words.append(found[1])
+    return " ".join(words), "", ""
+
+
+def _statement(menu: str, verb: str, rest: str, line: int, end: int, text: str) -> Statement:
+    found = Statement(menu, verb, {}, line, end, text)
+    at = 0
+    while at < len(rest):
+        word = _WORD.match(rest, at)
+        if not word:
+            found.garbled = rest[at:].strip()
+            break
+        at = word.end()
+        name, value = word["name"], word["value"]
+        if name and value is not None:
+            found.properties[name] = unquoted(value)
+        elif name and name.startswith("!"):
+            found.properties[name[1:]] = ""  # a verbose export says so that it is not set
+        else:
+            found.words.append(word.group().strip())
+    return found
+
+
+def unquoted(value: str) -> str:
+    """The value as the router has it (MikroTik, "Scripting": escape sequences)."""
+    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
+        return value
+    return _ESCAPE.sub(lambda one: chr(int(one[1], 16)) if one[1] else _ESCAPED.get(one[2], one[2]), value[1:-1])
+
+
+def quoted(value: str) -> str:
+    """The value as it is typed."""
+    if re.fullmatch(r"[A-Za-z0-9_.,:/!*<>-]+", value):
+        return value
+    escaped = re.sub(r'([\\"$?])', r"\\\1", value)
+    return (
+        '"' + re.sub(r"[^\x20-\x7e]", lambda one: "".join(f"\\{byte:02X}" for byte in one[0].encode()), escaped) + '"'
+    )
+
+
+def written(menu: str, properties: dict[str, str], skip: Sequence[str] = ()) -> str:
+    """An item as a command that stands anywhere."""
+    words = [f"{name}={quoted(value)}" for name, value in properties.items() if name not in skip and value != ""]
+    return f"/{menu} add {' '.join(words)}"
