@@ -92,15 +92,15 @@ def propose(
     absent = sorted(name for name in names if name not in before.interfaces and not platform.WHOLE)
     if wanting and absent:
         raise Refused(f"the router has no {', '.join(absent)}: correct isp_attachments; nothing was changed")
-    whole = compile_change(policy, attachments)
+    whole = compile_change(policy, attachments, getattr(platform, "PER_ATTACHMENT", False))
     if platform.WHOLE:
         change, kept = whole if wanting else Change((), ()), tuple[str, ...]()
     else:
         change, kept = _needed(whole, wanting, before, attachments)
     if not change.binds:
         return Plan((), running, frozenset(), kept)
-    change = _settle(platform, change, before, render)
-    lines = [*platform.lines(render(platform.fields(change))), *_left_over(platform, before, change)]
+    change = _settle(platform, change, before, render, running)
+    lines = [*platform.lines(render(_fields(platform, change, running))), *_left_over(platform, before, change)]
     places = frozenset((bind.attachment, bind.direction, bind.family) for bind in change.binds)
     try:
         texts = list(platform.apply(running, lines))
@@ -113,6 +113,19 @@ def propose(
     if management:
         _keeps_session(after, change.binds, management)
     return Plan(tuple(lines), texts[-1], places, kept)
+
+
+def _fields(platform: ModuleType, change: Change, running: str) -> dict[str, object]:
+    """Where a binding holds more than the filters of one place (VRP), what is written depends on what runs."""
+    found: dict[str, object]
+    if not getattr(platform, "SHARED_BINDING", False):
+        found = platform.fields(change)
+        return found
+    try:
+        found = platform.fields(change, running)
+    except ValueError as error:
+        raise Refused(f"{error}; nothing was changed") from error
+    return found
 
 
 def restoring(platform: ModuleType, running: str, backup: str, names: Sequence[str]) -> Plan:
@@ -157,10 +170,10 @@ def _needed(
     return Change(tuple(one for one in whole.filters if one.name in used), tuple(binds)), tuple(kept)
 
 
-def _settle(platform: ModuleType, change: Change, before: Configuration, render: Render) -> Change:
+def _settle(platform: ModuleType, change: Change, before: Configuration, render: Render, running: str) -> Change:
     """Leave out the filters that the router has already, and give a new name where it has another one of that name."""
     try:
-        rendered = platform.parse(render(platform.fields(change)))
+        rendered = platform.parse(render(_fields(platform, change, running)))
     except ValueError as error:
         raise Refused(f"the template renders nothing that {platform.__name__} can read: {error}") from error
     filters: list[RuleSet] = []

@@ -70,8 +70,11 @@ class Change:
     binds: tuple[Bind, ...]
 
 
-def compile_change(policy: Policy, attachments: Sequence[Attachment]) -> Change:
-    """The filters for these attachments, each content once, and their bindings in both directions and families."""
+def compile_change(policy: Policy, attachments: Sequence[Attachment], per_attachment: bool = False) -> Change:
+    """The filters for these attachments, each content once, and their bindings in both directions and families.
+
+    `per_attachment`: no two attachments share a filter.
+    """
     filters: dict[str, RuleSet] = {}
     binds = []
     for attachment in attachments:
@@ -83,7 +86,8 @@ def compile_change(policy: Policy, attachments: Sequence[Attachment]) -> Change:
                 rules = tuple(_upward(policy, pools, family) if direction == "up" else _downward(policy, pools, family))
                 # The name is the content's, so a filter is never edited in place: the old one stays whole until
                 # nothing refers to it.
-                name = f"ISP-{direction.upper()}{family}-{hashlib.sha256(repr(rules).encode()).hexdigest()[:8]}"
+                content = repr((attachment.name, rules) if per_attachment else rules)
+                name = f"ISP-{direction.upper()}{family}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
                 filters[name] = RuleSet(name, family, direction, rules)
                 binds.append(Bind(attachment.name, direction, family, name))
     return Change(tuple(filters.values()), tuple(binds))
