@@ -223,7 +223,9 @@ class Connection(ConnectionBase):
         self._connect()
         session = self._session
         channel = session.remote_conn
-        prompt = re.compile(rf"(?:^|[\r\n]){re.escape(session.base_prompt)}[^\r\n]*[>#] ?$")
+        # VRP puts its prompts in brackets: <name>, and [~name] or [*name-view] where it is configured.
+        name = rf"{re.escape(session.base_prompt)}[^\r\n]*"
+        prompt = re.compile(rf"(?:^|[\r\n])(?:{name}[>#]|<{name}>|\[[~*]?{name}\]) ?$")
         silence = self.get_option("command_timeout")
         parts: list[str] = []
         size, tail = 0, ""

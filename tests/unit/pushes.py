@@ -192,7 +192,7 @@ class Desk:
         self.printed = text
         if fault == "reply":
             raise self._lose(command)
-        if session.closed or not re.search(r"[>#] ?$", session.prompt):
+        if session.closed or not re.search(r"[>#\]] ?$", session.prompt):
             raise self._lose(command)
         return text
 

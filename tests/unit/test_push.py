@@ -95,7 +95,9 @@ def test_what_the_watch_looks_for(case: Case) -> None:
 
 def without_bindings(text: str) -> str:
     return "\n".join(
-        line for line in text.splitlines() if not re.search(r"access-group|traffic-filter|^ +(?:in|out)put \S+;$", line)
+        line
+        for line in text.splitlines()
+        if not re.search(r"access-group|traffic-filter|^ *traffic-policy|^ +(?:in|out)put \S+;$", line)
     )
 
 
