@@ -124,10 +124,11 @@ class Case:
         desk.pushing = True
 
         def holds(_: Configuration) -> str:
-            # What the desk printed last is what was parsed; its proof is remembered.
+            # What the desk read last is what was parsed; its proof is remembered.
+            text = "\n".join(desk.printed[command] for command in self.platform.READ)
             bad = [
                 one
-                for one in self.wrong_in(calm(desk.printed))
+                for one in self.wrong_in(calm(text))
                 if (one.attachment, one.direction, one.family) in plan.places
             ]
             return f"{bad[0].title} does not hold" if bad else ""
@@ -167,7 +168,7 @@ class Desk:
         self._watch = watch
         self.pushing = False
         self.commands: list[str] = []
-        self.printed = ""
+        self.printed: dict[str, str] = {}  # what each command printed last
         self.gone = False
         self._fault = fault
         self._ghosts = ghosts  # the router does not notice that a session is lost
@@ -189,7 +190,7 @@ class Desk:
                 self.passes(answer)
                 output = session.execute(answer)
                 text += output if isinstance(output, str) else "".join(output)
-        self.printed = text
+        self.printed[command] = text
         if fault == "reply":
             raise self._lose(command)
         if session.closed or not re.search(r"[>#\]] ?$", session.prompt):
