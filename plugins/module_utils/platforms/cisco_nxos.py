@@ -211,8 +211,8 @@ def apply(running: str, lines: Sequence[str]) -> Iterator[str]:
     missing = [line for line in _JOB if not re.search(rf"^\s*{re.escape(line)}\s*$", body, re.MULTILINE)]
     if missing:
         raise Refused(
-            f"this switch has no rollback timer, for want of '{missing[0]}': configure {' / '.join(_JOB)} once; nothing "
-            "was changed"
+            f"this switch has no rollback timer, for want of '{missing[0]}': configure {' / '.join(_JOB)} once; "
+            "nothing was changed"
         )
     if _NOT_ATOMIC.search(body) and _OPEN_MEANWHILE.search(body):
         raise Refused(
