@@ -368,6 +368,47 @@ class Builder:
                 seen.update(called)
         return False
 
+    def _stricter_between(self, table: Table, start: Chain, place: Place) -> bool:
+        """Whether what asks for the other side holds for no way to the network, and then only denies.
+
+        What goes between subscribers then passes nothing that does not pass to the network.
+        """
+        for chain in self._reached(table, start):
+            for rule in chain.rules:
+                parts = list(rule.parts or ())
+                if not any(_asks_other_side(part, place) for part in parts):
+                    continue
+                tests = [part for part in parts if isinstance(part, Test)]
+                if len(tests) + 1 != len(parts) or not isinstance(parts[-1], Verdict):
+                    return False
+                if not any(not condition_of(test, place).may for test in tests if _asks_other_side(test, place)):
+                    return False
+                target = table.chains.get(parts[-1].target)
+                only_denies = target is not None and all(
+                    isinstance(part, (Test, Narrow))
+                    or (isinstance(part, Verdict) and part.action in (DENY, RETURN, JUMP, "continue"))
+                    for one in self._reached(table, target)
+                    for inner in one.rules
+                    for part in inner.parts or ()
+                )
+                if parts[-1].action != DENY and not (parts[-1].action == JUMP and only_denies):
+                    return False
+        return True
+
+    @staticmethod
+    def _reached(table: Table, start: Chain) -> list[Chain]:
+        """The chain, and those that it calls."""
+        found: dict[Chain, None] = {start: None}
+        pending = [start]
+        while pending:
+            for rule in pending.pop().rules:
+                for name in _targets(rule):
+                    called = table.chains.get(name)
+                    if called is not None and called not in found:
+                        found[called] = None
+                        pending.append(called)
+        return list(found)
+
     def _between(self, table: Table, base: Chain, place: Place, name: str) -> bool:
         """A filter that permits, in doubt, what the chain permits between two attachments; False when that is nothing.
 
@@ -512,7 +553,8 @@ class Builder:
                 idle += [name] if chain.hook == "forward" else []
                 continue
             others = replace(place, others=self.subscribers, not_others=())
-            if self._sides_differ(table, chain, place) and self._between(table, chain, others, f"{name} between"):
+            differ = self._sides_differ(table, chain, place) and not self._stricter_between(table, chain, place)
+            if differ and self._between(table, chain, others, f"{name} between"):
                 before.append(Entry(JUMP, ALL, chain.line, self.ruleset.text(chain.line), f"{name} between"))
             self.filters[family, name] = replace(made, entries=(*before, *made.entries))
             found = True
