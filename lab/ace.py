@@ -11,7 +11,7 @@ import ipaddress
 import itertools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +32,8 @@ DSCP = {
 # IPv6 extension headers by their numbers, as Packet.extension has them.
 EXTENSION_NUMBERS = {0: 1, 43: 2, 44: 3, 60: 4, 135: 5}
 EXTENSIONS = {"hbh": 1, "routing": 2, "dest-option": 4, "mobility": 5}
+# Fragments as Packet.fragment has them.
+FRAGMENT_TYPES = {"first-fragment": (1,), "last-fragment": (2,), "is-fragment": (1, 2, 3)}
 
 
 class Rejected(Exception):
@@ -57,6 +59,10 @@ class Dialect:
     sequence: str  # the word before a number, '' or 'sequence'
     permits_later: bool  # a permit with ports also takes the later fragments that its addresses match
     uppercase: bool  # hexadecimal digits of addresses
+    group_word: str = "object-group"
+    several_ports: bool = True  # behind eq and neq
+    extensions: Mapping[str, int] = field(default_factory=lambda: EXTENSIONS)
+    fragment_types: bool = False  # and what else only IOS XR has behind an entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ class Entry:
     icmp: tuple[int, int | None] | None = None
     flags: tuple[tuple[int, int], ...] = ()  # (value, mask); one of them holds
     fragments: bool = False
+    fragment_type: tuple[int, ...] = ()
     undetermined: bool = False
     extension: int = 0
     dscp: int | None = None
@@ -92,6 +99,8 @@ class Entry:
         if not _inside(self.source, packet.source, groups) or not _inside(self.destination, packet.destination, groups):
             return False
         if (self.fragments and not packet.later) or (self.undetermined and not packet.undetermined):
+            return False
+        if self.fragment_type and packet.fragment not in self.fragment_type:
             return False
         if self.extension not in (0, packet.extension) or self.dscp not in (None, packet.tos >> 2):
             return False
@@ -206,9 +215,9 @@ def _address(words: Words, dialect: Dialect, text: list[str]) -> Address | str:
     if word.lower() == "any":
         text.append("any")
         return 0, 0
-    if word.lower() == "object-group" and dialect.groups:
+    if word.lower() == dialect.group_word and dialect.groups:
         name = words.take()
-        text.append(f"object-group {name}")
+        text.append(f"{dialect.group_word} {name}")
         return name
     if word.lower() == "host":
         value, mask = _number(words, words.take(), dialect), full
@@ -267,7 +276,7 @@ def _ports(words: Words, dialect: Dialect, protocol: str, text: list[str]) -> Ra
         ports.append(port())
         if ports[1] < ports[0]:
             raise words.wrong()
-    while operator in ("eq", "neq") and (words.peek().isdecimal() or words.peek() in table):
+    while operator in ("eq", "neq") and dialect.several_ports and (words.peek().isdecimal() or words.peek() in table):
         ports.append(port())
     text += [operator, *(_named(table, one) for one in ports)]
     if operator == "eq":
@@ -318,19 +327,38 @@ def _options(words: Words, dialect: Dialect, protocol: str, text: list[str], fou
             found["flags"] = (*found.get("flags", ()), (FLAGS[option], FLAGS[option]))
         elif option in ("match-any", "match-all") and protocol == "tcp":
             found["flags"] = _flag_list(words, option, text)
-        elif option in EXTENSIONS and dialect.family == 6:
-            found["extension"] = EXTENSIONS[option]
+        elif option in dialect.extensions and dialect.family == 6:
+            found["extension"] = dialect.extensions[option]
         elif option == "dscp":
             word = words.take().lower()
             if word not in DSCP and not (word.isdecimal() and int(word) < 64):
                 raise words.wrong()
             found["dscp"] = DSCP[word] if word in DSCP else int(word)
             text.append(_named(DSCP, found["dscp"]))
+        elif dialect.fragment_types and option in ("capture", "icmp-off", "counter", "police", "fragment-type"):
+            _behind_an_entry(words, option, text, found)
         elif option == "ttl" and dialect.family == 4 and words.takes("eq"):
             value = words.number(0, 255)
             found["ttl"] = ((value, value),)
             text += ["eq", str(value)]
         else:
+            raise words.wrong()
+
+
+def _behind_an_entry(words: Words, option: str, text: list[str], found: dict[str, Any]) -> None:
+    """What IOS XR takes beside conditions: a counter, a rate; and the kinds of fragments."""
+    if option == "fragment-type":
+        word = words.take().lower()
+        if word not in FRAGMENT_TYPES:
+            raise words.wrong()
+        found["fragment_type"] = FRAGMENT_TYPES[word]
+        text.append(word)
+    elif option == "counter":
+        text.append(words.take())
+    elif option == "police":
+        text.append(str(words.number(1, 2**32 - 1)))
+        text.append(words.take().lower())
+        if text[-1] not in ("pps", "bps", "kbps", "mbps", "gbps"):
             raise words.wrong()
 
 
