@@ -54,6 +54,7 @@ def policy_of_the_lab() -> Policy:
 
 _VOLATILE = re.compile(
     r"^(?:(?:!!? Last configuration change|Current configuration|(?:!! )?Building|Using |## Last commit|! Command|"
+    r"# (?:Generated|Finished) |"
     r"!(?:Command|Running configuration last done|Time): |\d+$|"
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w{3} [ \d]\d \d\d:\d\d:).*)?\n",
     re.M,
@@ -127,9 +128,7 @@ class Case:
             # What the desk read last is what was parsed; its proof is remembered.
             text = "\n".join(desk.printed[command] for command in self.platform.READ)
             bad = [
-                one
-                for one in self.wrong_in(calm(text))
-                if (one.attachment, one.direction, one.family) in plan.places
+                one for one in self.wrong_in(calm(text)) if (one.attachment, one.direction, one.family) in plan.places
             ]
             return f"{bad[0].title} does not hold" if bad else ""
 
