@@ -66,7 +66,7 @@ ANSWERS = (
 PUSH = Push(
     arm=("configure exclusive",),
     commit=("commit confirmed {seconds}",),
-    confirm=("commit", "end"),
+    confirm=("commit",),
     abort=("end",),
     held=True,
 )
