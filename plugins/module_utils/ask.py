@@ -49,14 +49,14 @@ def ask(configuration: Configuration, questions: Sequence[Mapping[str, Any]]) ->
     for number, question in enumerate(questions, 1):
         try:
             family = int(question.get("family") or 4)
-            stages = _stages(configuration, question, family)
+            chosen = stages(configuration, question, family)
             scope = header_space(question, family)
         except ValueError as error:
             raise ValueError(f"question {number}: {error}") from error
         search = searches.setdefault(family, Search(configuration, family))
-        permit, deny = search.ask(stages, [Question(PERMIT, (scope,)), Question(DENY, (scope,))])
+        permit, deny = search.ask(chosen, [Question(PERMIT, (scope,)), Question(DENY, (scope,))])
         answers.append({
-            "question": {key: value for key, value in question.items() if value is not None}, "filters": list(stages),
+            "question": {key: value for key, value in question.items() if value is not None}, "filters": list(chosen),
             "permit": _told(permit, family), "deny": _told(deny, family),
         })  # fmt: skip
     return answers
@@ -100,7 +100,8 @@ def header_space(question: Mapping[str, Any], family: int) -> Match:
     return {**match, **(_FRAGMENTS[fragments] if fragments else INITIAL)}
 
 
-def _stages(configuration: Configuration, question: Mapping[str, Any], family: int) -> tuple[str, ...]:
+def stages(configuration: Configuration, question: Mapping[str, Any], family: int) -> tuple[str, ...]:
+    """The filters that the question is about, in their order. Raises ValueError where there are none such."""
     name, attachment, direction = (question.get(key) for key in ("filter", "attachment", "direction"))
     if name:
         if (family, name) not in configuration.filters:

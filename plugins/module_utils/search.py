@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .filters import DENY, GOTO, JUMP, PERMIT, RETURN, UNKNOWN, Configuration, Entry, evaluate, matches
-from .packets import FIELDS, POSSIBLE, WITH_PORTS, Alternatives, Match, Packet, conjunction, width
+from .packets import FIELDS, POSSIBLE, WITH_PORTS, Alternatives, Match, Packet, conjunction, contains, width
 
 # Line tests for one question and for one Search; a million take about 0.2 s on a 2020s core.
 QUESTION_LIMIT = 5_000_000
@@ -147,6 +147,25 @@ def _packet(cube: Cube, family: int) -> Packet:
     value, mask = cube
     header = _usual(family) & ~mask | value
     return {name: header >> offset & (1 << width(name, family)) - 1 for name, offset in _offsets(family).items()}
+
+
+def usual_packet(match: Match, family: int) -> Packet:
+    """A packet of the match that looks as ordinary as the match lets it."""
+    packet = dict(_packet((0, 0), family))
+    usual = (packet["source"], packet["destination"], _OTHER_SOURCE[family])
+    wishes = {"source": usual, "destination": usual[1::-1], "tcp_flags": (0x02, 0x10, 0x12)}
+    for name, alternatives in match.items():
+        wanted = wishes.get(name, (packet[name],))
+        held = [one for one in wanted if contains(alternatives, one)]
+        value, mask = min(alternatives, key=lambda one: (wanted[0] ^ one[0]) & one[1])
+        packet[name] = held[0] if held else packet[name] & ~mask | value
+    if packet["source"] == packet["destination"]:
+        others = [one for one in usual if one != packet["source"]]
+        kept = [one for one in others if contains(match.get("destination", ((0, 0),)), one)]
+        packet["destination"] = kept[0] if kept else packet["destination"]
+    if family == 6 and packet["fragment"] and "extension" not in match:
+        packet["extension"] = 3
+    return packet
 
 
 def _answer(packet: Packet, possible: set[str], entries: tuple[Entry, ...], wanted: str) -> Answer:
