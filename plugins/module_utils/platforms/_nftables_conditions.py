@@ -43,6 +43,10 @@ def exact(matches: Matches) -> Condition:
     return Condition(matches, matches)
 
 
+def _or_else(sure: Matches, perhaps: Matches, reason: str) -> Condition:
+    return Condition(sure, (*sure, *perhaps), reason) if perhaps else exact(sure)
+
+
 def both(left: Condition, right: Condition) -> Condition:
     if left is ALWAYS or right is NEVER:
         return right
@@ -96,6 +100,7 @@ class Place:
     others: tuple[str, ...] = ()
     not_others: tuple[str, ...] = ()  # what is not there
     fits: Callable[[str, str], bool | None] | None = None  # what an interface is called; None: as in nftables, `names`
+    iptables: bool = False  # a test finds nothing where the header is not whole (tcp_mt, ip6_packet_match)
 
     @property
     def ttl(self) -> int:
@@ -113,6 +118,8 @@ class Place:
     @property
     def misread(self) -> Matches:
         """Packets without a whole L4 header of which the kernel may read bytes that stand in its place."""
+        if self.iptables:
+            return ()
         if self.whole:
             return ({"undetermined": exactly(1, 1), "fragment": exactly(0, 2) if self.family == 4 else ((0, 0b10),)},)
         later: Match = {"fragment": LATER_FRAGMENT}
@@ -172,12 +179,12 @@ def _dependencies(selector: Selector, place: Place) -> Condition:
         return ALWAYS
     if not selector.protocols:
         sure = place.readable
-        return exact(sure) if selector.last else Condition(sure, (*sure, *place.misread), _MISREAD)
+        return exact(sure) if selector.last else _or_else(sure, place.misread, _MISREAD)
     protocols: Match = {"protocol": union(*(exactly(protocol, 8) for protocol in selector.protocols))}
     if selector.last:
         return exact(_product((protocols,), place.readable) or ())
     sure = _product((protocols,), place.readable) or ()
-    return Condition(sure, (*sure, *(_product((protocols,), place.misread) or ())), _MISREAD)
+    return _or_else(sure, _product((protocols,), place.misread) or (), _MISREAD)
 
 
 def _holds(values: Sequence[Value], negate: bool, number: int) -> bool:
@@ -255,8 +262,7 @@ def _field(asked: _Asked) -> Condition:
         others = _product(({"protocol": _WITHOUT_PORTS},), asked.present.may) or ()
         return Condition(sure, (*sure, *others, *asked.place.misread), "what stands there is no port in every protocol")
     sure = _product((here,), asked.present.sure) or ()
-    misread = asked.present.may[len(asked.present.sure) :]
-    return Condition(sure, (*sure, *misread), _MISREAD)
+    return _or_else(sure, asked.present.may[len(asked.present.sure) :], _MISREAD)
 
 
 def _length(asked: _Asked) -> Condition:
@@ -291,6 +297,8 @@ def _l4proto(asked: _Asked) -> Condition:
     if asked.place.whole:
         seen += ({"fragment": LATER_FRAGMENT},)
     sure = _product(({"protocol": found},), seen) or ()
+    if asked.place.iptables:
+        return exact(sure)
     cut: Match = {"protocol": found, "undetermined": exactly(1, 1), "fragment": ((0, 0b10),)}
     return Condition(sure, (*sure, cut), "the header chain may end before the protocol is known")
 

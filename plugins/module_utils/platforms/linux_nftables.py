@@ -159,8 +159,10 @@ class Builder:
         uplinks: tuple[str, ...],
         tracking: frozenset[int] = frozenset(),
         fits: Callable[[str, str], bool | None] | None = None,  # as in Place
+        iptables: bool = False,  # as in Place
     ) -> None:
-        self.ruleset, self.subscribers, self.uplinks, self._fits = ruleset, subscribers, uplinks, fits
+        self.ruleset, self.subscribers, self.uplinks = ruleset, subscribers, uplinks
+        self._fits, self._iptables = fits, iptables
         self.filters: dict[tuple[int, str], Filter] = {}
         self._queue: list[tuple[Table, Chain, Place, str]] = []
         self._checks: set[Rule] = set()  # the rules that are the source check of the attachment at hand
@@ -250,7 +252,8 @@ class Builder:
             hidden |= {"destination", "destination_port"}
         kind = chain.kind or "filter"
         place = Place(family, attachment, direction, chain.hook, priority, kind, whole, tracked, frozenset(hidden))
-        return replace(place, others=self.uplinks, not_others=self.subscribers, fits=self._fits)
+        place = replace(place, others=self.uplinks, not_others=self.subscribers)
+        return replace(place, fits=self._fits, iptables=self._iptables)
 
     def _ask(self, table: Table, chain: Chain, place: Place, name: str) -> str:
         key = place.family, name
@@ -379,9 +382,14 @@ class Builder:
                 if not any(_asks_other_side(part, place) for part in parts):
                     continue
                 tests = [part for part in parts if isinstance(part, Test)]
+                if any(not condition_of(test, place).may for test in tests if not _asks_other_side(test, place)):
+                    continue  # it holds for nothing of this attachment, wherever it goes
                 if len(tests) + 1 != len(parts) or not isinstance(parts[-1], Verdict):
                     return False
-                if not any(not condition_of(test, place).may for test in tests if _asks_other_side(test, place)):
+                to_network = [condition_of(test, place) for test in tests if _asks_other_side(test, place)]
+                if parts[-1].action == PERMIT and all(one.sure for one in to_network):
+                    continue  # what it permits passes to the network already
+                if all(one.may for one in to_network):
                     return False
                 target = table.chains.get(parts[-1].target)
                 only_denies = target is not None and all(
