@@ -170,6 +170,9 @@ def test_apply_refuses_what_it_does_not_know(lines: list[str], reason: str) -> N
         list(cisco_nxos.apply(RUNNING, lines))
 
 
+_UPDATE = "hardware access-list update"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
@@ -178,8 +181,7 @@ def test_apply_refuses_what_it_does_not_know(lines: list[str], reason: str) -> N
         ("isp-before atomic ;", "other atomic ;", "has no rollback timer, for want of 'rollback running-config"),
         (
             "feature scheduler\n",
-            "feature scheduler\nno hardware access-list update atomic\n"
-            "hardware access-list update default-result permit\n",
+            f"feature scheduler\nno {_UPDATE} atomic\n{_UPDATE} default-result permit\n",
             "permits everything while a list in force is changed",
         ),
     ],
