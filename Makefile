@@ -40,8 +40,9 @@ demo: .venv/synced ## the small ISP of the lab: audit, mend, audit again, and a 
 test: .venv/synced ## everything: linters, types, tests (what is skipped, and why, stands above the last line)
 	@tools/system_packages test
 	@# The images of the mail hosts are made while the linters run; who cannot have them is told, and the tests skip them.
+	@# A worker more than there are processors: much of the time is spent waiting for daemons.
 	@python -m lab.mail images >/dev/null & failed=0; $(MAKE) --no-print-directory lint || failed=1; wait; \
-		pytest -n auto --dist worksteal || failed=1; exit $$failed
+		pytest -n $$(( $$(nproc) + 1 )) --dist worksteal || failed=1; exit $$failed
 
 .PHONY: lint
 lint: .venv/synced ## ruff, mypy, yamllint, ansible-lint

@@ -24,6 +24,20 @@ hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, deran
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "person")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+_LONG = ("test_demo.py", "test_molecule.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones begin: the mail hosts in the first worker's share, what needs the lab's ports in the second's.
+
+    pytest-xdist gives each worker a share of the list, and who is done takes from the ends of the others'.
+    """
+    long = [item for item in items if item.path.name in _LONG]
+    alone = [item for item in long if item.name.endswith("[mail]")]
+    rest = [item for item in items if item not in long]
+    share = len(items) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    others = [item for item in long if item not in alone]
+    items[:] = [*alone, *rest[: share - len(alone)], *others, *rest[share - len(alone) :]]
 
 
 @pytest.fixture(scope="session")
