@@ -1179,12 +1179,14 @@ def _interfaces(cut: _Cut, dialect: Dialect) -> _Places:
     lines = 0
     for name, block in [*cut.interfaces.items(), *((" ".join(block.words), block) for block in cut.others)]:
         prefixes: list[str] = []
-        shutdown = sees_ipv6 = False
+        shutdown = sees_ipv6 = switched = False
         checks: dict[int, tuple[str, int]] = {}
         bound: dict[str, int] = {}  # the places in this block that have a list, and the line that says so first
         attachment, indent = name, 0
         for number, raw in block.lines:
             words = raw.partition(" !")[0].split()
+            if dialect.port_bindings and "switchport" in words[:2]:
+                switched = words[0] == "switchport"
             if len(words) < 2:
                 shutdown = shutdown or words == ["shutdown"]
                 continue
@@ -1240,6 +1242,8 @@ def _interfaces(cut: _Cut, dialect: Dialect) -> _Places:
                     if words[: len(start)] == list(start):
                         doubts.append(Doubt(number, text, reason))
             sees_ipv6 = sees_ipv6 or words[0] == "ipv6"
+        if switched:  # there a list of the interface does nothing (Cisco, "ip access-group" of NX-OS)
+            bindings = {place: one for place, one in bindings.items() if place[0] != name}
         # The check counts only where it covers every family that the interface speaks.
         check = checks.get(4, ("", 0)) if 6 in checks or not sees_ipv6 else ("", 0)
         if name in cut.interfaces or name in bound:

@@ -21,7 +21,8 @@ What is modelled, and where it is written ("guide": Cisco, Nexus 9000 Series NX-
   does is not documented, nor what an empty or undefined group matches.
 - Order: list of the port, map of the VLAN, list of the interface; outbound the list, then the map (guide, "Order of ACL
   Application"). A port list works on layer 2 ports, inbound; a router list there does nothing until the port is routed
-  (reference, "ip access-group", "ip port access-group").
+  (reference, "ip access-group", "ip port access-group"). Which of both a port is without a word about it depends on
+  the series and its release.
 - A VLAN access map does what its first entry says of which a list permits the packet, whatever the direction (Cisco,
   Nexus 9000 guide, "Configuring VLAN ACLs"). What matches no entry is not documented.
 - MAC lists see non-IP traffic alone (guide, "ACL Types and Applications"), but for `mac packet-classify`. Lists of vty,
@@ -48,11 +49,12 @@ What is modelled, and where it is written ("guide": Cisco, Nexus 9000 Series NX-
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..filters import PERMIT, UNKNOWN, Configuration, Doubt
+from ..filters import PERMIT, UNKNOWN, Configuration, Doubt, Interface
 from ..plan import Push, Refused
 from ..rules import Change
 from . import _cisco_like, _cisco_push, _nxos_maps
@@ -167,7 +169,26 @@ def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:
         for one in found.bindings
         if attachments and one.attachment not in attachments and one.text.split()[1] == "port"
     ]
+    doubts += [
+        Doubt(
+            found.interfaces[name].line,
+            name,
+            "whether this port is switched, where its list does nothing, is not shown",
+        )
+        for name in attachments
+        if _PORT.fullmatch(name) and name in found.interfaces and not _routed(body, found.interfaces[name])
+    ]
     return replace(found, doubts=tuple(sorted((*found.doubts, *doubts), key=lambda one: one.line)))
+
+
+_PORT = re.compile(r"(?:Ethernet|port-channel)[\d/]+", re.IGNORECASE)
+_ROUTED = re.compile(r"[ \t]+(?:no switchport|switchport(?:\s.*)?|ip address \S.*|ipv6 address \S.*)\s*")
+
+
+def _routed(body: str, interface: Interface) -> bool:
+    """Do the lines of the interface show whether it is routed? What is switched has no list in force anyway."""
+    below = itertools.islice(body.split("\n"), interface.line, None)
+    return any(_ROUTED.fullmatch(line) for line in itertools.takewhile(lambda line: not line[:1].strip(), below))
 
 
 _NO_CHECK = re.compile(r"^system urpf disable\s*$", re.MULTILINE)

@@ -131,6 +131,22 @@ def test_no_line_of_a_list_is_skipped(words: list[list[str]]) -> None:
     assert {entry.line for entry in configuration.filters[4, "A"].entries} == set(range(3, 3 + len(lines)))
 
 
+@pytest.mark.parametrize(
+    ("said", "filters", "doubted"),
+    [
+        ("no switchport", [("OLD",)], False),
+        ("ip address 198.51.100.1/24", [("OLD",)], False),
+        ("mtu 9216", [("OLD",)], True),
+        ("switchport mode trunk", [], False),
+    ],
+)
+def test_a_port_that_may_be_switched(said: str, filters: list[tuple[str]], doubted: bool) -> None:
+    text = BODY.replace("interface Vlan100", f"interface Ethernet1/5\n  {said}")
+    configuration = cisco_nxos.parse(text, ["Ethernet1/5"])
+    assert [one.filters for one in configuration.bindings if one.attachment == "Ethernet1/5"] == filters
+    assert bool(configuration.doubts) == doubted
+
+
 def test_a_push_binds_a_list_that_is_whole() -> None:
     rule_set = RuleSet("ISP-UP6-1", 6, "up", (Rule("deny", "tcp", destination_ports=((25, 25),)), Rule("permit")))
     change = Change((rule_set,), (Bind("Vlan100", "up", 6, "ISP-UP6-1"),))
