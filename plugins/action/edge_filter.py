@@ -9,6 +9,7 @@ import difflib
 import gc
 import os
 import shlex
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.audit import audit
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
 from ansible_collections.isp.hardening.plugins.module_utils.filters import UNKNOWN, Configuration
 from ansible_collections.isp.hardening.plugins.module_utils.findings import COMPLIANT, Finding
+from ansible_collections.isp.hardening.plugins.module_utils.history import drift, redacted
 from ansible_collections.isp.hardening.plugins.module_utils.plan import (
     Management,
     Plan,
@@ -83,6 +85,9 @@ class ActionModule(ActionBase):
         before = platform.parse(running, names)
         findings = audit(before, policy, attachments, result["host"], platform.LINK_LOCAL)
         result |= _told(findings, before)
+        if arguments["history_dir"]:
+            history = Path(arguments["history_dir"]) / f"{result['host']}.cfg"
+            result |= _since(history, platform, running, attachments)
         try:
             if arguments["restore"]:
                 plan = restoring(platform, running, _backup_text(arguments["restore"]), names)
@@ -132,6 +137,8 @@ class ActionModule(ActionBase):
         result["steps"] = list(outcome.steps)
         if outcome.text and not platform.incomplete(outcome.text):
             now = platform.parse(outcome.text, names)
+            if arguments["history_dir"]:
+                _write(Path(arguments["history_dir"]) / f"{host}.cfg", redacted(outcome.text))
             result |= _told(audit(now, policy, attachments, host, platform.LINK_LOCAL), now)
         if outcome.state != "changed":
             result["changed"] = outcome.changed
@@ -202,6 +209,35 @@ def _keep(directory: Path, host: str, text: str) -> str:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     return str(path)
+
+
+def _since(
+    history: Path, platform: ModuleType, running: str, attachments: Sequence[Attachment]
+) -> dict[str, dict[str, Any]]:
+    """What has changed since the last audit; what is audited now takes its place."""
+    now = redacted(running)
+    told = {}
+    try:
+        since = datetime.datetime.fromtimestamp(history.stat().st_mtime, datetime.UTC).isoformat(timespec="seconds")
+        before = history.read_text(encoding="utf-8", errors="replace")
+        told["drift"] = {"since": since, **drift(platform, before, now, attachments)}
+    except FileNotFoundError:
+        pass  # the first audit
+    except OSError as error:
+        raise Ended("failed", f"the history {history} cannot be read: {error.strerror}; nothing was changed") from error
+    _write(history, now)
+    return told
+
+
+def _write(path: Path, text: str) -> None:
+    """The file whole or not at all, for its owner alone."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:  # mode 0600
+            file.write(text)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise Ended("failed", f"the history {path} cannot be written: {error.strerror}; set history_dir") from error
 
 
 def _backup_text(path: str) -> str:

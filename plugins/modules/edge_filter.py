@@ -38,6 +38,11 @@ options:
     description: Directory on the controller for the configuration as it was before a push.
     type: path
     default: backups
+  history_dir:
+    description: >-
+      Directory on the controller for the configuration as it was last audited, one file a host, without secrets. The
+      next audit says which packets have another fate since. Nothing is kept where it is not given.
+    type: path
   restore:
     description: >-
       Put back the filters and bindings of this backup instead of making the policy true. A directory stands for the
@@ -64,6 +69,13 @@ findings:
   type: list
   elements: dict
   returned: when the configuration could be read
+drift:
+  description: >-
+    What has changed since C(since), the last audit: C(changes), each with C(attachment), C(direction), and the fields
+    of a box of M(isp.hardening.filter_diff); C(left_out), how many boxes are not told; C(problem), why they could not
+    be compared.
+  type: dict
+  returned: when there is a history
 steps:
   description: What was done, in order.
   type: list

@@ -147,11 +147,32 @@ def hamburg() -> dict[str, Any]:
 
 
 def munich() -> dict[str, Any]:
-    """EOS: compliant."""
+    """EOS: compliant, and something has changed since the last audit."""
+    change = {
+        "attachment": "Ethernet1.100",
+        "direction": "up",
+        "family": 4,
+        "change": "denied, now permitted",
+        "packets": "tcp from 198.51.100.0/25 to any but 192.0.2.25-192.0.2.26 port 8080",
+        "packet": "tcp 198.51.100.7:49152 > 203.0.113.9:8080 SYN",
+        "reason": "",
+        "before": {"action": "deny", "lines": [{"line": 88, "text": "45 deny tcp any any eq 8080"}]},
+        "after": {"action": "permit", "lines": [{"line": 90, "text": "60 permit ip 198.51.100.0/25 any"}]},
+    }
+    unknown = {
+        **change,
+        "direction": "down",
+        "change": "unknown",
+        "packets": "any protocol from any to any, later fragments",
+        "packet": "tcp 203.0.113.9 > 198.51.100.7 later fragment",
+        "reason": "not known: line 91, frobnicate is not read",
+        "after": {"action": "unknown", "lines": []},
+    }
     return host(
         "edge-muc1", "arista_eos", "192.0.2.13",
         proved("edge-muc1", {"Ethernet1.100": "residential", "Ethernet1.200": "business"}),
         lines_read=305, lines_understood=305,
+        drift={"since": "2026-11-25T02:00:00+00:00", "changes": [change, unknown], "left_out": 3, "problem": ""},
     )  # fmt: skip
 
 

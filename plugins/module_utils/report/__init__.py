@@ -56,6 +56,42 @@ _INVISIBLE = re.compile(
 
 
 @dataclass(frozen=True)
+class Change:
+    """Packets that have another fate at a place than they had when the host was last audited.
+
+    `change` is "denied, now permitted", "permitted, now denied" or "unknown", `packet` one of them, `before` and
+    `after` the lines that decide it, none where the end of the filter does.
+    """
+
+    attachment: str
+    direction: str
+    family: int
+    change: str
+    packets: str
+    packet: str
+    before: tuple[Evidence, ...]
+    after: tuple[Evidence, ...]
+    reason: str
+
+    @property
+    def place(self) -> str:
+        return " · ".join((self.attachment, self.direction, f"IPv{self.family}"))
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What has changed since the last audit. `since` is "" where there was none; `problem` why it cannot be said."""
+
+    since: str
+    changes: tuple[Change, ...]
+    left_out: int
+    problem: str
+
+    def __bool__(self) -> bool:
+        return bool(self.changes or self.problem)
+
+
+@dataclass(frozen=True)
 class Host:
     """One host of the run. `verdict` is one of HOST_VERDICTS; `findings` are sorted, the worst first."""
 
@@ -73,6 +109,7 @@ class Host:
     seconds: float
     lines_read: int
     lines_understood: int
+    drift: Drift
 
     @cached_property
     def cells(self) -> Mapping[str, Counter[str]]:
@@ -289,6 +326,36 @@ def _host(raw: Mapping[str, Any]) -> Host:
         seconds=round(float(raw.get("seconds") or 0), 1),
         lines_read=_number(raw.get("lines_read")),
         lines_understood=_number(raw.get("lines_understood")),
+        drift=_drift(raw.get("drift") or {}),
+    )
+
+
+def _drift(raw: Mapping[str, Any]) -> Drift:
+    return Drift(
+        since=_text(raw.get("since")),
+        changes=tuple(_change(one) for one in raw.get("changes") or ()),
+        left_out=_number(raw.get("left_out")),
+        problem=_text(raw.get("problem")),
+    )
+
+
+def _change(raw: Mapping[str, Any]) -> Change:
+    before, after = (
+        tuple(
+            Evidence(_number(one.get("line")), _text(one.get("text"))) for one in (raw.get(side) or {}).get("lines", ())
+        )
+        for side in ("before", "after")
+    )
+    return Change(
+        attachment=_text(raw.get("attachment")),
+        direction=raw["direction"] if raw.get("direction") in ("up", "down") else "",
+        family=raw["family"] if raw.get("family") in (4, 6) else 0,
+        change=_text(raw.get("change")),
+        packets=_text(raw.get("packets")),
+        packet=_text(raw.get("packet")),
+        before=before[-1:],
+        after=after[-1:],
+        reason=_text(raw.get("reason")),
     )
 
 

@@ -47,6 +47,7 @@ def _host(host: Host) -> str:
             "lines_understood", "backup", "kept", "steps", "diff",
         )
     }  # fmt: skip
+    head["drift"] = asdict(host.drift)
     findings = ",\n".join(
         f"      {json.dumps(_finding(one))}" for one in (finding.as_dict() for finding in host.findings)
     )

@@ -27,6 +27,7 @@ def summary(report: Report, colour: bool) -> str:
         _head(report, paint),
         _table(report, paint),
         _causes(report, paint),
+        _drift(report, paint),
         _hosts(report, paint),
         _policy(report, paint),
     )
@@ -98,6 +99,26 @@ def _cause(cause: tuple[Finding, ...], paint: _Paint) -> Iterator[str]:
 
 def _row(name: str, text: str, paint: _Paint) -> str:
     return f"  {paint(f'{name:>12}', 'quiet')}  {text}"
+
+
+def _drift(report: Report, paint: _Paint) -> Iterator[str]:
+    """What has changed since the last audit, whether the policy minds or not."""
+    told = [(host, one) for host in report.hosts for one in host.drift.changes]
+    for host, one in told[:MOST_CAUSES]:
+        yield f"{paint(f'Δ {host.name}', 'strong')}  {one.change}: {one.packets}"
+        yield _row("for example", f"{one.packet}  {one.place}", paint)
+        for name, lines in (("before", one.before), ("now", one.after)):
+            said = [f"line {line.line}: {line.text}" for line in lines]
+            yield _row(name, "".join(said) or "the end of the filter, or no filter", paint)
+        if one.reason:
+            yield _row("", one.reason, paint)
+    rest = len(told) - MOST_CAUSES
+    more = sum(host.drift.left_out for host in report.hosts) + max(rest, 0)
+    if more:
+        yield paint(f"… and {more:,} more changes since the last audit", "strong")
+    for host in report.hosts:
+        if host.drift.problem:
+            yield f"{paint(f'! {host.name}', NOT_AUDITED)}  {host.drift.problem}"
 
 
 def _hosts(report: Report, paint: _Paint) -> Iterator[str]:
