@@ -1,0 +1,153 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The text of a VyOS configuration as a tree of words: in braces (config.boot, `show configuration`) or as `set` lines.
+
+Each word is a node below the one before it, a value too: `rule 10 { action drop }` and
+`set ... rule 10 action 'drop'` are the same tree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from ..filters import Doubt
+
+# Sections whose lines can belong to filters, by their first word.
+SECTIONS = frozenset({"firewall", "zone-policy", "nat", "nat66", "nat64"})
+_WORD = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|[^\s'\"]\S*")
+_PROMPT = re.compile(r"^(?:\[edit[^\]]*\]|\S+@\S+[#$>].*)$")
+
+
+class Node(dict[str, "Node"]):
+    """What stands below a word. `line` is where the word stands first."""
+
+    __slots__ = ("line",)
+
+    def __init__(self, line: int = 0) -> None:
+        super().__init__()
+        self.line = line
+
+    def child(self, word: str, line: int) -> Node:
+        found = self.get(word)
+        if found is None:
+            found = self[word] = Node(line)
+        return found
+
+    def at(self, *path: str) -> Node:
+        """What stands below a path, nothing where it does not exist."""
+        node = self
+        for word in path:
+            found = node.get(word)
+            if found is None:
+                return NOTHING
+            node = found
+        return node
+
+    def value(self, *path: str) -> str:
+        """The one value below a path, "" where there is none."""
+        return next(iter(self.at(*path)), "")
+
+
+NOTHING = Node()
+
+
+class Reading:
+    """The tree of a text, what was not understood of it, and whether it ends in the middle of something."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.split("\n")
+        self.root = Node()
+        self.doubts: list[Doubt] = []
+        self.filter_lines = 0
+        self.open = 0  # blocks that nobody closed
+        first = next((line for line in self.lines if line.strip() and not _aside(line.strip())), "")
+        self.as_commands = first.lstrip().startswith("set ")
+        if self.as_commands:
+            self._read_commands()
+        else:
+            self._read_braces()
+
+    def _doubt(self, line: int, reason: str) -> None:
+        self.doubts.append(Doubt(line, self.lines[line - 1].strip(), reason))
+
+    def _read_commands(self) -> None:
+        root = self.root
+        for number, line in enumerate(self.lines, 1):
+            text = line.strip()
+            if not text.startswith("set ") or text.count("'") % 2:
+                if text and not _aside(text):
+                    self._doubt(number, "this line is no whole `set` command")
+                continue
+            node = root
+            words = text.split()[1:] if "'" not in text and '"' not in text else split(text)[1:]
+            for word in words:
+                node = node.child(word, number)
+            self.filter_lines += words[0] in SECTIONS if words else 0
+
+    def _read_braces(self) -> None:
+        path = [self.root]
+        comment = section = False
+        for number, line in enumerate(self.lines, 1):
+            text = line.strip()
+            if comment or text.startswith("/*"):
+                comment = "*/" not in text
+                continue
+            if not text or text.startswith("//"):
+                continue
+            self.filter_lines += section
+            if text == "}":
+                if len(path) == 1:
+                    self._doubt(number, "it closes a block that none opened")
+                    continue
+                path.pop()
+                section = section and len(path) > 1
+                continue
+            opens = text.endswith("{")
+            body = text[:-1] if opens else text
+            words = split(body) if "'" in body or '"' in body else body.split()
+            if not words or (len(path) == 1 and not opens) or text.endswith(";"):
+                if not _aside(text):
+                    self._doubt(number, "this line is no statement of VyOS")
+                words = words or ["?"]
+            node = path[-1]
+            for word in words:
+                node = node.child(word, number)
+            if opens:
+                if len(path) == 1:
+                    section = words[0] in SECTIONS
+                    self.filter_lines += section
+                path.append(node)
+        self.open = len(path) - 1 + comment
+
+
+def _aside(text: str) -> bool:
+    """No part of the configuration: comments, and prompts that were copied along."""
+    return text.startswith(("#", "//", "/*")) or bool(_PROMPT.match(text))
+
+
+def split(text: str) -> list[str]:
+    """The words of a line; what is quoted is one, without its quotes."""
+    words = []
+    for word in _WORD.findall(text):
+        if word[0] == '"' and len(word) > 1 and word[-1] == '"':
+            word = word[1:-1].replace('\\"', '"')
+        elif word[0] == "'" and len(word) > 1:
+            word = word[1:-1]
+        words.append(word)
+    return words
+
+
+def commands(node: Node, path: Sequence[str] = ()) -> Iterator[str]:
+    """The tree as `set` lines."""
+    pending: list[tuple[Node, tuple[str, ...]]] = [(node, tuple(path))]
+    while pending:
+        here, words = pending.pop()
+        if not here and words:
+            yield " ".join(["set", *(quoted(word) for word in words)])
+        pending += [(below, (*words, word)) for word, below in reversed(here.items())]
+
+
+def quoted(word: str) -> str:
+    """A word as a command takes it."""
+    return word if re.fullmatch(r"[\w.:/@!,*+-]+", word) else "'" + word.replace("'", "") + "'"
