@@ -192,7 +192,9 @@ class Connection(ConnectionBase):
                 session_log=self.get_option("session_log"),
                 sock=tunnel,
             )
-            if not session.check_enable_mode():
+            # SR OS: a login may do all that its profile allows, and `enable` asks for a password that need not exist.
+            asked = self.get_option("enable_secret") or getattr(platform, "PRIVILEGED", True)
+            if asked and not session.check_enable_mode():
                 session.enable()
             return session
         except NetmikoAuthenticationException:
@@ -224,8 +226,9 @@ class Connection(ConnectionBase):
         session = self._session
         channel = session.remote_conn
         # VRP puts its prompts in brackets: <name>, and [~name] or [*name-view] where it is configured.
-        name = rf"{re.escape(session.base_prompt)}[^\r\n]*"
-        prompt = re.compile(rf"(?:^|[\r\n])(?:{name}[>#]|<{name}>|\[[~*]?{name}\]) ?$")
+        # Classic SR OS marks its prompt with a star while something is not saved.
+        name = rf"{re.escape(session.base_prompt.removeprefix('*'))}[^\r\n]*"
+        prompt = re.compile(rf"(?:^|[\r\n])(?:\*?{name}[>#$]|<{name}>|\[[~*]?{name}\]) ?$")
         silence = self.get_option("command_timeout")
         parts: list[str] = []
         size, tail = 0, ""

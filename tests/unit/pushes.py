@@ -172,7 +172,7 @@ class Desk:
         self._fault = fault
         self._ghosts = ghosts  # the router does not notice that a session is lost
         self._session: Session | None = None
-        self._network_os = type(router).__module__.rpartition(".")[2]
+        self._answers = getattr(platforms.load(type(router).__module__.rpartition(".")[2]), "ANSWERS", ())
 
     def send(self, command: str) -> str:
         fault = self._asked(command)
@@ -184,7 +184,7 @@ class Desk:
         self.passes(command)
         output = session.execute(command)
         text = output if isinstance(output, str) else "".join(output)
-        for question, answer in getattr(platforms.load(self._network_os), "ANSWERS", ()):
+        for question, answer in self._answers:
             if re.search(question, text + session.prompt):
                 self.passes(answer)
                 output = session.execute(answer)
@@ -192,7 +192,7 @@ class Desk:
         self.printed[command] = text
         if fault == "reply":
             raise self._lose(command)
-        if session.closed or not re.search(r"[>#\]] ?$", session.prompt):
+        if session.closed or not re.search(r"[>#$\]] ?$", session.prompt):
             raise self._lose(command)
         return text
 

@@ -68,6 +68,7 @@ def _jumps(change: Change, family: int) -> Iterator[dict[str, str]]:
 
 def _rules(chosen: RuleSet) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
+    said = ""
     for rule in chosen.rules:
         for conditions in _conditions(rule, chosen.family):
             number = _STEP * (len(found) + 1)
@@ -75,7 +76,8 @@ def _rules(chosen: RuleSet) -> list[dict[str, object]]:
                 raise ValueError(f"{chosen.name} has more rules than VyOS has numbers")
             lines = [f"action '{_ACTIONS[rule.action]}'"]
             comment = re.sub(r"[^\w .,:;/()+-]", " ", rule.comment)[:100].strip()
-            lines += [f"description '{comment}'"] if comment else []
+            lines += [f"description '{comment}'"] if comment and comment != said else []
+            said = comment
             found.append({"number": number, "lines": [*lines, *conditions]})
     return found
 

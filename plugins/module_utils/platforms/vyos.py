@@ -51,6 +51,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from ..filters import DENY, Binding, Configuration, Entry, Filter, Interface, NotThisPlatform
 from ..packets import complement, prefix
@@ -119,7 +120,7 @@ def incomplete(text: str) -> str:
     said = re.search(r"^\s*(?:Invalid command|Permission denied|Configuration under specified path).*", text, re.M)
     if said:
         return f"it holds an error message: '{said.group().strip()[:200]}'"
-    reading = Reading(text)
+    reading = _read(text)
     if not _is_vyos(reading.root):
         return "it has no interfaces, firewall or system section of VyOS"
     if reading.open:
@@ -129,6 +130,9 @@ def incomplete(text: str) -> str:
     if "system" not in reading.root:
         return "it is cut off: the system section, which comes behind firewall and interfaces, is missing"
     return ""
+
+
+_read = lru_cache(maxsize=2)(Reading)
 
 
 def _is_vyos(root: Node) -> bool:
@@ -142,7 +146,13 @@ def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:
     chains have the name that they have in the text, unless they ask for interfaces too. Without attachments the text
     is taken for every interface that it has.
     """
-    reading = Reading(text)
+    return _parsed(text, tuple(attachments))
+
+
+# A push looks at the same text several times.
+@lru_cache(maxsize=4)
+def _parsed(text: str, attachments: tuple[str, ...]) -> Configuration:
+    reading = _read(text)
     if not _is_vyos(reading.root):
         raise NotThisPlatform("there are no interfaces and no firewall of VyOS in it")
     ruleset = Text(reading)
@@ -153,7 +163,7 @@ def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:
         if name not in shown and (known or name in ruleset.named):
             shown[name] = Interface(name, 0, tuple(prefix for one in known for prefix in one.prefixes))
     others = _leads_elsewhere(reading.root, wanted, shown)
-    builder = Builder(ruleset, tuple(attachments), others if attachments else (), frozenset({4, 6}))
+    builder = Builder(ruleset, attachments, others if attachments else (), frozenset({4, 6}))
     builder.plain()
     bindings: list[Binding] = []
     for name in wanted:
