@@ -183,6 +183,10 @@ class Router:
         """The running configuration as the vendor prints it, all of it."""
         raise NotImplementedError
 
+    def startup_text(self) -> str:
+        """What it starts with, for a router that has to be told to save it."""
+        raise NotImplementedError
+
     def judge(self, attachment: str, direction: str, packet: Packet) -> str:
         """'permit' or 'deny' for a packet that enters from ('up') or leaves to ('down') subscribers at the attachment.
 
