@@ -152,6 +152,7 @@ class Dialect:
     not_lists: frozenset[str] = frozenset()  # words after `ip access-list` that are commands, not names
     groups_by_kind: bool = False  # groups of another kind or family may have the same name
     actions: re.Pattern[str] | None = None  # what may stand behind an entry, its arguments too, and matches nothing
+    standard_lines: bool = False  # a line may have a source and nothing else, in any list
     port_bindings: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # of lists that come before those above
     suspicious_global: tuple[tuple[tuple[str, ...], str], ...] = ()  # the same as `suspicious`, for lines at the top
     list_wide: frozenset[str] = frozenset()  # first words of list lines about the whole list (NX-OS)
@@ -297,7 +298,7 @@ _SAID = {
     UNKNOWN: "what {} does then is not documented",
 }
 _ENTRY_WORDS = frozenset({"permit", "deny", "remark", "sequence", "evaluate", "dynamic"})
-_INTERFACE_ONLY = frozenset({("ip", "address"), ("ipv6", "address"), ("ip", "verify"), ("ipv6", "verify")})
+_INTERFACE_ONLY = frozenset((family, word) for family in ("ip", "ipv4", "ipv6") for word in ("address", "verify"))
 
 
 def _cut(text: str, dialect: Dialect) -> _Cut:
@@ -392,7 +393,7 @@ def interface_name(words: Sequence[str]) -> str:
         words = words[1:]
     return (
         "".join(words[1:3])
-        if words[1:2] and words[1].isalpha() and words[2:3] and words[2][0].isdecimal()
+        if words[1:2] and words[1].replace("-", "").isalpha() and words[2:3] and words[2][0].isdecimal()
         else words[1]
     )
 
@@ -598,7 +599,7 @@ class _Lists:
         family, permit, at = chosen.family, words[0] == "permit", 1
         base: dict[str, Alternatives] = {}
         doubts: list[str] = []
-        if chosen.standard:
+        if chosen.standard or (self.dialect.standard_lines and _begins_address(words[1])):
             source, at = self._address(family, words, at, doubts)
             if source is not None:
                 base["source"] = source
@@ -1066,6 +1067,11 @@ _AFTER_PORTS = _AFTER_PORT | _OPTION_WORDS | _NETWORK_GROUP | _PORT_WORDS | {"so
 def _ends_ports(word: str) -> bool:
     """Does an address, a condition or the other side's ports begin with this word?"""
     return word in _AFTER_PORTS or not {".", ":", "/"}.isdisjoint(word)
+
+
+def _begins_address(word: str) -> bool:
+    """`any`, `host`, `net-group` or an address, where a protocol stands otherwise."""
+    return word in ("any", "host") or word in _NETWORK_GROUP or not {".", ":", "/"}.isdisjoint(word)
 
 
 def _number(word: str, names: Mapping[str, int], bits: int) -> int | None:

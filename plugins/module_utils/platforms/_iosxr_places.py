@@ -87,7 +87,8 @@ def read(
     _add_routes(routes, places.interfaces)
     _applied_groups(cut, places)
     for binding in places.bindings.values():
-        for key in {(binding.family, binding.filters[0])} & places.chains.keys():
+        key = binding.family, binding.filters[0]
+        if key in places.chains and key not in filters:
             filters[key] = _chain(filters, binding, places.chains[key])
     return places.interfaces, tuple(places.bindings.values()), tuple(places.doubts), places.lines
 

@@ -13,10 +13,11 @@ What is modelled, and where it is written (BNG: Cisco, ASR 9000 Broadband Networ
 - Every IPv6 list ends with permit nd-na, permit nd-ns, deny, once it has a line (BNG, "ipv6 access-list").
 - Whether a protocol is sought behind IPv6 extension headers is not documented: a line with a protocol is in doubt for
   packets with such headers, until earlier lines have denied those headers by number. Our own lists begin so, because
-  only that proves on both kinds of devices.
+  only that proves on both kinds of devices. That an IPv6 list takes the number of any header: [memory].
 - `common LIST` is searched before the interface's own list, of one search from top to bottom (xrdocs, "Chained ACL").
   So the lists are one list, and the common one's implicit deny is not in between; where one of them has no lines,
   what then happens is not documented.
+- A line may have a source and nothing else ("Configuring Standard Access Lists" of the same guides).
 - Groups: `net-group` and `port-group`; a group of another family or kind may have the same name, groups may be nested
   (Cisco, Access List Commands, "object-group network", "object-group port").
 - What stands behind an entry and matches nothing: log, capture, counter, police, icmp-off, set, priority, next hops of
@@ -35,7 +36,8 @@ What is modelled, and where it is written (BNG: Cisco, ASR 9000 Broadband Networ
   that there is nothing to commit; a lost connection leaves the trial to its timer; `end` in the session asks, and takes
   back at once when the answer is yes (transcripts of an XRv 9000 24.3.1: xr-live-facts in
   ArchRuger/CLAB-BACKUP-WORKER-v2).
-- That a new `access-group` replaces a chained one, and the words of rejections beside those transcripts: [memory].
+- That a new `access-group` replaces a chained one, that `show running-config` is a command of configuration mode too,
+  the questions of a commit (netmiko's driver knows them) and rejections beside those transcripts: [memory].
 """
 
 from __future__ import annotations
@@ -55,13 +57,14 @@ READ = ("show running-config",)
 REJECTED = (
     r"^\s*%(?! ?[A-Z0-9_]+-[A-Z0-9_]*-?\d|\s*Confirming commit for trial session|\s*WARNING)[ \w].*",
     r"^\s*(?:Cannot enter exclusive mode|Cannot commit|No configuration changes to commit|Failed to commit).*",
+    r"^\s*One or more commits have occurred from other configuration sessions.*",
 )
-# The session asks in these words before it leaves configuration mode: a trial is taken back, what is not committed is
-# thrown away.
+# What the session asks: leaving takes back a trial and throws away what is not committed; others' commits stay first.
 ANSWERS = (
     (r"Do you wish to exit\? \[no\]: ?$", "yes"),
     (r"commit them before exiting ?\(yes/no/cancel\)\? \[cancel\]: ?$", "no"),
     (r"Do you wish to proceed with this commit anyway\? \[no\]: ?$", "no"),
+    (r"Confirm\? \[y/n\] ?\[confirm\]:? ?$", "y"),  # of a large configuration
 )
 PUSH = Push(
     arm=("configure exclusive",),
@@ -99,7 +102,7 @@ DIALECT = Dialect(
             "unrecognized-next-header": (4, 1), "unrecognized-option": (4, 2),
         },
     },
-    bindings={},  # read in _iosxr_places.py
+    bindings={("ipv4", "access-group"): 4, ("ipv6", "access-group"): 6},
     bindable=frozenset({"aaa", "apply-group", "dynamic-template", "group", "pool", "router"}),
     undefined=UNKNOWN,
     empty=PERMIT,
@@ -112,6 +115,7 @@ DIALECT = Dialect(
     own_marks=frozenset({"Cisco IOS XR"}),
     not_lists=frozenset({"icmp-off", "log-update", "maximum"}),
     groups_by_kind=True,
+    standard_lines=True,
     actions=_ACTIONS,
 )  # fmt: skip
 
