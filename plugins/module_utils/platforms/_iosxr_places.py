@@ -23,7 +23,6 @@ _NAME = re.compile(r"([A-Za-z-]+)(\d.*)")
 _SUSPICIOUS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("service-policy", "type", "pbr"), "a policy of the type pbr may drop or divert packets, and is not read"),
     (("ethernet-services", "access-group"), "an Ethernet services access list filters too, and is not read"),
-    (("flowspec",), "flow specifications filter too, and are not read"),
 )
 _LISTS = ("access-group", "access-list", "object-group", "verify", "service-policy")
 _IMPLICIT = ": implicit permit"
@@ -68,6 +67,10 @@ def read(
                 there.lines += template.lines
         elif kind == "pool":
             _pool(block, pools)
+        elif kind == "flowspec":
+            reason = "flow specifications that BGP brings filter too, and are not read"
+            installed = [(number, raw.strip()) for number, raw in block.lines if "local-install" in raw.split()]
+            places.doubts += [Doubt(number, text, reason) for number, text in installed]
         elif block.words[:2] == ["router", "static"]:
             routes += _routes(block)
         elif not sessions[1] and _AUTHORIZED.match(" ".join(block.words)):

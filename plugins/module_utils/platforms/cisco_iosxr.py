@@ -20,6 +20,8 @@ What is modelled, and where it is written (BNG: Cisco, ASR 9000 Broadband Networ
 - A line may have a source and nothing else ("Configuring Standard Access Lists" of the same guides).
 - Groups: `net-group` and `port-group`; a group of another family or kind may have the same name, groups may be nested
   (Cisco, Access List Commands, "object-group network", "object-group port").
+- `established` is ACK or RST, `match-all` and `match-any` take signed flags ("permit (IPv4)"); whether several flags in
+  a row ask for one of them or all is not documented.
 - What stands behind an entry and matches nothing: log, capture, counter, police, icmp-off, set, priority, next hops of
   ACL-based forwarding (Cisco, Access List Commands, "permit (IPv4)"). A permit with next hops permits. User-defined
   fields (`udf`), the don't-fragment bit and fragment offsets are not modelled: in doubt.
@@ -28,7 +30,8 @@ What is modelled, and where it is written (BNG: Cisco, ASR 9000 Broadband Networ
 - Subscribers: `dynamic-template type ppp|ipsubscriber|service NAME` binds lists (BNG, "ipv4 access-group").
   Sessions that `aaa authentication|authorization subscriber` has a server group for may get other lists of it.
 - Lists of services, of the control plane (lpts, management-plane, ntp, snmp, ssh, line) and of route policies filter
-  no transit traffic. What `apply-group` puts in place is not read, and a doubt where a group holds filtering.
+  no transit traffic. Flow specifications of BGP do where they are installed, and are not read: a doubt. So is
+  `apply-group` where a group of configuration holds filtering.
 - Port names: Cisco, Access List Commands, "permit (IPv4)", and IANA. ICMPv6 `destination-unreachable` is left out: IOS
   means code 3 by it, and whether XR means the type is not documented.
 - `commit confirmed` takes seconds, 30 to 300 or to 65535 by release, `commit` confirms (Cisco, ASR 9000 Getting Started
@@ -103,7 +106,7 @@ DIALECT = Dialect(
         },
     },
     bindings={("ipv4", "access-group"): 4, ("ipv6", "access-group"): 6},
-    bindable=frozenset({"aaa", "apply-group", "dynamic-template", "group", "pool", "router"}),
+    bindable=frozenset({"aaa", "apply-group", "dynamic-template", "flowspec", "group", "pool", "router"}),
     undefined=UNKNOWN,
     empty=PERMIT,
     later_fragments=frozenset({4}),
@@ -116,6 +119,7 @@ DIALECT = Dialect(
     not_lists=frozenset({"icmp-off", "log-update", "maximum"}),
     groups_by_kind=True,
     standard_lines=True,
+    several_flags="whether one of several TCP flags in a row is enough is not documented",
     actions=_ACTIONS,
 )  # fmt: skip
 
