@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ..ace import Dialect, Rejected
+from ..ace import Dialect, Entry, Rejected, read
 from ..cli import Command, Configuration, IndentedSession, Path, Refusal, known
 from ..clock import Timer
 from ..indented import Block
@@ -61,6 +61,7 @@ _MODES = {
     "vlan access-map ": "access-map", "vlan ": "vlan", "vrf context ": "vrf", "router ": "router",
     "line ": "line",
 }  # fmt: skip
+_MEMBERS = ("host", "eq", "neq", "gt", "lt", "range")  # of groups
 _CHECKPOINTS = 10
 _COMES_BEHIND = ("vlan ", "vrf context ", "interface ", "route-map ")  # of what stands behind all lists
 
@@ -72,7 +73,7 @@ class NxosConfiguration(Configuration):
     list_words = frozenset({"statistics", "fragments", "ignore", "extension-header"})
     openers = (
         "router ", "route-map ", "class-map ", "policy-map ", "vrf context ", "vlan \\d", "vlan access-map ", "line ",
-        "scheduler schedule name ", "control-plane$", "vpc domain ", "role name ", "hsrp ",
+        "scheduler schedule name ", "object-group ", "control-plane$", "vpc domain ", "role name ", "hsrp ",
     )  # fmt: skip
     global_words = known(
         "aaa authentication, aaa authorization, aaa accounting, aaa group, banner, boot, class-map, cli, clock, "
@@ -147,18 +148,85 @@ class NxosConfiguration(Configuration):
             place = self.root.children.index(last[0]) if listed else len(self.root.children)
         self.root.children.insert(place, block)
 
-    def _numbered(self, dialect: Dialect, number: int, text: str) -> str:
-        length = 32 if dialect.family == 4 else 128
-        return f"{number} {text}" if text.startswith("remark") else f"{number} " + re.sub(
-            r"\bhost (\S+)", rf"\1/{length}", text
-        )  # fmt: skip
+    def _in_mode(self, path: Path, line: str) -> bool | str | None:
+        words = line.lower().split()
+        member = words[1:2] if words[0] == "no" else words[:1]
+        if path[0].startswith("object-group ") and member and (member[0].isdecimal() or member[0] in _MEMBERS):
+            return self._set(self.block(path), words[0] == "no", line.split("no ", 1)[-1].strip())
+        return super()._in_mode(path, line)
 
     def _entry(self, block: Block, dialect: Dialect, line: str) -> bool:
-        """One port alone goes with `eq` and `neq`."""
-        for found in re.finditer(r"\b(?:eq|neq) \S+ (\S+)", "" if "remark" in line.split()[:2] else line):
-            if found[1].isdecimal() or found[1] in _TCP or found[1] in _UDP:
-                raise Rejected(found.start(1))
-        return super()._entry(block, dialect, line)
+        """A line of a list goes where its number says; one port alone goes with `eq` and `neq`."""
+        found = re.match(r"\s*(no\s+)?(?=\S)", line)
+        negative, body = bool(found and found[1]), line[found.end() if found else 0 :].rstrip()
+        there = {int(child.line.split()[0]): child for child in block.children if child.line[0].isdecimal()}
+        if negative and body.isdecimal():
+            if int(body) not in there:
+                raise Refusal("ERROR: Sequence number does not exist\n")
+            block.children.remove(there[int(body)])
+            return True
+        entry = self._read(body, dialect, len(line) - len(body))
+        text = self._written(entry, dialect, body)
+        alike = [child for child in there.values() if child.line.split(" ", 1)[1] == text and entry.action != "remark"]
+        if negative:
+            block.children = [child for child in block.children if child not in alike]
+            return bool(alike)
+        if alike:
+            return False
+        number = entry.number or max(there, default=0) + 10
+        if number in there:
+            raise Refusal("ERROR: Sequence number is in use\n")
+        place = len(block.children) - sum(one > number for one in there)
+        block.children.insert(place, Block(f"{number} {text}"))
+        return True
+
+    def _read(self, body: str, dialect: Dialect, offset: int) -> Entry:
+        """The entry of a line, with any address and port in place of its groups. Raises Rejected."""
+        if "remark" not in body.split()[:2]:
+            for found in re.finditer(r"\b(?:eq|neq) \S+ (\S+)", body):
+                if found[1].isdecimal() or found[1] in _TCP or found[1] in _UDP:
+                    raise Rejected(offset + found.start(1))
+            body = re.sub(r"\baddrgroup (\S+)", "any", re.sub(r"\bportgroup (\S+)", "eq 0", body))
+        try:
+            return read(body, dialect)
+        except Rejected as rejected:
+            raise Rejected(None if rejected.position is None else rejected.position + offset) from None
+
+    @staticmethod
+    def _written(entry: Entry, dialect: Dialect, body: str) -> str:
+        """As the switch prints it behind the number: prefixes in place of `host`, groups by their names."""
+        if entry.action == "remark":
+            return entry.text
+        text = re.sub(r"\bhost (\S+)", rf"\1/{32 if dialect.family == 4 else 128}", entry.text)
+        if "group " not in body:
+            return text
+        words = body.split()
+        return " ".join(words[1:] if words[0].isdecimal() else words)
+
+    def entries(self, block: Block, dialect: Dialect) -> list[Entry]:
+        """The entries of a list, one for each member of their groups."""
+        found = []
+        for child in block.children:
+            if child.line.split()[0] in self.list_words:
+                continue
+            lines = [child.line]
+            if "remark" not in child.line.split()[:2]:
+                lines = [ports for line in lines for ports in self._each(line, "portgroup", "port")]
+                kind = "ip address" if dialect.family == 4 else "ipv6 address"
+                for _ in range(2):
+                    lines = [one for line in lines for one in self._each(line, "addrgroup", kind)]
+            found += [read(line, dialect) for line in lines]
+        return found
+
+    def _each(self, line: str, word: str, kind: str) -> list[str]:
+        """The line once for each member of the first group in it; as it is when it has none."""
+        found = re.search(rf"\b{word} (\S+)", line)
+        if not found:
+            return [line]
+        header = f"object-group {'ip port' if kind == 'port' else kind} {found[1]}"
+        group = next((child for child in self.root.children if child.line == header), None)
+        members = [re.sub(r"^\d+ (?=\S)", "", child.line) for child in group.children] if group else []
+        return [line[: found.start()] + member + line[found.end() :] for member in members]
 
     def list_header(self, kind: str, name: str) -> str:
         if len(name) > 64:

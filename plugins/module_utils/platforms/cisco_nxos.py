@@ -27,6 +27,7 @@ What is modelled, and where it is written ("guide": Cisco, Nexus 9000 Series NX-
   Nexus 9000 guide, "Configuring VLAN ACLs"). What matches no entry is not documented.
 - MAC lists see non-IP traffic alone (guide, "ACL Types and Applications"), but for `mac packet-classify`. Lists of vty,
   SNMP, NTP and the control plane do not filter transit traffic (the same).
+- A port that 802.1X opens may get a list from a RADIUS server: [memory].
 - `ip verify unicast source reachable-via rx` is a strict source check, none where `system urpf disable` stands:
   [memory].
 - `packet-length` speaks of 20 to 9210 bytes (reference, "deny (IPv4)").
@@ -116,6 +117,7 @@ DIALECT = Dialect(
     port_bindings={("ip", "port", "access-group"): 4, ("ipv6", "port", "traffic-filter"): 6},
     suspicious=(
         (("mac", "packet-classify"), "a MAC access list filters IP packets too there, and is not read"),
+        (("dot1x", "port-control", "auto"), "a RADIUS server may give sessions of this port a list of their own"),
         (("inherit", "port-profile"), "a port profile may bind lists too, and is not read"),
     ),
     suspicious_global=(

@@ -383,6 +383,18 @@ def test_a_schedule_without_its_job_is_refused(switch: lab.Device) -> None:
     assert "isp-before" not in switch.execute("show checkpoint summary")
 
 
+def test_groups_stand_for_their_members(switch: lab.Device) -> None:
+    type_in(switch, "configure terminal", "ip access-list X", "permit tcp any addrgroup SMARTHOSTS eq smtp")
+    type_in(
+        switch, "deny tcp any any portgroup WINDOWS", "15 deny tcp any addrgroup MISSING", "permit ip any any", "no 15"
+    )
+    type_in(switch, "interface Vlan100", "ip access-group X in", "end")
+    assert "  20 deny tcp any any portgroup WINDOWS\n  30 permit ip any any\n" in switch.snapshot()
+    packet = {"family": 4, "source": "198.51.100.7", "destination": "203.0.113.9", "protocol": 6, "tcp_flags": 2}
+    assert judge(switch, "Vlan100", "up", packet | {"destination_port": 138}) == "deny"
+    assert judge(switch, "Vlan100", "up", packet | {"destination_port": 140}) == "permit"
+
+
 def test_a_map_of_the_vlan_denies_too(switch: lab.Device) -> None:
     packet = {
         "family": 4, "source": "198.51.100.135", "destination": "203.0.113.9", "protocol": 6, "source_port": 50000,
