@@ -260,10 +260,9 @@ class _Conditions:
                 return sure, sure, ""
             return sure, _product(wide, self.choices, 1), self._reasons()
         told = self.wider.get("protocol", self.sure.get("protocol", _ANYTHING))
-        inside = intersection(told, self.carriers)
-        outside = intersection(told, complement(self.carriers, 8))
+        inside, outside = _split(told, self.carriers)
         choices = [*self.choices, *self.upper_choices, _WHOLE]
-        protocol = intersection(self.sure.get("protocol", _ANYTHING), self.carriers)
+        protocol = _split(self.sure.get("protocol", _ANYTHING), self.carriers)[0]
         sure = _product({**self.sure, "protocol": protocol}, choices, 0)
         possible = sure if not self.unread else _product({**wide, "protocol": inside}, choices, 1)
         lower = {name: some for name, some in wide.items() if name not in self.upper}
@@ -283,6 +282,12 @@ class _Conditions:
 
     def _reasons(self) -> str:
         return "; ".join(dict.fromkeys(self.unread))
+
+
+@functools.lru_cache(maxsize=1024)
+def _split(protocols: Alternatives, carriers: Alternatives) -> tuple[Alternatives, Alternatives]:
+    """The protocols that are carriers, and those that are not."""
+    return intersection(protocols, carriers), intersection(protocols, complement(carriers, 8))
 
 
 _WHOLE = ((INITIAL,), (INITIAL,))

@@ -62,6 +62,7 @@ _BESIDE = frozenset(("persistent-indices", "bof", "debug", "li"))
 # What stands below a word: how many words are its key or value, and what may follow. None for what may follow: a leaf,
 # behind which the line goes on in the same place (`match protocol tcp dst-port eq 25`). YANG nokia-conf.
 _Grammar = Mapping[str, "tuple[int, _Grammar | None]"]
+_Place = tuple[Node | None, "_Grammar | None"]
 _LEAF = (1, None)
 _EMPTY = (0, None)
 _COMPARED: _Grammar = {
@@ -165,10 +166,13 @@ _MD: _Grammar = {
 }  # fmt: skip
 
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|([{}\[\]])|(")|([^\s"{}\[\]]+)')
+# The flat lines that make up nearly all of a long filter: one of an entry, and what it says.
+_FLAT = re.compile(r'(/configure filter ip(?:v6)?-filter "[^"\\]*" entry \d+ )([^"\[\]{}]+|description "[^"\\]*")')
 # The place in the configuration that the CLI prints above its prompt, the mark below a word at fault.
 _BANNER = re.compile(r"[!*]*(?:\((?:ex|pr|gl|ro)\))?\[[^\]]*\]|\^+")
 _SAID = re.compile(r"(?:MINOR|MAJOR|CRITICAL|WARNING|INFO|Error): ?(.*)")
 _CLASSIC = re.compile(r"^(?:configure|exit all|echo \"[^\"]*\")[ \t]*$", re.MULTILINE)
+_QUOTED = re.compile(r'"[^"]*"|\S+')
 _DEEPEST = 48
 
 
@@ -227,9 +231,6 @@ class _Reader:
         return bool(said)
 
 
-_Place = tuple[Node | None, "_Grammar | None"]
-
-
 class _ModelDriven(_Reader):
     """Line by line: the plain statements quickly, all others word by word."""
 
@@ -239,19 +240,28 @@ class _ModelDriven(_Reader):
         self.section = ""
         self.beside = False  # inside of what `admin show configuration` prints beside `configure`
         self.string: list[str] | None = None  # the lines of a string that has not ended
+        self.entry: tuple[str, _Place] = (
+            "",
+            (None, None),
+        )  # the beginning of the last flat line of an entry, and where it leads to
 
     def read(self) -> None:
-        reading, stack = self.reading, self.stack
+        reading, stack, flat = self.reading, self.stack, _FLAT.fullmatch
         for self.number, raw in enumerate(reading.lines, 1):
             line = raw.strip()
             if not line or (line[0] == "#" and self.string is None):
                 continue
             if self.string is None:
                 if len(stack) == 1:
+                    found = flat(line)
+                    if found:
+                        self._of_an_entry(*found.groups())
+                        continue
                     if self._aside(line):
                         continue
                     if line.startswith("delete "):
                         self._delete(line)
+                        self.entry = "", (None, None)
                         continue
                 elif line == "}":
                     stack.pop()
@@ -304,6 +314,15 @@ class _ModelDriven(_Reader):
             else:
                 words.append(sign)
         self._statement(words)
+
+    def _of_an_entry(self, beginning: str, said: str) -> None:
+        if self.entry[0] != beginning:
+            words = self._rooted([word.strip('"') for word in _QUOTED.findall(beginning)])
+            self.entry = beginning, self._put(self.reading.root, _MD, words)
+        self.reading.filter_lines += 1
+        here, grammar = self.entry[1]
+        if here is not None and said[:11] != "description":  # which no packet meets
+            self._put(here, grammar, said.split())
 
     def _rooted(self, words: list[str]) -> list[str]:
         """The words below `configure`; sections are told where they begin."""
@@ -524,4 +543,6 @@ def at(node: Node, *words: str) -> Node:
 
 def single(node: Node) -> str:
     """The one value that holds where only one can: the last that was set; "" for none."""
-    return max(node.items(), key=lambda item: item[1].line)[0] if node else ""
+    if len(node) < 2:
+        return next(iter(node), "")
+    return max(node.items(), key=lambda item: item[1].line)[0]
