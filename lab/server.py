@@ -176,7 +176,7 @@ class Door(asyncssh.SSHServer):
         self._connections.discard(self._connection)
 
     def begin_auth(self, username: str) -> bool:
-        if self._access.public_keys and username == self._access.user:
+        if self._access.public_keys and self._router.login_name(username) == self._access.user:
             self._connection.set_authorized_keys(asyncssh.import_authorized_keys(self._access.public_keys))
         return True
 
@@ -184,7 +184,7 @@ class Door(asyncssh.SSHServer):
         return True
 
     def validate_password(self, username: str, password: str) -> bool:
-        return (username, password) == (self._access.user, self._access.password)
+        return (self._router.login_name(username), password) == (self._access.user, self._access.password)
 
     def session_requested(self) -> Terminal:
         return Terminal(self._router.login())

@@ -150,6 +150,10 @@ class Router:
         """The router as its configuration in the folder says."""
         return cls(name, (folder / f"{name}.cfg").read_text(encoding="utf-8"), enable_secret)
 
+    def login_name(self, user: str) -> str:
+        """Who logs in with this name: some routers take settings of the terminal behind it."""
+        return user
+
     def start(self, address: str, port: int, directory: Path) -> str:
         """Serve SSH (own_server only), keeping files in the directory; the host key as 'ssh-ed25519 AAAA...'."""
         raise NotImplementedError
