@@ -178,11 +178,44 @@ class Places:
             return None if pattern.startswith("<") or pattern in self._bound_sessions else False
         return pattern == token
 
-    def uplinks(self) -> tuple[str, ...]:
-        """Where the network is: every interface that routes and is no attachment."""
+    def sides(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The interfaces that lead to the network, and those that lead to other customers.
+
+        The network is where the default route leads; without one it is whatever routes and is no attachment.
+        """
         taken = {token for one in self._attachments for token in self._tokens(one)} | self._ports
         routing = [*self._prefixes, *(name for name, (kind, _) in self._kinds.items() if kind in _PPP)]
-        return tuple(dict.fromkeys(one for one in routing if one not in taken and one not in ("lo", "")))
+        others = tuple(dict.fromkeys(one for one in routing if one not in taken and one not in ("lo", "")))
+        network = tuple(one for one in others if one in self._defaults())
+        return (network, tuple(one for one in others if one not in network)) if network else (others, ())
+
+    def _defaults(self) -> set[str]:
+        """Where default routes lead: to a neighbour's address, or into an interface."""
+        found: set[str] = set()
+        for one in self._export.of("ip route", "ipv6 route"):
+            if one.disabled or one.properties.get("dst-address", "0.0.0.0/0") not in ("0.0.0.0/0", "::/0"):
+                continue
+            for gateway in one.properties.get("gateway", "").split(","):
+                address, _, name = gateway.partition("%")
+                found |= {name} if name else self._neighbours(address)
+        for one in self._export.of("ip dhcp-client", "interface pppoe-client"):
+            told = one.properties.get("add-default-route", "yes" if one.menu == "ip dhcp-client" else "no")
+            if told != "no" and not one.disabled:
+                found.add(one.properties.get("interface" if one.menu == "ip dhcp-client" else "name", ""))
+        return found
+
+    def _neighbours(self, gateway: str) -> set[str]:
+        """The interfaces in whose network an address is; a name stands for itself."""
+        try:
+            address = ipaddress.ip_address(gateway)
+        except ValueError:
+            return {gateway}
+        return {
+            name
+            for name, prefixes in self._prefixes.items()
+            for prefix, _ in prefixes
+            if address in ipaddress.ip_interface(prefix).network and ipaddress.ip_interface(prefix).network.prefixlen
+        }
 
     # What the audit is told
 

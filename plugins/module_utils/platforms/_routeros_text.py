@@ -50,6 +50,7 @@ class Export:
     strange: list[tuple[int, str]]
     ended: bool
     cut: bool  # the last command goes on and does not
+    sections: dict[str, int] = field(default_factory=dict)  # menus that stand alone on a line, the first of each
 
     def of(self, *menus: str) -> Iterator[Statement]:
         return (one for one in self.statements if one.menu in menus)
@@ -85,6 +86,7 @@ def read(text: str) -> Export:
             path, verb, rest = _command(line[1:])
             if not verb and not rest:
                 menu = path
+                found.sections.setdefault(path, start)
             elif verb:
                 found.statements.append(_statement(path, verb, rest, start, number, line))
             else:

@@ -18,6 +18,8 @@ What is modelled, and where it is written (MikroTik's documentation, by the titl
   said: raw is judged as if they met it. A connection is marked as a whole: packets that the rule would not match,
   and those of the other direction, are in doubt.
 - nat looks at the first packet of a connection alone; the others get what it got ("NAT").
+- What is judged is traffic between an attachment and the network, which is where the default route leads; without one
+  it is every interface that routes and is no attachment. What passes to other customers alone is in doubt.
 - Interface lists have members, include and exclude lists, and all, none, dynamic and static exist ("Interface Lists").
 - An entry of an address list with a timeout goes by itself, and what rules, PPP profiles, leases or DNS add is in no
   export ("Address-lists"): whether such a list matches is in doubt. A list without entries matches nothing [memory].
@@ -130,7 +132,8 @@ def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:
     places = Places(export, attachments)
     ruleset, read_lines = _ruleset(export, places)
     tracked = frozenset({4, 6} if _tracked(export) else ())
-    builder = Builder(ruleset, tuple(attachments), places.uplinks() if attachments else (), tracked, places.fits)
+    network, customers = places.sides() if attachments else ((), ())
+    builder = Builder(ruleset, (*attachments, *customers), network, tracked, places.fits, iptables=True)
     builder.plain()
     bindings = []
     interfaces = places.interfaces()
@@ -169,7 +172,8 @@ def _ruleset(export: Export, places: Places) -> tuple[Ruleset, int]:
             count += len(statements)
             if name == "mangle" and not any(one.properties.get("action", "") in _CHANGING for one in statements):
                 continue
-            table = Table(_FAMILY[family], name, statements[0].line if statements else 1)
+            first = statements[0].line if statements else 1
+            table = Table(_FAMILY[family], name, export.sections.get(f"{top} firewall {name}", first))
             for one in statements:
                 found.lines[one.line - 1] = one.text
             _fill(table, statements, compiler)
@@ -185,8 +189,6 @@ _CHANGING = frozenset("change-dscp change-ttl change-hop-limit strip-ipv4-option
 
 
 def _fill(table: Table, statements: Sequence[Statement], compiler: Compiler) -> None:
-    if table.name == "filter":
-        _chain(table, "forward", table.line)
     spoiled: list[Rule] = []
     for one in statements:
         if one.verb == "add":
@@ -195,6 +197,8 @@ def _fill(table: Table, statements: Sequence[Statement], compiler: Compiler) -> 
         elif one.verb != "print":
             spoiled.append(compiler.spoiled(one))
             _chain(table, {"raw": "prerouting", "nat": "dstnat"}.get(table.name, "forward"), one.line)
+    if table.name == "filter":
+        _chain(table, "forward", table.line)
     for chain in list(table.chains.values()):
         chain.rules[:0] = spoiled
         for rule in chain.rules:
