@@ -219,6 +219,8 @@ class _Push:
         self._fate = "the router has the new filters, confirmed"
         try:
             try:
+                if self._platform.PUSH.held:  # with nothing left to take back `abort` only leaves its mode
+                    self._loosely(self._platform.PUSH.abort)
                 self._all(self._platform.PUSH.save)
                 text = self._read()
             except SessionLost as error:

@@ -18,13 +18,14 @@ What is modelled, and where it is written (BNG: Cisco, ASR 9000 Broadband Networ
   So the lists are one list, and the common one's implicit deny is not in between; where one of them has no lines,
   what then happens is not documented.
 - A line may have a source and nothing else ("Configuring Standard Access Lists" of the same guides).
-- Groups: `net-group` and `port-group`; a group of another family or kind may have the same name, groups may be nested
-  (Cisco, Access List Commands, "object-group network", "object-group port").
-- `established` is ACK or RST, `match-all` and `match-any` take signed flags ("permit (IPv4)"); whether several flags in
-  a row ask for one of them or all is not documented.
+- Groups: `net-group` and `port-group` (Cisco 8000, Access List Commands, "object-group network", "object-group port");
+  that a group of another family or kind may have the same name, and that groups may be nested: [memory].
+- `established` is ACK or RST, `match-all` and `match-any` take signed flags, as on IOS: [memory]. Whether several flags
+  in a row ask for one of them or all is not documented.
 - What stands behind an entry and matches nothing: log, capture, counter, police, icmp-off, set, priority, next hops of
-  ACL-based forwarding (Cisco, Access List Commands, "permit (IPv4)"). A permit with next hops permits. User-defined
-  fields (`udf`), the don't-fragment bit and fragment offsets are not modelled: in doubt.
+  ACL-based forwarding, which a permit permits (the words: Ansible, "cisco.iosxr.iosxr_acls"; Cisco, netascode, "Access
+  List"; that they match nothing: [memory]). User-defined fields (`udf`), the don't-fragment bit and fragment offsets
+  are not modelled: in doubt.
 - `ipv4 verify unicast source reachable-via rx` is a strict source check, on templates too (BNG, "ipv4 verify
   unicast source reachable-via"); it stands for both families only where it is set for every one that is spoken there.
 - Subscribers: `dynamic-template type ppp|ipsubscriber|service NAME` binds lists (BNG, "ipv4 access-group").
@@ -39,8 +40,8 @@ What is modelled, and where it is written (BNG: Cisco, ASR 9000 Broadband Networ
   that there is nothing to commit; a lost connection leaves the trial to its timer; `end` in the session asks, and takes
   back at once when the answer is yes (transcripts of an XRv 9000 24.3.1: xr-live-facts in
   ArchRuger/CLAB-BACKUP-WORKER-v2).
-- That a new `access-group` replaces a chained one, that `show running-config` is a command of configuration mode too,
-  the questions of a commit (netmiko's driver knows them) and rejections beside those transcripts: [memory].
+- That a new `access-group` replaces a chained one, the questions of a commit (netmiko's driver knows them) and the
+  words of rejections beside those transcripts: [memory].
 """
 
 from __future__ import annotations
