@@ -342,7 +342,8 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
             entries.append((number, raw, 0))
             continue
         pair = first, second
-        if in_interface and body is not None and (pair in dialect.bindings or pair in _INTERFACE_ONLY):
+        binds = pair in dialect.bindings or pair in _INTERFACE_ONLY or tuple(words[:3]) in dialect.port_bindings
+        if in_interface and body is not None and binds:
             body.append((number, raw))
             continue
         entries, body, in_interface, vrf = None, None, False, ""

@@ -76,18 +76,31 @@ def _read(text: str) -> _Maps:
         words = raw.split()
         if not words or words[0][0] == "!":
             continue
-        if raw[0] not in " \t":
+        if clause is not None and (raw[0] in " \t" or words[0] in ("match", "action", "statistics")):
+            maps.lines += 1
+            _say(maps, clause, words, number, raw.strip())
+        elif raw[0] not in " \t":
             clause = None
             if words[0] == "switchto":
                 break
-            if words[:2] == ["vlan", "access-map"] and len(words) > 2:
+            if words[:3] == ["no", "vlan", "access-map"] or words[:3] == ["no", "vlan", "filter"]:
+                _forget(maps, words[1:])
+            elif words[:2] == ["vlan", "access-map"] and len(words) > 2:
                 clause = _clause(maps, words, number, raw.strip())
             elif words[:2] == ["vlan", "filter"] and len(words) > 2:
                 _bind(maps, words, number, raw.strip())
-        elif clause is not None:
-            maps.lines += 1
-            _say(maps, clause, words, number, raw.strip())
     return maps
+
+
+def _forget(maps: _Maps, words: list[str]) -> None:
+    """`no vlan access-map NAME [10]` and `no vlan filter NAME [vlan-list 10,20]`, as far as they stand above."""
+    name = words[2] if len(words) > 2 else ""
+    if words[1] == "access-map":
+        kept = [one for one in maps.clauses.pop(name, []) if words[3:] and words[3] != str(one.number)]
+        maps.clauses |= {name: kept} if kept else {}
+    else:
+        gone = set(_vlans(words[-1])) if "vlan-list" in words else maps.bound.keys()
+        maps.bound = {vlan: one for vlan, one in maps.bound.items() if one[0] != name or vlan not in gone}
 
 
 def _clause(maps: _Maps, words: list[str], line: int, text: str) -> _Clause:
