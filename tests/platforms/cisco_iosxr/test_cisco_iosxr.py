@@ -116,6 +116,57 @@ def test_the_lab_router_takes_the_lines_and_judges_alike(data: st.DataObject, fa
         assert judged in evaluate(configuration, family, rule_set.name, packet)[0]
 
 
+ADDRESSES = {
+    4: ("any", "host 198.51.100.7", "198.51.100.0/24", "198.51.100.0 0.0.0.126", "net-group G", "192.0.2.25 0.0.0.0"),
+    6: ("any", "host 2001:db8:100::7", "2001:db8:100::/40", "net-group G", "fe80::/10"),
+}
+PORTS = ("", "", "eq 25", "neq 25", "gt 1023", "lt 1024", "range 135 139", "range 24 25")
+CONDITIONS = {
+    4: (
+        "", "", "fragments", "fragment-type is-fragment", "fragment-type first-fragment", "dscp ef", "ttl eq 64", "log",
+        "capture", "counter C", "police 10 kbps",
+    ),
+    6: ("", "", "hop-by-hop", "destopts", "routing", "fragments", "dscp ef", "log"),
+}  # fmt: skip
+FLAGS = ("established", "syn", "match-all +syn -ack", "match-any +rst -fin")
+
+
+@st.composite
+def entries(draw: st.DrawFn, family: int) -> str:
+    """A line as people write them."""
+    protocol = draw(
+        st.sampled_from(("tcp", "tcp", "udp", {4: "ipv4", 6: "ipv6"}[family], {4: "icmp", 6: "icmpv6"}[family], "esp"))
+    )
+    address, ports = st.sampled_from(ADDRESSES[family]), st.sampled_from(PORTS if protocol in ("tcp", "udp") else ("",))
+    words = [draw(st.sampled_from(("permit", "deny"))), protocol]
+    words += [draw(address), draw(ports), draw(address), draw(ports)]
+    condition = draw(st.sampled_from(CONDITIONS[family] + (FLAGS if protocol == "tcp" else ())))
+    if condition.startswith("fragment") and (words[3] or words[5]):
+        condition = ""
+    elif protocol in ("icmp", "icmpv6") and not condition.startswith("fragment"):
+        words.append(draw(st.sampled_from(("", "echo", "packet-too-big"))))
+    return " ".join(filter(None, [*words, condition]))
+
+
+@settings(max_examples=80)
+@given(data=st.data(), family=st.sampled_from((4, 6)))
+def test_lists_as_people_write_them_are_judged_alike(data: st.DataObject, family: int) -> None:
+    lists = {name: data.draw(st.lists(entries(family), min_size=1, max_size=5)) for name in ("ONE", "TWO")}
+    text = "hostname pe9\nobject-group network ipv4 G\n host 192.0.2.25\n 198.51.100.4/30\n!\n"
+    text += "object-group network ipv6 G\n host 2001:db8:ffff::25\n!\n"
+    for name, lines in lists.items():
+        text += f"ipv{family} access-list {name}\n"
+        text += "".join(f" {10 * number} {line}\n" for number, line in enumerate(lines, 1))
+    bound = data.draw(st.sampled_from(("ONE", "common TWO ONE")))
+    text += f"interface Bundle-Ether1\n ipv{family} access-group {bound} ingress\n!\nend\n"
+    router, configuration = Device("pe9", text), cisco_iosxr.parse(text)
+    (name,) = configuration.bindings[0].filters
+    for _ in range(6):
+        packet = data.draw(cisco_like.packets(family, plain=data.draw(st.booleans())))
+        judged = router.judge("Bundle-Ether1", "up", Packet(family=family, **packet))
+        assert judged in evaluate(configuration, family, name, packet)[0]
+
+
 @settings(max_examples=60)
 @given(text=cisco_like.texts())
 def test_no_text_crashes_it(text: str) -> None:
