@@ -24,6 +24,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.documentation import
 from ansible_collections.isp.hardening.plugins.module_utils.filters import UNKNOWN, Configuration
 from ansible_collections.isp.hardening.plugins.module_utils.findings import COMPLIANT, Finding
 from ansible_collections.isp.hardening.plugins.module_utils.history import drift, redacted
+from ansible_collections.isp.hardening.plugins.module_utils.hygiene import hygiene
 from ansible_collections.isp.hardening.plugins.module_utils.plan import (
     Management,
     Plan,
@@ -85,6 +86,8 @@ class ActionModule(ActionBase):
         before = platform.parse(running, names)
         findings = audit(before, policy, attachments, result["host"], platform.LINK_LOCAL)
         result |= _told(findings, before)
+        if arguments["hygiene"]:
+            result["hygiene"] = [note.as_dict() for note in hygiene(before, policy, attachments)]
         if arguments["history_dir"]:
             history = Path(arguments["history_dir"]) / f"{result['host']}.cfg"
             result |= _since(history, platform, running, attachments)

@@ -99,7 +99,17 @@ def _host(name: str, variables: Mapping[str, Any], arguments: Mapping[str, Any])
         "started": str(found.get("started") or ""),
         **{
             key: found.get(key)
-            for key in ("findings", "kept", "steps", "backup", "seconds", "lines_read", "lines_understood", "drift")
+            for key in (
+                "findings",
+                "kept",
+                "steps",
+                "backup",
+                "seconds",
+                "lines_read",
+                "lines_understood",
+                "drift",
+                "hygiene",
+            )
         },
     }
 

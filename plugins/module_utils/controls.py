@@ -61,6 +61,9 @@ _FILTER = ("role edge_filter",)
 _PROOF = ("action edge_filter, by a search for a packet that gets through",)
 _PERMITTED = ("action edge_filter, by a search for a packet that is dropped",)
 
+_HABITS = ("NIST SP 800-41 rev. 1, Guidelines on Firewalls and Firewall Policy, 5.3 and 5.5",)
+_NOBODY = ("whoever keeps the filter: a note of hygiene is no finding and fails no audit",)
+
 _ALL = (
     Control(
         "P1",
@@ -424,6 +427,48 @@ _ALL = (
         "",
         ("session_filters in isp_attachments of the host",),
         ("action edge_filter, by the lines that let RADIUS authorize sessions, and the filters that it can name",),
+    ),
+    Control(
+        "H1",
+        "A line can never match",
+        "Whoever wrote it meant something by it, and nothing of that happens: the lines in front take every packet. "
+        "Often it is a deny that came too late.",
+        _HABITS,
+        LOW,
+        "",
+        _NOBODY,
+        ("action edge_filter, by a search for a packet that gets to the line",),
+    ),
+    Control(
+        "H2",
+        "A line can go",
+        "Without it every packet has the same fate. Each such line is read at every change and in every incident.",
+        _HABITS,
+        LOW,
+        "",
+        _NOBODY,
+        ("action edge_filter, by a search for a packet that would have another fate",),
+    ),
+    Control(
+        "H3",
+        "Only an expired exception needs a line",
+        "It permits addresses of an exception that has ended, and no others (C3).",
+        _HABITS,
+        LOW,
+        "",
+        _NOBODY,
+        ("action edge_filter, by the addresses of the line",),
+    ),
+    Control(
+        "H4",
+        "No packet has hit a line",
+        "The router's own counter says so, where its configuration shows counters (nftables). A line without a packet "
+        "in a year is a question to whoever asked for it.",
+        _HABITS,
+        LOW,
+        "",
+        _NOBODY,
+        ("action edge_filter, by the counters in the running configuration",),
     ),
 )
 

@@ -11,16 +11,18 @@ that is what makes 10,000 lines cheap. The number of line tests is bounded; past
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .filters import DENY, GOTO, JUMP, PERMIT, RETURN, UNKNOWN, Configuration, Entry, evaluate, matches
+from .filters import DENY, GOTO, JUMP, PERMIT, RETURN, UNKNOWN, Configuration, Entry, Filter, evaluate, matches
 from .packets import FIELDS, POSSIBLE, WITH_PORTS, Alternatives, Match, Packet, conjunction, contains, width
 
 # Line tests for one question and for one Search; a million take about 0.2 s on a 2020s core.
 QUESTION_LIMIT = 5_000_000
 SEARCH_LIMIT = 50_000_000
+# Line tests before it is said of a list that its lines overlap too much to look for those without effect.
+EFFECT_LIMIT = 10_000_000
 # Entries that one Search may look at to make its witnesses look ordinary: about 0.05 s.
 SPARE_LIMIT = 500_000
 # How many cubes one line may become.
@@ -207,6 +209,97 @@ class Search:
                 if answer.found or (answer.found is None and answers[number].found is False):
                     answers[number] = self._ordinary(stages, questions[number], answer) if answer.packet else answer
         return answers
+
+    def without_effect(self, name: str) -> tuple[dict[int, tuple[int, ...]], list[int]] | None:
+        """Lines of the text that decide about no packet of the filter: those that can never match, each with the lines
+        that are in front of it, and those without which every packet has the same fate.
+
+        Without all of them together nothing changes. What a doubt leaves open is in neither; None where the lines
+        overlap too much.
+        """
+        chosen = self.configuration.filters[self.family, name]
+        entries = chosen.entries
+        pieces: dict[int, list[_Piece]] = {}
+        every = [
+            (*cube, str(number), "", True)  # covers nothing: what stands behind it matters as well
+            for number, entry in enumerate(entries)
+            for match in entry.matches
+            for cube in _cubes(match, self.family)
+        ]
+        pending = [
+            ((value, mask), number, gate) for number, entry in enumerate(entries) for match in entry.matches
+            if (possible := conjunction(match, POSSIBLE[self.family])) is not None
+            for value, mask, gate in _cubes(possible, self.family)
+        ]  # fmt: skip
+        for cube, number, gate, near in _share(pending, every):
+            self.spent += len(near)
+            if self.spent > EFFECT_LIMIT:
+                return None
+            met = [(line, int(line[3])) for line in _relevant(near, *cube)]
+            pieces.setdefault(entries[number].line, []).append((cube, number, gate, met))
+        hidden: dict[int, tuple[int, ...]] = {}
+        needless: dict[int, None] = {}
+        for line, of_it in pieces.items():
+            if not any(self._reached(chosen, piece) for piece in of_it):
+                hidden[line] = self._in_front(chosen, of_it)
+        kept = {entry.line for entry in entries if entry.action not in (PERMIT, DENY)}
+        for line, of_it in pieces.items():
+            if line not in hidden and line not in kept:
+                needless[line] = None
+                if any(self._needed(chosen, piece, (hidden, needless)) for piece in of_it):
+                    del needless[line]
+        return hidden, list(needless)
+
+    def _reached(self, chosen: Filter, piece: _Piece) -> bool:
+        """Can a packet of the piece come to its entry?"""
+        cube, number, gate, met = piece
+        lines = [
+            (*line[:5], bool(chosen.entries[place].doubt) or chosen.entries[place].action == JUMP)
+            for line, place in met
+            if place < number
+        ]
+        if not lines:
+            return True
+        return self._gives((chosen.name,), cube, gate, [*lines, (0, 0, (), str(number), "", False)], str(number))
+
+    def _in_front(self, chosen: Filter, pieces: Sequence[_Piece]) -> tuple[int, ...]:
+        """The lines that take every packet of the pieces: of each piece one, where one is enough."""
+        found: dict[int, None] = {}
+        for cube, number, _, met in pieces:
+            before = [
+                (line, chosen.entries[place])
+                for line, place in met
+                if place < number and chosen.entries[place].line != chosen.entries[number].line
+            ]
+            alone = [
+                entry.line
+                for (_, mask, factors, *_), entry in before
+                if not entry.doubt and entry.action != JUMP and not factors and not mask & ~cube[1]
+            ]
+            found.update(dict.fromkeys(alone[:1] or [entry.line for _, entry in before]))
+        return tuple(found)
+
+    def _needed(self, chosen: Filter, piece: _Piece, gone: Sequence[Container[int]]) -> bool:
+        """Can a packet of the piece come to its entry, and have another fate if the lines `gone` are not there?"""
+        cube, number, gate, met = piece
+        lines: list[Line] = []
+        for (value, mask, factors, *_), place in met:
+            entry = chosen.entries[place]
+            if any(entry.line in lines_gone for lines_gone in gone):
+                continue
+            if place < number:
+                lines.append((value, mask, factors, SKIP, "", bool(entry.doubt) or entry.action == JUMP))
+            else:
+                lines.append((value, mask, factors, entry.action, entry.target, bool(entry.doubt)))
+        other = DENY if chosen.entries[number].action == PERMIT else PERMIT
+        return self._gives((chosen.name,), cube, gate, [*lines, (0, 0, (), chosen.default, "", False)], other)
+
+    def _gives(self, stages: Sequence[str], cube: Cube, gate: _Gate, lines: list[Line], wanted: str) -> bool:
+        """Can a packet of the cube have this fate? Yes, too, where that is not known."""
+        try:
+            return next(self._leaves(stages, cube, gate, lines, wanted), None) is not None
+        except _TooComplex:
+            return True
 
     def _lines(self, name: str, base: bool) -> list[Line]:
         """The compiled filter; as a base it ends with its default, as a jump's target with a return."""
@@ -407,6 +500,8 @@ class Search:
 
 
 _Leaf = tuple[Cube, frozenset[str]]
+# A part of what an entry matches, the entry's place, the rest of its unions, and the lines that meet it, with places.
+_Piece = tuple[Cube, int, _Gate, list[tuple[Line, int]]]
 _Rest = tuple[list[Line], "_Rest | None"]
 # The cube's value and mask, the lines ahead, where they return to, the stage, what an entry in doubt made possible.
 _Task = tuple[int, int, list[Line], "_Rest | None", int, frozenset[str]]

@@ -173,6 +173,11 @@ def munich() -> dict[str, Any]:
         proved("edge-muc1", {"Ethernet1.100": "residential", "Ethernet1.200": "business"}),
         lines_read=305, lines_understood=305,
         drift={"since": "2026-11-25T02:00:00+00:00", "changes": [change, unknown], "left_out": 3, "problem": ""},
+        hygiene=[{
+            "control": "H1", "filter": "SUB-IN4", "family": 4, "more": 12,
+            "title": "can never match: no packet gets past the lines in front",
+            "lines": [{"line": 93, "text": "75 deny tcp any any eq 445", "reason": "hidden by line 90"}],
+        }],
     )  # fmt: skip
 
 

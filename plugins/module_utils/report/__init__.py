@@ -92,6 +92,19 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class Note:
+    """Lines of one filter that could go; `reasons` are as many as `lines`. `more`: how many are left out."""
+
+    control: str
+    filter: str
+    family: int
+    title: str
+    lines: tuple[Evidence, ...]
+    reasons: tuple[str, ...]
+    more: int
+
+
+@dataclass(frozen=True)
 class Host:
     """One host of the run. `verdict` is one of HOST_VERDICTS; `findings` are sorted, the worst first."""
 
@@ -110,6 +123,7 @@ class Host:
     lines_read: int
     lines_understood: int
     drift: Drift
+    hygiene: tuple[Note, ...]
 
     @cached_property
     def cells(self) -> Mapping[str, Counter[str]]:
@@ -327,6 +341,20 @@ def _host(raw: Mapping[str, Any]) -> Host:
         lines_read=_number(raw.get("lines_read")),
         lines_understood=_number(raw.get("lines_understood")),
         drift=_drift(raw.get("drift") or {}),
+        hygiene=tuple(_note(one) for one in raw.get("hygiene") or ()),
+    )
+
+
+def _note(raw: Mapping[str, Any]) -> Note:
+    lines = raw.get("lines") or ()
+    return Note(
+        control=_text(raw.get("control")),
+        filter=_text(raw.get("filter")),
+        family=raw["family"] if raw.get("family") in (4, 6) else 0,
+        title=_text(raw.get("title")),
+        lines=tuple(Evidence(_number(one.get("line")), _text(one.get("text"))) for one in lines),
+        reasons=tuple(_text(one.get("reason")) for one in lines),
+        more=_number(raw.get("more")),
     )
 
 

@@ -48,6 +48,13 @@ def _host(host: Host) -> str:
         )
     }  # fmt: skip
     head["drift"] = asdict(host.drift)
+    head["hygiene"] = [
+        {
+            **{name: getattr(one, name) for name in ("control", "filter", "family", "title", "more")},
+            "lines": [{**asdict(line), "reason": reason} for line, reason in zip(one.lines, one.reasons, strict=True)],
+        }
+        for one in host.hygiene
+    ]
     findings = ",\n".join(
         f"      {json.dumps(_finding(one))}" for one in (finding.as_dict() for finding in host.findings)
     )

@@ -116,6 +116,11 @@ def _drift(report: Report, paint: _Paint) -> Iterator[str]:
     more = sum(host.drift.left_out for host in report.hosts) + max(rest, 0)
     if more:
         yield paint(f"… and {more:,} more changes since the last audit", "strong")
+    notes = [(host, sum(len(one.lines) + one.more for one in host.hygiene)) for host in report.hosts if host.hygiene]
+    if notes:
+        count = sum(lines for _, lines in notes)
+        could = "could go as well (H1 to H4): the page has them"
+        yield paint(f"  {count:,} lines of filters on {len(notes):,} hosts {could}", "quiet")
     for host in report.hosts:
         if host.drift.problem:
             yield f"{paint(f'! {host.name}', NOT_AUDITED)}  {host.drift.problem}"

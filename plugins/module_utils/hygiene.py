@@ -1,0 +1,127 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Lines that could go: what decides about nothing, what only an expired exception needs, what no packet has hit.
+
+Notes for whoever keeps the lists, never findings: a filter that keeps the policy keeps it with such lines, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .audit import bound
+from .filters import PERMIT, Configuration, Entry, Filter
+from .packets import Alternatives, intersection, prefix
+from .policy import Attachment, Policy
+from .search import Search
+
+_SHOWN = 20  # lines of one filter and kind
+_IN_FRONT = 5  # lines that hide another one
+_NO_HIT = re.compile(r"\bcounter packets 0 bytes 0\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """`lines`: number, text, and what is said of it. `more`: how many lines are not among them."""
+
+    control: str
+    filter: str
+    family: int
+    title: str
+    lines: tuple[tuple[int, str, str], ...]
+    more: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        lines = [{"line": line, "text": text, "reason": reason} for line, text, reason in self.lines]
+        return asdict(self) | {"lines": lines}
+
+
+def hygiene(configuration: Configuration, policy: Policy, attachments: Sequence[Attachment]) -> list[Note]:
+    """The notes on every filter that is in force on one of the attachments.
+
+    What a line does that several filters share (of a chain that all interfaces go through, of a list of filters) is not
+    told by one of them: it is left alone.
+    """
+    notes: list[Note] = []
+    holders = Counter(line for one in configuration.filters.values() for line in {entry.line for entry in one.entries})
+    shared = frozenset(line for line, count in holders.items() if count > 1)
+    for family in (4, 6):
+        search = Search(configuration, family)
+        bindings = [bound(configuration, one.name, side, family) for one in attachments for side in ("up", "down")]
+        for name in dict.fromkeys(name for binding in bindings if binding for name in binding.filters):
+            notes += _notes(search, configuration.filters[family, name], policy, shared)
+    return notes
+
+
+def _notes(search: Search, chosen: Filter, policy: Policy, shared: frozenset[int]) -> list[Note]:
+    entries = {
+        entry.line: entry
+        for entry in reversed(chosen.entries)
+        if entry.line != chosen.line and entry.line not in shared
+    }
+    effect = search.without_effect(chosen.name)
+    hidden: Mapping[int, tuple[int, ...]] = {}
+    needless: Sequence[int] = ()
+    told: dict[str, list[tuple[int, str]]] = {}
+    if effect is None:
+        told["H1"] = [(chosen.line, "its lines overlap too much to look for lines without effect within the limit")]
+    else:
+        hidden, needless = effect
+        told["H1"] = [(line, _in_front(lines)) for line, lines in hidden.items()]
+        written = [entry for entry in chosen.entries if entry.line != chosen.line]
+        end = written[-1].line if written and {} in written[-1].matches else 0  # an end in so many words is no mistake
+        told["H2"] = [(line, "") for line in needless if line != end]
+    told["H3"] = [
+        (entry.line, f"the exception of {expired} has ended")
+        for entry in entries.values()
+        if entry.line not in hidden
+        and entry.line not in needless
+        and (expired := _only_for(entry, policy, chosen.family))
+    ]
+    told["H4"] = [(entry.line, "") for entry in entries.values() if _NO_HIT.search(entry.text)]
+    notes = []
+    for control, lines in told.items():
+        found = [(line, reason) for line, reason in sorted(lines) if line in entries or effect is None]
+        if found:
+            shown = tuple(
+                (line, entries[line].text if line in entries else chosen.text, reason)
+                for line, reason in found[:_SHOWN]
+            )
+            rest = max(len(found) - _SHOWN, 0)
+            notes.append(Note(control, chosen.name, chosen.family, TITLES[control], shown, rest))
+    return notes
+
+
+TITLES = {
+    "H1": "can never match: no packet gets past the lines in front",
+    "H2": "can go: without it every packet has the same fate",
+    "H3": "only an expired exception needs it",
+    "H4": "no packet has hit it since its counter began",
+}
+
+
+def _in_front(lines: Sequence[int]) -> str:
+    rest = len(lines) - _IN_FRONT
+    numbers = ", ".join(map(str, lines[:_IN_FRONT])) + (f" and {rest} more" if rest > 0 else "")
+    return f"hidden by line{'s' if len(lines) > 1 else ''} {numbers}" if lines else "matches nothing"
+
+
+def _only_for(entry: Entry, policy: Policy, family: int) -> str:
+    """The prefix of an expired exception that the entry permits packets of, and of nothing else."""
+    if entry.action != PERMIT or not entry.matches:
+        return ""
+    for exception in policy.expired:
+        if exception.family == family:
+            own = prefix(exception.prefix, family)
+            if all(any(_within(match.get(end), own) for end in ("source", "destination")) for match in entry.matches):
+                return exception.prefix
+    return ""
+
+
+def _within(values: Alternatives | None, own: Alternatives) -> bool:
+    """Are all the values in the prefix?"""
+    return values is not None and all(intersection((one,), own) == (one,) for one in values)
