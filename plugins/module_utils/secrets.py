@@ -34,6 +34,8 @@ _FORMS = tuple(
         # SNMPv3 users: auth sha X priv aes 128 Y.
         r"(\bauth\s+(?:md5|sha[\d-]*)\s+)\S+",
         r"(\bpriv\s+(?:3des|des(?:56)?|aes(?:[\s-]*\d{3})?)\s+)\S+",
+        r"(\bpriv\s+)0x[0-9a-f]+",  # NX-OS: DES is not named
+        r"(\bauthentication\s+text\s+)\S+",  # NX-OS: in the block of a group of HSRP
         (
             r"(\bsnmp-server\s+host\s+\S+\s+(?:vrf\s+\S+\s+)?(?:(?:traps|informs)\s+)?"
             r"(?:version\s+(?:1|2c|3\s+(?:auth|noauth|priv))\s+)?)(?!version\b|traps\b|informs\b|vrf\b)\S+"

@@ -40,6 +40,7 @@ crypto isakmp key VALUE address 192.0.2.9
  standby 1 authentication text VALUE
  standby 1 authentication md5 key-string VALUE
  vrrp 1 peer authentication text VALUE
+    authentication text VALUE
 ntp authentication-key 1 md5 VALUE 7
  ip nhrp authentication VALUE
  l2tp tunnel password 7 VALUE
@@ -94,6 +95,7 @@ enable secret 5 $1$mERr$hx5rVt7rPNoS4wqbXKX7m0
 enable secret 9 $9$2MJBozw/9R3UsU$2lFhcKvpghcyw8deP25GOfyZaagyUOGBymkryvOdfo6
 admin:$6$tWhv9p1f$Zq.YFm1:19000:0:99999:7:::
 local-user admin password irreversible-cipher $1a$Pp7xQ$ZJ2wWQ
+snmp-server user nms network-operator priv 0x8a7b6c5d4e3f2a1b localizedkey
 snmp-agent community read cipher %^%#Nq4.w@x%^%#
 set system login user admin authentication encrypted-password "$6$u$nn.Q1/"
 """.strip("\n").splitlines()
