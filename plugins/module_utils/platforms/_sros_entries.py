@@ -268,7 +268,7 @@ class _Conditions:
         lower = {name: some for name, some in wide.items() if name not in self.upper}
         if self.zero and inside:
             possible += _product({**lower, "protocol": inside}, [*self.choices, _LATER], 1)
-            self.unread.append(_UNREAD_ZERO)
+            self.unread += [] if self.unread else [_UNREAD_ZERO]
         if outside:
             possible += _product({**lower, "protocol": outside}, self.choices, 1)
             self.unread.append(_UNREAD_BYTES)

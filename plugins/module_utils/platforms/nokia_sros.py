@@ -515,16 +515,19 @@ def _embedded(node: Node) -> Iterator[tuple[int, Node, str, str]]:
             offset = number(words[-1]) if len(words) > 1 and words[-2] == "offset" else None
             name = told.rpartition(" offset ")[0] if kind == "filter" else ""
             yield offset or 0, line, name if offset is not None else "", single(at(line, "admin-state"))
-    for told, below in at(node, "embed-filter").items():
-        words = [told]
-        line = below
-        while below:
-            word = single(below)
-            words.append(word)
-            below = below[word]
+    for words, line in _chains(at(node, "embed-filter")):
         offset = number(words[words.index("offset") + 1]) if "offset" in words[:-1] else 0
-        controller = told in ("flowspec", "open-flow", "vsd")
-        yield offset or 0, line, "" if controller or offset is None else told, words[-1]
+        controller = words[0] in ("flowspec", "open-flow", "vsd")
+        yield offset or 0, line, "" if controller or offset is None else words[0], words[-1]
+
+
+def _chains(node: Node) -> Iterator[tuple[list[str], Node]]:
+    """The words of each line of the classic CLI that stands below."""
+    for word, below in node.items():
+        if not below:
+            yield [word], below
+        for words, line in _chains(below):
+            yield [word, *words], line
 
 
 def _inserted(node: Node) -> Iterator[tuple[int, Node]]:
