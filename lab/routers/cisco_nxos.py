@@ -456,6 +456,9 @@ class Device(Router):
         block = self.running.root.find(f"scheduler schedule name {schedule}")
         job = block.find("job name") if block else None
         body = self._job(job.line.split()[2]) if job else None
+        root = self.running.root
+        if root.find("aaa authentication login default group") and not root.find("scheduler aaa-authentication"):
+            body = ""  # the user of a AAA server is nobody to the scheduler
         self._timers.pop(schedule, None)
         session = NxosSession(self)
         session.privileged = True

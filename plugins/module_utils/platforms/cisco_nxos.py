@@ -220,6 +220,8 @@ def remove(filters: Sequence[tuple[int, str]]) -> list[str]:
     return _cisco_push.remove(filters, WRITING)
 
 
+_AAA = re.compile(r"^aaa authentication login default group\s", re.MULTILINE)
+_OF_JOBS = re.compile(r"^scheduler aaa-authentication\s", re.MULTILINE)
 _NOT_ATOMIC = re.compile(r"^no hardware access-list update atomic\s*$", re.MULTILINE)
 _OPEN_MEANWHILE = re.compile(r"^hardware access-list update default-result permit\s*$", re.MULTILINE)
 
@@ -236,6 +238,11 @@ def apply(running: str, lines: Sequence[str]) -> Iterator[str]:
         raise Refused(
             f"this switch has no rollback timer, for want of '{missing[0]}': configure {' / '.join(_JOB)} once; "
             "nothing was changed"
+        )
+    if _AAA.search(body) and not _OF_JOBS.search(body):
+        raise Refused(
+            "this switch has no rollback timer: its users log in by a AAA server, and the scheduler runs no job of "
+            "theirs without 'scheduler aaa-authentication'; nothing was changed"
         )
     if _NOT_ATOMIC.search(body) and _OPEN_MEANWHILE.search(body):
         raise Refused(

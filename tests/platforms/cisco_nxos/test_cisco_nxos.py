@@ -194,6 +194,7 @@ _UPDATE = "hardware access-list update"
     [
         ("feature scheduler\n", "", "has no rollback timer, for want of 'feature scheduler'"),
         ("scheduler job name isp-rollback\n", "", "for want of 'scheduler job name isp-rollback'"),
+        ("feature scheduler\n", "feature scheduler\naaa authentication login default group T\n", "runs no job of"),
         ("isp-before atomic ;", "other atomic ;", "has no rollback timer, for want of 'rollback running-config"),
         (
             "feature scheduler\n",
@@ -340,6 +341,12 @@ def test_the_job_takes_back_what_nobody_confirms(switch: lab.Device) -> None:
     switch.clock.advance(2)
     assert switch.snapshot() == before
     assert "isp-before" not in switch.execute("show checkpoint summary")
+
+
+def test_the_scheduler_runs_no_job_of_a_stranger(switch: lab.Device) -> None:
+    type_in(switch, "configure terminal", "no scheduler aaa-authentication", "end", ARM, "ip access-list X", "end")
+    switch.clock.advance(3600)
+    assert "ip access-list X" in switch.snapshot()
 
 
 def test_a_second_push_is_refused_while_one_waits(switch: lab.Device) -> None:
