@@ -149,7 +149,6 @@ def _prefixes(words: tuple[str, ...], family: int) -> tuple[Alternatives, str]:
 
 
 def _port_list(node: Node, name: str) -> Values:
-    found: list[Alternatives] = []
     unread = _strange(node, ("description", "port", "range"))
     ports = at(node, "port")
     spans = [tuple(word.split()[1::2]) for word in at(node, "range")]  # "start 135 end 139"
@@ -160,12 +159,14 @@ def _port_list(node: Node, name: str) -> Values:
             unread = unread or f"'{word[:60]}' is no port"
         else:
             spans.append((word, word))
+    numbers = []
     for ends in spans:
         low, high = (number(ends[0]), number(ends[1])) if len(ends) == 2 else (None, None)
         if low is None or high is None or not low <= high < 65536:
             unread = unread or f"a range of the port list '{name[:60]}' was not understood"
         else:
-            found.append(span(low, high, 16))
+            numbers.append((low, high))
+    found = [span(low, high, 16) for low, high in sorted(numbers)]
     if not found and not unread:
         return Values((), _ANYTHING, f"what the empty port list '{name[:60]}' matches is not documented")
     known = union(*found)
