@@ -299,6 +299,9 @@ _SAID = {
 }
 _ENTRY_WORDS = frozenset({"permit", "deny", "remark", "sequence", "evaluate", "dynamic"})
 _INTERFACE_ONLY = frozenset((family, word) for family in ("ip", "ipv4", "ipv6") for word in ("address", "verify"))
+# What an entry names first. Other modes have lines with permit and deny too (roles, prefix lists).
+_LIST_PROTOCOLS = frozenset("ip ipv4 ipv6 tcp udp icmp icmpv6".split())
+_OTHER_LISTS = frozenset({"mac", "arp", "ethernet-services"})  # access lists that are not of IP
 
 
 def _cut(text: str, dialect: Dialect) -> _Cut:
@@ -309,6 +312,8 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
     in_interface = False
     banner = ""  # the delimiter of a banner whose text must not be read as configuration
     vrf = ""  # whose block it is, with its static routes (NX-OS)
+    strange: tuple[int, str] | None = None  # a line that is not understood, and may be a garbled one
+    above: list[tuple[int, str, int]] | None = None  # the list that it would be a line of
     for number, raw in enumerate(text.split("\n"), 1):
         if banner:
             if banner in raw:
@@ -326,6 +331,12 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
                     words = raw.split()
                     if words[1:2] == ["route"] and words[0] in ("ip", "ipv6"):
                         cut.routes.append((6 if words[0] == "ipv6" else 4, ["vrf", vrf, *words[2:]]))
+                elif strange and (reason := _out_of_place(raw.split())):
+                    cut.doubts.append(Doubt(strange[0], strange[1].strip(), reason))
+                    if above is not None and reason == _AN_ENTRY:
+                        entries = above
+                        entries += [(*strange, 0), (number, raw, 0)]
+                    strange = None
             continue
         if raw[0] == "!":
             continue
@@ -346,6 +357,7 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
         if in_interface and body is not None and binds:
             body.append((number, raw))
             continue
+        above, strange = entries, None
         entries, body, in_interface, vrf = None, None, False, ""
         if second == "access-list" and first in ("ip", "ipv6", "ipv4"):
             chosen = _named(cut, words, number, raw, dialect)
@@ -382,10 +394,23 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
         elif first == "vlan" and second in ("filter", "access-map") and not dialect.vlan_maps:
             cut.doubts.append(Doubt(number, raw.strip(), "a VLAN access map filters too, and is not read"))
         else:
+            strange = None if first in _OTHER_LISTS else (number, raw)
             for start, reason in dialect.suspicious_global:
                 if tuple(words[: len(start)]) == start:
                     cut.doubts.append(Doubt(number, raw.strip(), reason))
     return cut
+
+
+_AN_ENTRY = "entries of an access list stand below it, and it is the name of none"
+
+
+def _out_of_place(words: list[str]) -> str:
+    """Why an indented line cannot belong to the unknown line above it, "" when it may."""
+    if tuple(words[:2]) in _INTERFACE_ONLY or words[1:2] == ["unnumbered"]:
+        return "the lines of an interface stand below it, and it names none"
+    rest = words[1:] if words[0] == "sequence" else words
+    rest = rest[1:] if rest and rest[0].isdecimal() else rest
+    return _AN_ENTRY if rest[:1] in (["permit"], ["deny"]) and _LIST_PROTOCOLS.issuperset(rest[1:2] or [""]) else ""
 
 
 def interface_name(words: Sequence[str]) -> str:
@@ -1169,6 +1194,8 @@ def _without(entries: Sequence[Entry], order: Sequence[int], words: list[str]) -
 
 
 _DIRECTIONS = {"in": "in", "out": "out", "ingress": "in", "egress": "out"}
+# Second words of lines with a direction that bind no filter.
+_NO_FILTER = frozenset({"virtual-reassembly", "flow", "wccp", "nat", "nbar"})
 
 
 def _interfaces(cut: _Cut, dialect: Dialect) -> _Places:
@@ -1248,6 +1275,10 @@ def _interfaces(cut: _Cut, dialect: Dialect) -> _Places:
                 for start, reason in dialect.suspicious:
                     if words[: len(start)] == list(start):
                         doubts.append(Doubt(number, text, reason))
+                        break
+                else:
+                    if len(words) in (3, 4) and words[-1] in _DIRECTIONS and words[1] not in _NO_FILTER:
+                        doubts.append(Doubt(number, text, "a line with a direction may bind a filter, and is not read"))
             sees_ipv6 = sees_ipv6 or words[0] == "ipv6"
         if switched:  # there a list of the interface does nothing (Cisco, "ip access-group" of NX-OS)
             bindings = {place: one for place, one in bindings.items() if place[0] != name}
