@@ -51,11 +51,18 @@ _KEPT = frozenset(("apply-groups", "filter", "groups", "router", "service", "sub
 SECTIONS = _KEPT | frozenset(
     ("aaa", "anysec", "aps", "application-assurance", "apply-groups-exclude", "bfd", "bmp", "call-trace", "card",
      "cflowd", "chassis", "connection-profile", "cron", "dhcp", "esa", "esa-vm", "eth-cfm", "eth-ring", "eth-tunnel",
-     "fwd-path-ext", "group-encryption", "ipsec", "isa", "lag", "ldap", "li", "log", "macsec", "mcac", "mirror",
-     "mobile-gateway", "multicast-management", "multilink-bundle", "network-group-encryption", "oam-pm", "oam-test",
-     "openflow", "policy-options", "port", "port-policy", "port-xc", "pw-port", "python", "qos", "redundancy",
-     "saa", "sfm", "test-oam", "vsm", "wlan-gw")
+     "fwd-path-ext", "group-encryption", "ipsec", "isa", "lag", "ldap", "li", "log", "macsec", "mcac",
+     "mcast-management", "mirror", "mobile-gateway", "multicast-management", "multilink-bundle",
+     "network-group-encryption", "oam-pm", "oam-test", "open-flow", "openflow", "policy-options", "port",
+     "port-policy", "port-xc", "pw-port", "python", "qos", "redundancy", "saa", "satellite", "sflow", "sfm",
+     "test-oam", "video", "vrrp", "vsd", "vsm", "wlan-gw")
 )  # fmt: skip
+# Where `info` began below a section, what it prints stands in this one.
+_WITHIN = {
+    **dict.fromkeys(("ip-filter", "ipv6-filter", "match-list", "system-filter"), "filter"),
+    **dict.fromkeys(("ies", "vprn", "vpls", "epipe", "ipipe", "customer"), "service"),
+    **dict.fromkeys(("sla-profile", "sub-profile", "msap-policy", "local-user-db"), "subscriber-mgmt"),
+}
 # Beside `configure` in the output of `admin show configuration`.
 _BESIDE = frozenset(("persistent-indices", "bof", "debug", "li"))
 
@@ -170,8 +177,10 @@ _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|([{}\[\]])|(")|([^\s"{}\[\]]+)')
 _FLAT = re.compile(r'(/configure filter ip(?:v6)?-filter "[^"\\]*" entry \d+ )([^"\[\]{}]+|description "[^"\\]*")')
 # The place in the configuration that the CLI prints above its prompt, the mark below a word at fault.
 _BANNER = re.compile(r"[!*]*(?:\((?:ex|pr|gl|ro)\))?\[[^\]]*\]|\^+")
+_PROMPT = re.compile(r"\*?[A-D]:[^\s#>]+[#>].*|[-=]{10,}")
 _SAID = re.compile(r"(?:MINOR|MAJOR|CRITICAL|WARNING|INFO|Error): ?(.*)")
 _CLASSIC = re.compile(r"^(?:configure|exit all|echo \"[^\"]*\")[ \t]*$", re.MULTILINE)
+_CLASSIC_PART = re.compile(r"^[ \t]*exit[ \t]*$", re.MULTILINE)
 _QUOTED = re.compile(r'"[^"]*"|\S+')
 _DEEPEST = 48
 
@@ -192,7 +201,7 @@ def uncollected() -> Iterator[None]:
 def read(text: str) -> Reading:
     """The tree, whatever the text. One pass; what is cached is never changed."""
     reading = Reading(text.split("\n"))
-    reading.classic = bool(_CLASSIC.search(text))
+    reading.classic = bool(_CLASSIC.search(text) or (_CLASSIC_PART.search(text) and "{" not in text))
     with uncollected():
         if reading.classic:
             _Classic(reading).read()
@@ -219,11 +228,11 @@ class _Reader:
             self.reading.known.add(section)
         elif section not in _BESIDE:
             self.reading.strange.add(section)
-            self._problem(f"'{section[:60]}' is no section of an SR OS configuration")
+            self.reading.doubt(self.number, f"'{section[:60]}' is not known as a section of the configuration")
 
     def _aside(self, line: str) -> bool:
         """A line that the terminal printed and the configuration has not."""
-        if _BANNER.fullmatch(line):
+        if _BANNER.fullmatch(line) or _PROMPT.fullmatch(line):
             return True
         said = _SAID.match(line)
         if said:
@@ -332,6 +341,8 @@ class _ModelDriven(_Reader):
             words = words[1:]
         elif words[0][0] == "/":
             words = [words[0][1:], *words[1:]]
+        if words and words[0] in _WITHIN:
+            words = [_WITHIN[words[0]], *words]
         if words and words[0] != self.section:
             self.section = words[0]
             self._seen(words[0])
@@ -449,13 +460,16 @@ class _Classic(_Reader):
         # Indentation, node, and whether the block is of a kept section.
         stack: list[tuple[int, Node | None, bool]] = []
         section, started, ended = "", False, False
+        part = "configure" not in reading.lines  # what `info` printed of it
         last: tuple[int, Node | None] | None = None  # the line above, which may begin a block
         for self.number, raw in enumerate(reading.lines, 1):
             line = raw.strip()
             if not line or line[0] == "#" or line.startswith("echo "):
                 continue
             indent = len(raw) - len(raw.lstrip())
-            if indent == 0 or not started:
+            if part and not self._aside(line):
+                started = ended = True
+            elif indent == 0 or not started:
                 if self._aside(line):
                     continue
                 if line == "exit all":
@@ -485,10 +499,14 @@ class _Classic(_Reader):
                 self._problem("a block without its 'exit'")
                 stack.pop()
             words = _words(line)
-            if not stack:
-                section = words[0]
+            if stack:
+                here = stack[-1][1]
+            else:
+                section = _WITHIN.get(words[0], words[0])
                 self._seen(section)
-            here = stack[-1][1] if stack else (reading.root if section in _KEPT else None)
+                here = reading.root if section in _KEPT else None
+                if section != words[0]:
+                    here = _below(reading.root, section, self.number)
             if section == "filter":
                 reading.filter_lines += 1
             last = (indent, None if here is None else self._put(here, words, section))

@@ -586,19 +586,28 @@ def _inherited(root: Node) -> dict[str, str]:
             found["filter"] = why
         if words & {"filter", "ip-filter", "ipv6-filter"}:
             found["bindings"] = why
-    return found if found and _applies(root) else {}
+    applied = _applied(root)
+    missing = next((name for name in applied if name not in groups), None)
+    if missing is not None:
+        why = f"the configuration group '{missing[:60]}' is not defined"
+        return {"filter": why, "bindings": why}
+    return found if applied else {}
 
 
-def _applies(root: Node) -> bool:
-    ahead = [below for word, below in root.items() if word != "groups"]
-    if "apply-groups" in root:
-        return True
+def _applied(root: Node) -> set[str]:
+    """The names of the groups that are applied anywhere."""
+    found: set[str] = set()
+    ahead = [below for word, below in root.items() if word not in ("groups", "apply-groups")]
+    told = [root["apply-groups"]] if "apply-groups" in root else []
     while ahead:
         here = ahead.pop()
-        if "apply-groups" in here:
-            return True
-        ahead += here.values()
-    return False
+        for word, below in here.items():
+            (told if word == "apply-groups" else ahead).append(below)
+    while told:
+        here = told.pop()
+        found |= {word for word in here if word not in ("[", "]")}
+        told += here.values()
+    return found
 
 
 @functools.lru_cache(maxsize=4)
