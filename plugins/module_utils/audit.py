@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from .filters import DENY, Binding, Configuration, Entry
+from .filters import DENY, Binding, Configuration, Entry, Interface
 from .filters import UNKNOWN as NOT_READ
 from .findings import COMPLIANT, UNKNOWN, VIOLATED, Evidence, Finding
 from .obligations import Obligation, obligations
@@ -179,6 +179,22 @@ def _coverage(
                 mend=f"correct isp_attachments of {host}; the configuration shows "
                 + (", ".join(sorted(configuration.interfaces)[:8]) or "no interface"),
             )  # fmt: skip
+    for interface, carried in uncovered(configuration, policy, named):
+        wrong = True
+        yield Finding(
+            "C1", host, interface.name, ", ".join(carried), "", 0, VIOLATED, title,
+            reason=f"{interface.name} carries addresses of a pool, and the policy does not name it",
+            evidence=(Evidence(interface.line, f"{interface.name}: {_shortened(interface.prefixes)}"),),
+            mend=f"add {interface.name} to isp_attachments of {host}",
+        )  # fmt: skip
+    if not wrong:
+        yield Finding("C1", host, "", "", "", 0, COMPLIANT, title)
+
+
+def uncovered(
+    configuration: Configuration, policy: Policy, named: Sequence[str]
+) -> Iterator[tuple[Interface, tuple[str, ...]]]:
+    """The interfaces that carry addresses of pools, and are none of `named`; with those pools."""
     for interface in configuration.interfaces.values():
         # A loopback lends its address to unnumbered interfaces; subscribers hang there, not on the loopback.
         if interface.shutdown or re.match(r"lo(opback)?\d*(\.\d+)?$", interface.name, re.IGNORECASE):
@@ -187,15 +203,7 @@ def _coverage(
             continue
         carried = {pool.name for pool in policy.pools.values() if _carries(interface.prefixes, pool.ipv4 + pool.ipv6)}
         if carried:
-            wrong = True
-            yield Finding(
-                "C1", host, interface.name, ", ".join(sorted(carried)), "", 0, VIOLATED, title,
-                reason=f"{interface.name} carries addresses of a pool, and the policy does not name it",
-                evidence=(Evidence(interface.line, f"{interface.name}: {_shortened(interface.prefixes)}"),),
-                mend=f"add {interface.name} to isp_attachments of {host}",
-            )  # fmt: skip
-    if not wrong:
-        yield Finding("C1", host, "", "", "", 0, COMPLIANT, title)
+            yield interface, tuple(sorted(carried))
 
 
 def _shortened(prefixes: Sequence[str]) -> str:
