@@ -75,8 +75,8 @@ class Entry:
     protocol: int | None = None
     source: Address | str = (0, 0)  # or the name of a group
     destination: Address | str = (0, 0)
-    source_ports: Ranges = ()
-    destination_ports: Ranges = ()
+    source_ports: Ranges | str = ()  # or the name of a group, with `port` before it
+    destination_ports: Ranges | str = ()
     icmp: tuple[int, int | None] | None = None
     flags: tuple[tuple[int, int], ...] = ()  # (value, mask); one of them holds
     fragments: bool = False
@@ -116,7 +116,8 @@ class Entry:
             return False
         if self.flags and not any(packet.tcp_flags & mask == value for value, mask in self.flags):
             return False
-        return _among(self.source_ports, packet.source_port) and _among(self.destination_ports, packet.destination_port)
+        ends = (self.source_ports, packet.source_port), (self.destination_ports, packet.destination_port)
+        return all(_among(groups(ports) if isinstance(ports, str) else ports, value) for ports, value in ends)
 
 
 def _inside(where: Address | str, address: int, groups: Groups) -> bool:
@@ -257,7 +258,10 @@ def _address_text(value: int, mask: int, full: int, dialect: Dialect) -> str:
     return f"{address} {ipaddress.IPv4Address(wildcard)}"
 
 
-def _ports(words: Words, dialect: Dialect, protocol: str, text: list[str]) -> Ranges:
+def _ports(words: Words, dialect: Dialect, protocol: str, text: list[str]) -> Ranges | str:
+    if dialect.fragment_types and protocol in WITH_PORTS and words.takes("port-group"):
+        text += ["port-group", words.take()]
+        return f"port {text[-1]}"
     operator = words.takes("eq", "neq", "lt", "gt", "range") if protocol in WITH_PORTS else ""
     if not operator:
         return ()

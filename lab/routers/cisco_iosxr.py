@@ -207,7 +207,7 @@ class XrConfiguration(Configuration):
         if not entries:
             return "permit"
         for entry in entries:
-            if entry.matches(packet, lambda name: tuple(self._group(packet.family, name))):
+            if entry.matches(packet, lambda name: self._members(packet.family, name)):
                 return entry.action
         nd = packet.family == 6 and packet.protocol == 58 and packet.layer4 and packet.icmp_type in (135, 136)
         return "permit" if nd else "deny"
@@ -219,6 +219,20 @@ class XrConfiguration(Configuration):
         lines = Block("")
         lines.children = [one for one in block.children if one.line != "!"] if block else []
         return self.entries(lines, self.lists[f"ipv{family} access-list"])
+
+    def _members(self, family: int, name: str) -> tuple[Address, ...]:
+        """The addresses of a group, or with `port` before its name its ranges of ports; an empty one holds nothing."""
+        kind, _, ports = name.partition(" ")
+        return tuple(self._ports(ports)) or ((1, 0),) if kind == "port" and ports else tuple(self._group(family, name))
+
+    def _ports(self, name: str) -> Iterator[tuple[int, int]]:
+        block = next((one for one in self.root.children if one.line == f"object-group port {name}"), None)
+        for child in block.children if block else ():
+            if child.line.startswith("object-group "):
+                yield from self._ports(child.line.split()[1])
+            elif not child.line.startswith("description"):
+                ports = read(f"permit tcp any any {child.line}", IPV4).destination_ports
+                yield from ports if isinstance(ports, tuple) else ()
 
     def _group(self, family: int, name: str) -> Iterator[Address]:
         block = next(

@@ -618,3 +618,13 @@ def test_lab_a_common_list_is_searched_first_and_permits_pass_later_fragments(pe
     assert smtp(pe, destination_port=81) == "permit"
     assert smtp(pe, destination_port=82) == "deny"
     assert smtp(pe, destination_port=82, fragment=2) == "permit"
+
+
+def test_lab_groups_of_ports(pe: Device) -> None:
+    type_in(
+        login(pe), "configure", "object-group port RPC", "eq 593", "exit", "object-group port WINDOWS", "range 137 139",
+        "eq 445", "object-group RPC", "exit", "object-group port NONE", "exit", "ipv4 access-list C",
+        "permit tcp any any port-group NONE", "deny tcp any any port-group WINDOWS", "permit ipv4 any any", "exit",
+        "interface Bundle-Ether1", "ipv4 access-group C ingress", "commit",
+    )  # fmt: skip
+    assert [smtp(pe, destination_port=port) for port in (136, 138, 445, 593)] == ["permit", "deny", "deny", "deny"]
