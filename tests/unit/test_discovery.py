@@ -66,8 +66,8 @@ def test_the_labs_routers(host: str, network_os: str, named: list[str], found: d
         ("isp_attachments: []  # none yet\nother: 1\n", f"isp_attachments:  # none yet\n{ADDED}{ASKED}other: 1\n"),
         (
             "isp_attachments:\n  # the first\n  - {name: eth1, pools: [fibre]}  # mine\n\n# beside\nother: 1\n",
-            f"isp_attachments:\n  # the first\n  - {{name: eth1, pools: [fibre]}}  # mine\n{ADDED}{ASKED}\n# beside\n"
-            "other: 1\n",
+            "isp_attachments:\n  # the first\n  - {name: eth1, pools: [fibre]}  # mine\n"
+            + f"{ADDED}{ASKED}\n# beside\nother: 1\n",
         ),
         (
             "isp_attachments:\n- name: eth1\n  pools:\n  - fibre\nkey: !vault |\n  a\n",
