@@ -30,7 +30,8 @@ _Range = tuple[int, int]
 
 def words(match: Match, family: int) -> str:
     """The match on one line. What every packet of the family has is left out."""
-    protocol = _listed(match, "protocol", family, lambda low, high: _names(PROTOCOLS, low, high)) or "any protocol"
+    protocol = _listed(match, "protocol", family, lambda low, high: _names(PROTOCOLS, low, high)) or "any"
+    protocol = f"any protocol{protocol.removeprefix('any')}" if protocol.startswith("any") else protocol
     ends = []
     for preposition, field in (("from", "source"), ("to", "destination")):
         ports = _listed(match, f"{field}_port", family, _numbers)

@@ -23,6 +23,7 @@ from tests.conftest import Run
 POLICY = yaml.safe_load((INVENTORY / "group_vars" / "all" / "policy.yml").read_text())["isp_policy"]
 PLACE = Proposal(Interface("Ethernet3.100", 40, ("198.51.100.1/25", "2001:db8:100::1/64")), ("residential",))
 SESSIONS = Proposal(Interface("dynamic-profiles RES interfaces pp0 unit $junos-interface-unit", 12), ())
+OWN = "isp_attachments:\n  # the first\n  - {name: eth1, pools: [fibre]}  # mine\n"
 ADDED = """  # discovered, for review: line 40: 198.51.100.1/25, 2001:db8:100::1/64
   - {name: Ethernet3.100, pools: [residential]}
 """
@@ -65,9 +66,8 @@ def test_the_labs_routers(host: str, network_os: str, named: list[str], found: d
         ("---\n# mine\nother: 1", f"---\n# mine\nother: 1\nisp_attachments:\n{ADDED}{ASKED}"),
         ("isp_attachments: []  # none yet\nother: 1\n", f"isp_attachments:  # none yet\n{ADDED}{ASKED}other: 1\n"),
         (
-            "isp_attachments:\n  # the first\n  - {name: eth1, pools: [fibre]}  # mine\n\n# beside\nother: 1\n",
-            "isp_attachments:\n  # the first\n  - {name: eth1, pools: [fibre]}  # mine\n"
-            + f"{ADDED}{ASKED}\n# beside\nother: 1\n",
+            f"{OWN}\n# beside\nother: 1\n",
+            f"{OWN}{ADDED}{ASKED}\n# beside\nother: 1\n",
         ),
         (
             "isp_attachments:\n- name: eth1\n  pools:\n  - fibre\nkey: !vault |\n  a\n",
