@@ -38,7 +38,7 @@ no document at hand confirms):
   entries in the ranges that the filter reserves (RADIUS Attributes Reference Guide, "IP and IPv6 filters"; YANG
   subscriber-mgmt of a filter): entries unknown there, and `sessions_from` names the line with the server's policy.
 - Anti-spoofing drops what the table of hosts does not have; on SAPs of a group-interface it is on, by IP and MAC,
-  unless nh-mac is set ("anti-spoof", Services Guide). urpf-check without a mode is strict.
+  unless nh-mac is set ("anti-spoof", Services Guide). urpf-check without a mode is strict [memory].
 - Configuration groups are not resolved: where one brings filters or binds them, that is unknown.
 - `commit confirmed N` (minutes) takes effect at once; `commit confirmed accept` keeps it. It is rolled back when the
   time is over, by `commit confirmed cancel`, and when its session ends (MD-CLI User Guide, "Committing a
@@ -61,7 +61,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from ..filters import (
@@ -339,14 +339,18 @@ class _Builder:
         checks: dict[str, list[tuple[str, int] | None]] = {name: [] for name in profiles}
         servers: dict[str, list[Node]] = {name: [] for name in profiles}
         captured = self._captured()
-        anywhere = _servers_below(at(self.root, "subscriber-mgmt", "local-user-db"))
+        anywhere = _lines_below(at(self.root, "subscriber-mgmt", "local-user-db"), _SERVERS)
+        for line in _lines_below(at(self.root, "subscriber-mgmt", "local-user-db"), {"filter-overrides"}):
+            self.reading.doubt(
+                line.line, "the filters of this host take the place of its sla-profile's, and are not read"
+            )
         filtering: list[Node] = []  # group-interface SAPs that have filters of their own
         for place, subscriber, group, down in self._groups():
             used: dict[str, None] = dict.fromkeys(_used_profiles(group))
             told = place.rpartition(" ")[2].strip('"')
             for policy in captured.get(told, {}):
                 used |= dict.fromkeys(_used_profiles(at(self.root, "subscriber-mgmt", "msap-policy", policy)))
-            found = _servers_below(group) + [one for ones in captured.get(told, {}).values() for one in ones]
+            found = _lines_below(group, _SERVERS) + [one for ones in captured.get(told, {}).values() for one in ones]
             anywhere += found
             prefixes = _addresses(subscriber)
             check = self._hosts_checked(group, prefixes)
@@ -364,6 +368,7 @@ class _Builder:
                 here = _path(place, "sap", told)
                 self._bind(here, sap, {"filter ip": 4, "filter ipv6": 6})
                 self._interface(here, sap, rest, down or _disabled(sap), self._anti_spoof(sap, True) or check)
+                self.interfaces[here] = self._authorized(self.interfaces[here], found)
             self._interface(place, group, () if "sap" in group else rest, down or _disabled(group), check)
             if found:
                 self.interfaces[place] = self._authorized(self.interfaces[place], found)
@@ -399,7 +404,7 @@ class _Builder:
                 told = at(sap, "msap-defaults")
                 group, policy = single(at(told, "group-interface")), single(at(told, "policy"))
                 if group:
-                    found.setdefault(group, {}).setdefault(policy, []).extend(_servers_below(sap))
+                    found.setdefault(group, {}).setdefault(policy, []).extend(_lines_below(sap, _SERVERS))
         return found
 
     def _hosts_checked(self, group: Node, prefixes: tuple[str, ...]) -> tuple[str, int] | None:
@@ -542,14 +547,14 @@ def _inserted(node: Node) -> Iterator[tuple[int, Node]]:
             yield number(single(at(below, "start-entry"))) or 0, below
 
 
-def _servers_below(node: Node) -> list[Node]:
-    """The lines below it that name the policy of a server."""
+def _lines_below(node: Node, words: Set[str]) -> list[Node]:
+    """What stands below it behind one of the words, line by line."""
     found: list[Node] = []
     ahead = [node]
     while ahead:
         here = ahead.pop()
         for word, below in here.items():
-            if word in _SERVERS and below:
+            if word in words and below:
                 found.append(below)
             else:
                 ahead.append(below)
