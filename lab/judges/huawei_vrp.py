@@ -354,20 +354,29 @@ class Judge:
         if all("precedence" in words for words in classifiers):
             classifiers.sort(key=lambda words: int(words[-1]))
         for words in classifiers:
-            for said in self._matches(words[1], packet.family):
-                found = "permit" if said == "any" else self._list(said, packet, group, side)
-                if not found:
-                    continue
+            found = self._classified(words[1], packet, group, side)
+            if found:
                 actions = self._said(f"traffic behavior {words[3]}")
                 return found == "permit" and ["deny"] not in actions, ["ip", "urpf", "strict"] in actions
         return True, False
 
-    def _matches(self, classifier: str, family: int) -> Iterator[str]:
-        """The lists of this family that a classifier asks, or `any`."""
+    def _classified(self, classifier: str, packet: Packet, group: str, side: str) -> str:
+        """permit or deny where the classifier takes the packet, "" where it does not."""
+        view = self._view(f"traffic classifier {classifier}")
+        found = []
         for words in self._said(f"traffic classifier {classifier}"):
-            if words[0] == "if-match" and (words[1] == "ipv6") == (family == 6):
-                rest = [word for word in words[1:] if word not in ("ipv6", "acl", "name")]
-                yield rest[0]
+            if words[0] != "if-match":
+                continue
+            rest = [word for word in words[1:] if word not in ("ipv6", "acl", "name")]
+            own = (words[1] == "ipv6") == (packet.family == 6)
+            if rest[0] == "dscp":
+                said = "permit" if str(packet.tos >> 2) in rest[1:] else ""
+            else:
+                said = "permit" if rest == ["any"] else self._list(rest[0], packet, group, side)
+            found.append(said if own else "")
+        if view is not None and view.header.endswith(" operator and"):
+            return "" if "" in found else "deny" if "deny" in found else "permit"
+        return next((said for said in found if said), "")
 
     def _list(self, name: str, packet: Packet, group: str, side: str) -> str:
         """What the first rule says that matches; "" when none does."""

@@ -62,6 +62,19 @@ class VrpConfiguration:
                 self._add(View(line.rstrip()), None)
                 banner = line.startswith("header ") and line.count('"') == 1
         self._text = ""
+        for view in self.views:
+            if view.header.startswith("acl "):
+                self._merged(view)
+
+    def _merged(self, view: View) -> None:
+        """What is loaded acts as if it were typed: a number that comes again merges."""
+        numbers = [line.split()[1] for line in view.lines if line.startswith("rule ") and not _described(line)]
+        if len(numbers) == len(set(numbers)) and not any(line.startswith("undo ") for line in view.lines):
+            return
+        typed, view.lines = view.lines, []
+        for line in typed:
+            self._in_list(view, line, line.split())
+        self._changed(view)
 
     def copy(self) -> VrpConfiguration:
         """The same configuration, to be changed without changing this one."""
