@@ -95,6 +95,12 @@ WHOLE = False
 LINK_LOCAL = True  # a filter on a logical interface sees what stays on the link, too
 
 _FAMILIES = {"inet": 4, "inet6": 6}
+_OF_A_BINDING = frozenset(
+    ("input", "output", "input-list", "output-list", "group", "adf", "apply-groups", "apply-groups-except")
+)
+_WITH_SIDES = frozenset(
+    {"sampling", "policer", "service", "simple-filter"}
+)  # have input and output, and bind no filter
 
 _OF_A_FILTER = frozenset(
     ("accounting-profile", "apply-groups", "apply-groups-except", "enhanced-mode", "enhanced-mode-override",
@@ -325,6 +331,7 @@ class _Builder:
     def _bind(self, place: _Place, attachment: str, unit: Node) -> None:
         general = at(unit, "filter")
         families = at(unit, "family")
+        self._out_of_place(unit)
         for name, node in families.items():
             if name not in _FAMILIES:
                 if name in ("ethernet-switching", "bridge", "vpls", "ccc", "any") and "filter" in node:
@@ -349,6 +356,24 @@ class _Builder:
                     self.filter_lines += 1
                     filters = tuple(name for name, _ in found)
                     self.bindings.append(Binding(attachment, direction, family, filters, line, self.reading.text(line)))
+
+    def _out_of_place(self, unit: Node) -> None:
+        """A garbled word of a binding makes the words behind it statements of something else."""
+        families = at(unit, "family")
+        for stanza in (at(unit, "filter"), *(at(node, "filter") for node in families.values())):
+            for word, below in stanza.items():
+                if word not in _OF_A_BINDING:
+                    self.reading.doubt(below.line, f"'{word}' where a filter is bound is not understood")
+        for word, below in unit.items():
+            if word not in ("family", "filter") and not {"family", "filter", *_FAMILIES}.isdisjoint(below):
+                self.reading.doubt(below.line, f"'{word}' of a unit is not understood, and a filter may be bound there")
+        for node in families.values():
+            for word, below in node.items():
+                sides = word not in _WITH_SIDES and not {"input", "output"}.isdisjoint(below)
+                if word != "filter" and (sides or "filter" in below):
+                    self.reading.doubt(
+                        below.line, f"'{word}' of a family is not understood, and a filter may be bound there"
+                    )
 
     def _by_session(self, attachment: str, line: int) -> None:
         """A RADIUS server says which filter sessions have there."""
