@@ -425,10 +425,11 @@ class XrSession(IndentedSession):
 
     def start_over(self) -> None:
         """The target holds no changes."""
-        self.target, self.typed = XrConfiguration(self.router.running.text()), []
+        self.target, self.typed = None, []
 
     def leave(self) -> None:
-        self.mode, self.target, self.typed = None, None, []
+        self.mode = None
+        self.start_over()
         if self.router.lock is self:
             self.router.lock = None
 
@@ -492,7 +493,8 @@ class XrSession(IndentedSession):
         if first == "root" and len(words) == 1:
             self.mode = ()
             return ""
-        assert self.target is not None
+        if self.target is None:
+            self.target = XrConfiguration(self.router.running.text())
         before = self.mode or ()
         self.mode, _ = self.target.enter(before, line)
         self.typed.append((before, line))
