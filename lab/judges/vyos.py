@@ -193,7 +193,7 @@ def fits(rule: Tree, way: Way) -> bool:
         protocol(rule.value("protocol"), packet),
         end(rule, "source", packet.source, packet.source_port, way),
         end(rule, "destination", packet.destination, packet.destination_port, way),
-        through(rule.at("inbound-interface"), way.inbound, way),
+        through(rule.at("inbound-interface"), master(way.root, way.inbound), way),
         through(rule.at("outbound-interface"), way.outbound, way),
         not rule.has("state") or STATES[packet.state] in rule.all("state"),
         flags(rule.at("tcp", "flags"), packet) if rule.has("tcp", "flags") else True,
@@ -308,6 +308,11 @@ def through(node: Tree, name: str, way: Way) -> bool:
 
 def alike(patterns: list[str], name: str) -> bool:
     return any(re.fullmatch(re.escape(one).replace(r"\*", ".*"), name) for one in patterns)
+
+
+def master(root: Tree, name: str) -> str:
+    """What a packet comes in by: the VRF of the interface, where it has one."""
+    return next((node.value("vrf") for known, node in interfaces(root) if known == name), "") or name
 
 
 def flags(node: Tree, packet: Packet) -> bool:

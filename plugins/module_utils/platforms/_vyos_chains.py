@@ -98,6 +98,7 @@ class Text(Ruleset):
             parts = conditions(rule, family, self._around)
             self._name_interfaces(rule)
             parts += action(rule, word, rule.value("jump-target"), self._around, line)
+            parts.sort(key=lambda part: not isinstance(part, Narrow))  # the first reason of a doubt is the one told
             yield Rule([("notrack", line)] if word == "notrack" else [], line, parts)
 
     def _name_interfaces(self, rule: Node) -> None:
