@@ -195,7 +195,8 @@ def _left_over(platform: ModuleType, before: Configuration, change: Change) -> I
     used = {(bind.family, bind.filter) for bind in change.binds}
     for binding in before.bindings:
         if (binding.attachment, binding.direction, binding.family) not in rebound:
-            used |= {(binding.family, name) for name in binding.filters}
+            # Lists that are bound as one filter have their names in the line that binds them.
+            used |= {(binding.family, name) for name in (*binding.filters, *binding.text.split())}
     defined = {key for key, one in before.filters.items() if one.name.startswith(OURS) and one.entries}
     lines: list[str] = platform.remove(sorted(defined - used))
     return lines

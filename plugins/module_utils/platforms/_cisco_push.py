@@ -179,8 +179,8 @@ def restore(
     for name, commands in places.items():
         found += [_place(name), *commands, "exit"]
     if found:
-        kept = {(one.family, name) for one in then.bindings for name in one.filters} | then.filters.keys()
-        kept |= {(one.family, name) for place, one in here.items() if place[0] not in names for name in one.filters}
+        bound = [*then.bindings, *(one for place, one in here.items() if place[0] not in names)]
+        kept = {(one.family, name) for one in bound for name in one.text.split()} | then.filters.keys()
         ours = {key for key, one in now.filters.items() if one.name.startswith(OURS) and one.entries}
         found += remove(sorted(ours - kept), writing)
     return found

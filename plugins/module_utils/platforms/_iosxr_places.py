@@ -203,8 +203,9 @@ def _bind(name: str, family: int, words: Sequence[str], where: tuple[int, str], 
         places.doubts.append(Doubt(number, text, "a filter is bound in a form that is not understood"))
         return
     lists, side = found
-    joined = " + ".join(lists)
+    joined = lists[0]
     if len(lists) > 1:
+        joined = f"common {' + '.join(lists)}"
         places.chains[family, joined] = lists
     places.bindings[name, side, family] = Binding(name, side, family, (joined,), number, text)
 

@@ -243,7 +243,7 @@ def test_a_push_gives_one_state_at_its_commit() -> None:
     assert sorted(bound) == [
         ("Bundle-Ether1", "in", 4, ("OLD",)),
         ("Bundle-Ether1", "in", 6, ("ISP-UP6-1",)),
-        ("Bundle-Ether2", "in", 4, ("COMMON + OLD",)),
+        ("Bundle-Ether2", "in", 4, ("common COMMON + OLD",)),
         ("dynamic-template type ppp RES", "in", 6, ("ISP-UP6-1",)),
         ("dynamic-template type ppp RES", "out", 4, ("OLD",)),
     ]
@@ -361,6 +361,20 @@ def test_rejections(answer: str, rejected: bool) -> None:
 def test_a_rule_that_no_line_can_hold_raises(rule: Rule, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         cisco_iosxr.fields(Change((RuleSet("ISP-UP4-1", 4, "up", (rule,)),), ()))
+
+
+def test_a_list_of_ours_in_a_chain_of_somebody_s_stays() -> None:
+    case = next(one for one in cases() if one.network_os == "cisco_iosxr")
+    more = (
+        "ipv4 access-list ISP-UP4-0badcafe\n 10 permit ipv4 any any\n!\n"
+        "interface Bundle-Ether9\n ipv4 access-group common INFRA-IN4 ISP-UP4-0badcafe ingress\n!\n"
+    )
+    running = case.old.replace("interface Bundle-Ether1\n", f"{more}interface Bundle-Ether1\n", 1)
+    (binding,) = (one for one in cisco_iosxr.parse(running).bindings if one.attachment == "Bundle-Ether9")
+    assert not binding.filters[0].startswith("ISP-")  # it is not ours to replace
+    assert "no ipv4 access-list ISP-UP4-0badcafe" not in case.plan(running).lines
+    alone = running.replace("common INFRA-IN4 ISP-UP4-0badcafe", "INFRA-IN4")
+    assert "no ipv4 access-list ISP-UP4-0badcafe" in case.plan(alone).lines
 
 
 class Ssh:
