@@ -113,6 +113,8 @@ class Place:
         """Packets whose L4 header the chain can read."""
         if not self.whole:
             return (packets.INITIAL,)
+        if self.iptables:  # a fragment is as its datagram, and a whole packet with the same headers is judged too
+            return ({"undetermined": ((0, 1),)},)
         return {"undetermined": ((0, 1),)}, {"fragment": _FRAGMENT if self.family == 4 else LATER_FRAGMENT}
 
     @property

@@ -231,71 +231,81 @@ def apply(running: str, commands: Sequence[str]) -> Iterator[str]:
 
     A chain that no jump leads to decides nothing: while it is built the text stays as it was, but for the last command.
     """
-    pieces = _pieces(running)
+    edited = _Text(_pieces(running))
     text = running
     for number, command in enumerate(commands, 1):
-        if _obey(command, pieces) or number == len(commands):
-            text = "\n".join(piece.text for piece in pieces)
+        if edited.obey(command) or number == len(commands):
+            text = edited.text()
         yield text
 
 
 _ADD = re.compile(r"/(ip|ipv6) firewall filter add [^{}\[\]]*")
 
 
-def _obey(command: str, pieces: list[_Piece]) -> bool:
-    """Do it; whether it changes what is in force."""
-    for menu in _MENUS.values():
-        found = re.search(rf"/{menu} set \[find where comment=\"([^\"]+)\" and", command)
-        if command.startswith(_ARMED) and found:
-            return _switched(command, menu, found[1], pieces)
-        marked = re.search(r'set \[find where chain="([^"]+)"\]', command)
-        if marked and command == _mark(menu, marked[1]):
-            return False
-    if not _ADD.fullmatch(command):
+class _Text:
+    """A text under the hands of commands. `_added`: rules behind the last one of their menu."""
+
+    def __init__(self, pieces: list[_Piece]) -> None:
+        self._pieces = pieces
+        self._added: dict[str, list[_Piece]] = {menu: [] for menu in _MENUS.values()}
+        self._targets = {(piece.menu, (piece.properties or {}).get("jump-target", "")) for piece in pieces}
+
+    def text(self) -> str:
+        found = [piece.text for piece in self._pieces]
+        ends = [number for number, piece in enumerate(self._pieces) if piece.text.strip() == END] or [len(found)]
+        for menu, added in self._added.items():
+            same = [number for number, piece in enumerate(self._pieces) if piece.menu == menu]
+            place = same[-1] if same else ends[-1] - 1
+            if added and place < 0:
+                found.insert(0, "")
+            if added:
+                found[place] = "\n".join([found[place], *(piece.text for piece in added)])
+        return "\n".join(found)
+
+    def obey(self, command: str) -> bool:
+        """Do it; whether it changes what is in force."""
+        if _ADD.fullmatch(command):
+            (statement,) = read(command).statements
+            chain = statement.properties.get("chain", "")
+            if statement.garbled or not chain.startswith(OURS):
+                raise ValueError(f"a rule of a chain that is not ours: {command[:160]}")
+            self._append(statement)
+            return (statement.menu, chain) in self._targets
+        for menu in _MENUS.values():
+            found = re.search(rf"/{menu} set \[find where comment=\"([^\"]+)\" and", command)
+            if found:
+                self._switch(command, menu, found[1])
+                return True
+            marked = re.search(rf'/{menu} set \[find where chain="([^"]+)"\]', command)
+            if marked and command == _mark(menu, marked[1]):
+                return False
         raise ValueError(f"a command that is not one of ours: {command[:160]}")
-    statement = read(command).statements[0]
-    chain = statement.properties.get("chain", "")
-    if statement.garbled or not chain.startswith(OURS):
-        raise ValueError(f"a rule of a chain that is not ours: {command[:160]}")
-    _insert(pieces, statement)
-    return any(
-        piece.menu == statement.menu and piece.properties and piece.properties.get("jump-target") == chain
-        for piece in pieces
-    )
 
+    def _append(self, statement: Statement) -> None:
+        piece = _Piece(written(statement.menu, statement.properties), statement.menu, statement.properties)
+        self._added[statement.menu].append(piece)
 
-def _switched(command: str, menu: str, comment: str, pieces: list[_Piece]) -> bool:
-    added = _ADD.search(command)
-    statement = read(added.group()).statements[0] if added else None
-    expected = _switch(menu, statement.properties) if statement else f"{_ARMED}; {_unhook(menu, comment)}"
-    if command != expected:
-        raise ValueError(f"a command that is not one of ours: {command[:160]}")
-    for piece in pieces:
-        old = piece.properties
-        if old and piece.menu == menu and old.get("comment") == comment and old.get("chain") == "forward":
-            old["chain"] = _OLD
-            piece.text = written(menu, old)
-    if statement:
-        first = next(
-            (
-                number
-                for number, piece in enumerate(pieces)
-                if piece.menu == menu and piece.properties and piece.properties.get("chain") in ("forward", _OLD)
-            ),
-            None,
-        )
-        _insert(pieces, statement, first)
-    return True
-
-
-def _insert(pieces: list[_Piece], statement: Statement, place: int | None = None) -> None:
-    """At the place, else behind the last rule of the menu, else before the end of the text."""
-    piece = _Piece(written(statement.menu, statement.properties), statement.menu, dict(statement.properties))
-    if place is None:
-        same = [number for number, one in enumerate(pieces) if one.menu == statement.menu]
-        ends = [number for number, one in enumerate(pieces) if one.text.strip() == END]
-        place = same[-1] + 1 if same else ends[-1] if ends else len(pieces)
-    pieces.insert(place, piece)
+    def _switch(self, command: str, menu: str, comment: str) -> None:
+        added = _ADD.search(command)
+        statement = read(added.group()).statements[0] if added else None
+        expected = _switch(menu, statement.properties) if statement else f"{_ARMED}; {_unhook(menu, comment)}"
+        if command != expected:
+            raise ValueError(f"a command that is not one of ours: {command[:160]}")
+        first = None
+        for number, piece in enumerate(self._pieces):
+            chain = (piece.properties or {}).get("chain") if piece.menu == menu else None
+            if chain in ("forward", _OLD) and first is None:
+                first = number
+            if chain == "forward" and piece.properties and piece.properties.get("comment") == comment:
+                piece.properties["chain"] = _OLD
+                piece.text = written(menu, piece.properties)
+        if statement is None:
+            return
+        self._targets.add((menu, statement.properties["jump-target"]))
+        if first is None:
+            self._append(statement)
+        else:
+            self._pieces.insert(first, _Piece(written(menu, statement.properties), menu, statement.properties))
 
 
 def restore(running: str, backup: str, names: Sequence[str]) -> list[str]:

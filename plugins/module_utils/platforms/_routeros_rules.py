@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections import defaultdict
@@ -101,6 +102,7 @@ def lists(export: Export, family: int) -> Lists:
     return found
 
 
+@functools.lru_cache(maxsize=65536)
 def address(text: str, family: int) -> Value | None:
     """192.0.2.0/24, a range a-b, an address; None for a name."""
     try:
@@ -259,9 +261,15 @@ class Compiler:
         number = PROTOCOLS.get(properties.get("protocol", ""), 0)
         protocol = properties.get("protocol", "")
         number = number or (int(protocol) if protocol.isdecimal() and len(protocol) < 4 else 0)
-        selector = Selector("field", field_name, 16, protocols=(number,) if number in packets.WITH_PORTS else ())
+        selector = _port_selector(field_name, number)
         test = _numbers(selector, text.removeprefix("!"), {}, 65535, text.startswith("!"))
         yield test or Narrow(f"the ports '{text[:60]}' are not understood")
+
+
+@functools.lru_cache(maxsize=64)
+def _port_selector(field_name: str, protocol: int) -> Selector:
+    """RouterOS wants a protocol that has ports; whatever else is in a text may have others."""
+    return Selector("field", field_name, 16, protocols=(protocol,) if protocol in packets.WITH_PORTS else ())
 
 
 def _side(name: str) -> bool:
@@ -278,7 +286,7 @@ def _mirrored(name: str) -> str:
 
 def _numbers(selector: Selector, text: str, named: Mapping[str, int], top: int, negate: bool) -> Test | None:
     """25,135,137-139; None where a part is not understood."""
-    elements = []
+    elements: list[tuple[Value]] = []
     for word in text.split(","):
         low, dash, high = word.partition("-") if word not in named else (word, "", "")
         ends = [named.get(end, int(end) if end.isdecimal() and len(end) < 9 else -1) for end in (low, high or low)]

@@ -377,6 +377,8 @@ class Builder:
         What goes between subscribers then passes nothing that does not pass to the network.
         """
         for chain in self._reached(table, start):
+            if "interface" not in self.touched[chain]:
+                continue
             for rule in chain.rules:
                 parts = list(rule.parts or ())
                 if not any(_asks_other_side(part, place) for part in parts):
