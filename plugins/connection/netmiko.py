@@ -232,10 +232,13 @@ class Connection(ConnectionBase):
         silence = self.get_option("command_timeout")
         parts: list[str] = []
         size, tail = 0, ""
+        # A terminal that paints its line anew (RouterOS) shows the prompt before the command is entered, and escapes.
+        painted = session.ansi_escape_codes
+        entered = not painted
         try:
             channel.settimeout(silence)
             session.write_channel(command + session.RETURN)
-            while not prompt.search(tail):
+            while not (entered and prompt.search(session.strip_ansi_escape_codes(tail) if painted else tail)):
                 piece = channel.recv(65536)
                 if not piece:
                     raise EOFError("the router closed the session")
@@ -248,6 +251,7 @@ class Connection(ConnectionBase):
                     )
                 parts.append(text)
                 tail = (tail + text)[-512:]
+                entered = entered or "\n" in text
                 for question, answer in self._answers:
                     if question.search(tail):
                         session.write_channel(answer + session.RETURN)
@@ -260,8 +264,9 @@ class Connection(ConnectionBase):
             raise SessionLost(f"the session was lost at '{command}': {_why(error)}") from None
         if session.session_log:
             session.session_log.write("".join(parts))
-        output = "".join(parts).replace("\r\n", "\n").replace("\r", "")
-        lines = output.split("\n")
+        output = "".join(parts)
+        output = session.strip_ansi_escape_codes(output) if painted else output
+        lines = output.replace("\r\n", "\n").replace("\r", "").split("\n")
         if lines and command.strip() and command.strip() in lines[0]:
             lines = lines[1:]
         return "\n".join(lines[:-1])
