@@ -271,6 +271,8 @@ def _spans(words: list[str], acl: Acl) -> dict[str, list[str]]:
 class _Reading:
     """One rule, word by word."""
 
+    __slots__ = ("acl", "base", "doubt", "either", "groups", "layer4", "protocol", "rules", "starts", "words")
+
     def __init__(self, rules: Rules, acl: Acl, words: list[str]) -> None:
         self.rules = rules
         self.acl = acl

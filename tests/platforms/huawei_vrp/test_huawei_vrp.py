@@ -167,11 +167,12 @@ def test_a_user_group_gets_what_the_rules_say_of_the_other_end(data: st.DataObje
 
 WORDS = (
     "permit deny rule acl number name ipv6 advance ucl basic 3000 6000 tcp udp ip icmp any source destination "
-    "user-group ip-address 192.0.2.1 0 0.0.0.255 24 2001:db8::/32 source-port destination-port eq range gt neq smtp 65536 -1 undo "
-    "tcp-flag syn-flag bit-match established mask fragment fragment-type dscp ef ttl description step match-order auto "
-    "traffic classifier behavior policy operator and or if-match traffic-policy inbound outbound global-acl precedence "
-    "interface Eth-Trunk1 bas access-type layer2-subscriber aaa domain ip-pool pool section gateway header information "
-    'traffic-filter packet-filter urpf strict # " return X \u00b2 \x00'
+    "user-group ip-address 192.0.2.1 0 0.0.0.255 24 2001:db8::/32 source-port destination-port eq range gt "
+    "neq smtp 65536 -1 undo tcp-flag syn-flag bit-match established mask fragment fragment-type dscp ef ttl "
+    "description step match-order auto traffic classifier behavior policy operator and or if-match "
+    "traffic-policy inbound outbound global-acl precedence interface Eth-Trunk1 bas access-type "
+    "layer2-subscriber aaa domain ip-pool pool section gateway header information traffic-filter "
+    'packet-filter urpf strict # " return X \xb2 \x00'
 ).split()
 
 
