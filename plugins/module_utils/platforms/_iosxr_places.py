@@ -89,6 +89,7 @@ def read(
                 places.interfaces[name] = replace(interface, sessions_from=sessions[0], sessions_line=sessions[1])
     _add_routes(routes, places.interfaces)
     _applied_groups(cut, places)
+    _activated_together(cut, places)
     for binding in places.bindings.values():
         key = binding.family, binding.filters[0]
         if key in places.chains and key not in filters:
@@ -244,6 +245,32 @@ def _chain(filters: Mapping[tuple[int, str], Filter], binding: Binding, members:
         last = [one for one in chosen.entries if one.text.startswith(f"{chosen.text}{_IMPLICIT}")]
         entries += [one for one in chosen.entries if one not in last]
     return Filter(binding.filters[0], binding.family, (*entries, *last), DENY, binding.line, binding.text)
+
+
+def _activated_together(cut: _Cut, places: Places) -> None:
+    """Templates that one class of sessions gets, of which more than one binds a list in the same place."""
+    bound: dict[str, set[tuple[str, int]]] = {}
+    for name, side, family in places.bindings:
+        if name.startswith("dynamic-template "):
+            bound.setdefault(name.split()[-1], set()).add((side, family))
+    for block in cut.others:
+        if block.words[:3] != ["policy-map", "type", "control"]:
+            continue
+        chosen = ""
+        taken: dict[str, dict[tuple[str, int], str]] = {}  # by class: which template has taken a place
+        for number, raw in block.lines:
+            words = raw.split()
+            if words[0] == "class":
+                chosen = words[-2] if len(words) > 2 and words[-1].startswith("do-") else words[-1]
+            at = words.index("dynamic-template") + 1 if "dynamic-template" in words else len(words)
+            template = words[at] if at < len(words) else ""
+            for place in bound.get(template, ()):
+                if taken.setdefault(chosen, {}).setdefault(place, template) != template:
+                    reason = (
+                        "another template of the same sessions binds a list too; which is in force is not documented"
+                    )
+                    places.doubts.append(Doubt(number, raw.strip(), reason))
+                    break
 
 
 def _applied_groups(cut: _Cut, places: Places) -> None:
