@@ -28,8 +28,8 @@ What is modelled, and where it is written (BNG: Cisco, ASR 9000 Broadband Networ
   are not modelled: in doubt.
 - `ipv4 verify unicast source reachable-via rx` is a strict source check, on templates too (BNG, "ipv4 verify
   unicast source reachable-via"); it stands for both families only where it is set for every one that is spoken there.
-- Subscribers: `dynamic-template type ppp|ipsubscriber|service NAME` binds lists (BNG, "ipv4 access-group"). Which list is
-  in force when sessions have two templates that bind one is not documented: a doubt. Sessions for which `aaa
+- Subscribers: `dynamic-template type ppp|ipsubscriber|service NAME` binds lists (BNG, "ipv4 access-group"). Which list
+  is in force when sessions have two templates that bind one is not documented: a doubt. Sessions for which `aaa
   authentication subscriber` or `aaa authorization subscriber` has a server group may get other lists of it.
 - Lists of services, of the control plane (lpts, management-plane, ntp, snmp, ssh, line) and of route policies filter
   no transit traffic. Flow specifications of BGP do where they are installed, and are not read: a doubt. So is
