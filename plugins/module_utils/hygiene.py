@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,59 +41,52 @@ class Note:
 
 
 def hygiene(configuration: Configuration, policy: Policy, attachments: Sequence[Attachment]) -> list[Note]:
-    """The notes on every filter that is in force on one of the attachments.
+    """The notes on every filter that is in force on one of the attachments, a line once.
 
-    What a line does that several filters share (of a chain that all interfaces go through, of a list of filters) is not
-    told by one of them: it is left alone.
+    Whether a line has an effect that several filters share (of a chain that all interfaces go through, of a list of
+    filters) is not told by one of them: no such line is called needless.
     """
     notes: list[Note] = []
     holders = Counter(line for one in configuration.filters.values() for line in {entry.line for entry in one.entries})
     shared = frozenset(line for line, count in holders.items() if count > 1)
+    seen: set[tuple[str, int]] = set()
     for family in (4, 6):
         search = Search(configuration, family)
         bindings = [bound(configuration, one.name, side, family) for one in attachments for side in ("up", "down")]
         for name in dict.fromkeys(name for binding in bindings if binding for name in binding.filters):
-            notes += _notes(search, configuration.filters[family, name], policy, shared)
+            chosen = configuration.filters[family, name]
+            for control, lines in _told(search, chosen, policy, shared).items():
+                found = [one for one in lines if (control, one[0]) not in seen]
+                seen |= {(control, line) for line, *_ in found}
+                if found:
+                    rest = max(len(found) - _SHOWN, 0)
+                    notes.append(Note(control, name, family, TITLES[control], tuple(found[:_SHOWN]), rest))
     return notes
 
 
-def _notes(search: Search, chosen: Filter, policy: Policy, shared: frozenset[int]) -> list[Note]:
-    entries = {
-        entry.line: entry
-        for entry in reversed(chosen.entries)
-        if entry.line != chosen.line and entry.line not in shared
-    }
-    effect = search.without_effect(chosen.name)
-    hidden: Mapping[int, tuple[int, ...]] = {}
-    needless: Sequence[int] = ()
-    told: dict[str, list[tuple[int, str]]] = {}
+def _told(
+    search: Search, chosen: Filter, policy: Policy, shared: frozenset[int]
+) -> dict[str, list[tuple[int, str, str]]]:
+    """What is to be said of the filter's lines, by control."""
+    entries = {entry.line: entry for entry in reversed(chosen.entries) if entry.line != chosen.line}
+    own = entries.keys() - shared
+    effect = search.without_effect(chosen.name) if own else ({}, [])
     if effect is None:
-        told["H1"] = [(chosen.line, "its lines overlap too much to look for lines without effect within the limit")]
-    else:
-        hidden, needless = effect
-        told["H1"] = [(line, _in_front(lines)) for line, lines in hidden.items()]
-        written = [entry for entry in chosen.entries if entry.line != chosen.line]
-        end = written[-1].line if written and {} in written[-1].matches else 0  # an end in so many words is no mistake
-        told["H2"] = [(line, "") for line in needless if line != end]
-    told["H3"] = [
-        (entry.line, f"the exception of {expired} has ended")
-        for entry in entries.values()
-        if entry.line not in hidden
-        and entry.line not in needless
-        and (expired := _only_for(entry, policy, chosen.family))
-    ]
-    told["H4"] = [(entry.line, "") for entry in entries.values() if _NO_HIT.search(entry.text)]
-    notes = []
-    for control, lines in told.items():
-        found = [(line, reason) for line, reason in sorted(lines) if line in entries or effect is None]
-        if found:
-            shown = tuple(
-                (line, entries[line].text if line in entries else chosen.text, reason)
-                for line, reason in found[:_SHOWN]
-            )
-            rest = max(len(found) - _SHOWN, 0)
-            notes.append(Note(control, chosen.name, chosen.family, TITLES[control], shown, rest))
-    return notes
+        reason = "not known: its lines overlap too much to look for those without effect"
+        return {"H1": [(chosen.line, chosen.text or chosen.name, reason)]}
+    hidden, needless = effect
+    written = [entry for entry in chosen.entries if entry.line != chosen.line]
+    end = written[-1].line if written and {} in written[-1].matches else 0  # an end in so many words is no mistake
+    told = {"H1": [(line, _in_front(lines)) for line, lines in hidden.items() if line in own]}
+    told["H2"] = [(line, "") for line in needless if line in own and line != end]
+    gone = {*hidden, *needless}
+    expired = {line: _only_for(entry, policy, chosen.family) for line, entry in entries.items() if line not in gone}
+    told["H3"] = [(line, f"the exception of {one} has ended") for line, one in expired.items() if one]
+    told["H4"] = [(line, "") for line, entry in entries.items() if _NO_HIT.search(entry.text)]
+    return {
+        control: [(line, entries[line].text, reason) for line, reason in sorted(lines)]
+        for control, lines in told.items()
+    }
 
 
 TITLES = {

@@ -80,8 +80,9 @@ def test_counters_of_nftables() -> None:
 }
 """
     configuration = platforms.load("linux_nftables").parse(text, ["subs100"])
-    notes = hygiene(configuration, policy(), [Attachment("subs100", ("residential",))])
-    assert all(note.control == "H4" for note in notes)
+    [note] = hygiene(configuration, policy(), [Attachment("subs100", ("residential",))])
+    assert note.control == "H4"
+    assert [(line, reason) for line, _, reason in note.lines] == [(4, "")]
 
 
 def test_lists_that_are_too_hard_say_so() -> None:
