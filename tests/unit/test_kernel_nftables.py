@@ -73,7 +73,8 @@ def variety(family: int, direction: str) -> list[Packet]:
     found += [make(protocol=ESP), make(protocol=47)]
     front = 3 if family == 6 else 0  # an IPv6 fragment has its own header
     for part in (1, 2):
-        found += [make(protocol=protocol, fragment=part, extension=front, length=400) for protocol in (TCP, UDP)]
+        pings = {4: ICMP, 6: ICMP6}[family]
+        found += [make(protocol=protocol, fragment=part, extension=front, length=400) for protocol in (TCP, UDP, pings)]
     found += [make(ttl=ttl) for ttl in (2, 63, 65)] + [make(tos=tos) for tos in (0x20, 0x2E << 2, 1)]
     found += [make(length=length) for length in (100, 500, 1400)]
     if family == 4:
@@ -82,7 +83,7 @@ def variety(family: int, direction: str) -> list[Packet]:
     else:
         found += [make(protocol=ICMP6, icmp_type=kind, icmp_code=code) for kind, code in ((128, 0), (2, 0), (1, 3))]
         found += [make(extension=header) for header in (1, 2, 3, 4)]
-        found += [make(extension=header, fragment=1, length=400) for header in (1, 4)]
+        found += [make(extension=header, fragment=part, length=400) for header in (1, 2, 4) for part in (1, 2)]
         found += [make(extension=header, protocol=UDP, destination_port=53) for header in (1, 4)]
         found += [make(extension=3, undetermined=1), make(extension=3, undetermined=1, fragment=1, length=400)]
         found += [make(extension=3, undetermined=1, fragment=2, length=400), make(undetermined=1)]
