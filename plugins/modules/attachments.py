@@ -11,7 +11,7 @@ description:
   - They are added to C(isp_attachments) in the file, each with the line of the configuration and its prefixes. Where
     the configuration does not say which pools hang there, the entry is a comment to complete.
   - What a person wrote stays as it is, comments included. Nothing is changed on the router.
-version_added: 1.1.0
+version_added: 1.0.0
 author: isp.hardening contributors
 attributes:
   check_mode:

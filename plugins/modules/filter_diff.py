@@ -13,7 +13,7 @@ description:
     the deciding line on both sides. Where a line that was not understood leaves it open, the box says so, with its
     number.
   - Nothing is changed.
-version_added: 1.1.0
+version_added: 1.0.0
 author: isp.hardening contributors
 options:
   before:
