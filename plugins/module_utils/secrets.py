@@ -40,10 +40,11 @@ _FORMS = tuple(
             r"(\bsnmp-server\s+host\s+\S+\s+(?:vrf\s+\S+\s+)?(?:(?:traps|informs)\s+)?"
             r"(?:version\s+(?:1|2c|3\s+(?:auth|noauth|priv))\s+)?)(?!version\b|traps\b|informs\b|vrf\b)\S+"
         ),
-        # OSPF and NTP: message-digest-key 1 md5 7 X, authentication-key 1 md5 X 7, also with `type` and `value`.
+        # OSPF and NTP: message-digest-key 1 md5 7 X, authentication-key 1 md5 X 7, also with `type` and `value`, or with
+        # `encrypted` (IOS XR).
         (
             r"(\b(?:message-digest|authentication)-key\s+\d+\s+(?:type\s+)?(?:md5|sha\S*|hmac\S*|cmac\S*)\s+"
-            r"(?:value\s+|\d\s+(?=\S))?)\S+"
+            r"(?:value\s+|encrypted\s+|clear\s+|\d\s+(?=\S))?)\S+"
         ),
         # First-hop redundancy and NHRP: standby 1 authentication text X.
         r"(\b(?:standby|vrrp|glbp|nhrp)\s+(?:\d+\s+)?(?:peer\s+)?authentication\s+(?:text\s+)?)(?!text\s|md5\s|mode\s)\S+",
@@ -65,7 +66,7 @@ _COMMUNITY_OF = _words("snmp snmp-server snmp-agent")
 _ENCODED = _words("5 6 7 8 8a 9 10 cipher irreversible-cipher encrypted sha512 sha256 md5 hash hash2")
 _KINDS = _ENCODED | _words(
     "0 1 2 3 4 level 15 ascii ascii-text hexadecimal hex simple clear cleartext local remote value read write key "
-    "type sha1 = :"
+    "type sha1 hmac-md5 text = :"
 )
 # Lines that Cisco and FRR read to their end: a clear password may hold spaces.
 _TO_THE_END = _words(

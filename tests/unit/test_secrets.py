@@ -35,6 +35,12 @@ crypto isakmp key VALUE address 192.0.2.9
  ip ospf authentication-key 7 VALUE
  ip ospf message-digest-key 1 md5 7 VALUE
  ip ospf message-digest-key 1 md5 VALUE
+ message-digest-key 1 md5 encrypted VALUE
+ authentication-key 1 md5 encrypted VALUE
+  hello-password hmac-md5 encrypted VALUE
+ lsp-password text encrypted VALUE
+ password encrypted VALUE
+snmp-server community encrypted VALUE RO
  neighbor 192.0.2.3 password 7 VALUE
  standby 1 authentication VALUE
  standby 1 authentication text VALUE
