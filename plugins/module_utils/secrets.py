@@ -40,8 +40,8 @@ _FORMS = tuple(
             r"(\bsnmp-server\s+host\s+\S+\s+(?:vrf\s+\S+\s+)?(?:(?:traps|informs)\s+)?"
             r"(?:version\s+(?:1|2c|3\s+(?:auth|noauth|priv))\s+)?)(?!version\b|traps\b|informs\b|vrf\b)\S+"
         ),
-        # OSPF and NTP: message-digest-key 1 md5 7 X, authentication-key 1 md5 X 7, also with `type` and `value`, or with
-        # `encrypted` (IOS XR).
+        # OSPF and NTP: message-digest-key 1 md5 7 X, authentication-key 1 md5 X 7, also with `type` and `value`; on
+        # IOS XR with `encrypted`.
         (
             r"(\b(?:message-digest|authentication)-key\s+\d+\s+(?:type\s+)?(?:md5|sha\S*|hmac\S*|cmac\S*)\s+"
             r"(?:value\s+|encrypted\s+|clear\s+|\d\s+(?=\S))?)\S+"
