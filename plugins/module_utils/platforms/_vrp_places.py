@@ -51,6 +51,7 @@ def parse(text: str) -> Configuration:
     applied = _applied(cut, found)
     interfaces = dict(_interfaces(cut, policies, applied, found))
     interfaces |= _users(cut, policies, applied, found)
+    _vlans(cut, interfaces, found)
     connected = {name: one.prefixes for name, one in interfaces.items() if not name.startswith(USERS)}
     for name, more in routed(cut, connected).items():
         interfaces[name] = replace(interfaces[name], prefixes=(*interfaces[name].prefixes, *more))
@@ -127,6 +128,20 @@ def _interfaces(
         prefixes += _borrowed(cut, block)
         check = checks.get(4, ("", 0)) if 6 in checks or not sees_ipv6 else ("", 0)
         yield name, Interface(name, block.line, tuple(dict.fromkeys(prefixes)), shutdown, *check)
+
+
+def _vlans(cut: Cut, interfaces: dict[str, Interface], found: _Found) -> None:
+    """What is applied in a VLAN's view filters what its Vlanif routes, too: it is not read."""
+    for vlan, block in cut.vlans.items():
+        for number, words, text in block.lines:
+            if words[0] not in ("traffic-policy", "traffic-filter", "traffic-secure"):
+                continue
+            found.doubts.append(Doubt(number, text, "a filter in the view of a VLAN is not read"))
+            for way in (one for one in words if one in DIRECTIONS):
+                for family in (4, 6) if f"Vlanif{vlan}" in interfaces else ():
+                    name = f"{text} of VLAN {vlan}"
+                    place = f"Vlanif{vlan}", DIRECTIONS[way], family
+                    found.bind(place, _unread(name, family, number, text), number, text)
 
 
 def _addresses(words: Sequence[str]) -> list[str]:
@@ -222,6 +237,9 @@ def _users(
     }
     for name, block in cut.domains.items():
         prefixes, (text, line) = domain_prefixes(cut, block), by_radius(cut, block)
+        for number, words, said in block.lines:
+            if words[0] == "traffic-policy":
+                found.doubts.append(Doubt(number, said, "how a domain changes what policies match is not modelled"))
         group = next((words[1] for _, words, _ in block.lines if words[0] == "user-group" and len(words) > 1), "")
         if not prefixes and not group:
             continue

@@ -63,6 +63,7 @@ class Cut:
     prefixes: dict[str, Block] = field(default_factory=dict)  # `ipv6 prefix NAME`
     routes: list[tuple[int, list[str]]] = field(default_factory=list)
     slots: list[Block] = field(default_factory=list)
+    vlans: dict[str, Block] = field(default_factory=dict)
     doubts: list[Doubt] = field(default_factory=list)
     hostname: str = ""
 
@@ -150,8 +151,12 @@ def _top(cut: Cut, number: int, raw: str, words: list[str]) -> list[Line] | None
         return cut.prefixes.setdefault(third, Block(number, words, text)).lines
     elif second == "route-static" and first in ("ip", "ipv6"):
         cut.routes.append((6 if first == "ipv6" else 4, words[2:]))
-    elif first in ("traffic-filter", "packet-filter", "firewall") and {"acl", "packet-filter"} & set(words):
-        cut.doubts.append(Doubt(number, text, "a filter for all of the router is not read"))
+    elif first == "vlan" and second.isdecimal():
+        return cut.vlans.setdefault(second, Block(number, words, text)).lines
+    elif first in ("traffic-filter", "packet-filter") and {"inbound", "outbound"} & set(words):
+        cut.applied.append((number, [*words, "global"], text))
+    elif first == "security-policy" or (first == "firewall" and second in ("packet-filter", "interzone", "zone")):
+        cut.doubts.append(Doubt(number, text, "a firewall's own policy filters too, and is not read"))
     elif first == "undo":
         _forget(cut, words[1:])
     elif first == "port-group" or (first == "interface-group" and second):
