@@ -34,6 +34,8 @@ class _Found:
         """One more filter that must permit what passes there."""
         self.filters[chosen.family, chosen.name] = chosen
         there = self.bindings.get(place)
+        if there and chosen.name in there.filters:
+            return
         names = (*there.filters, chosen.name) if there else (chosen.name,)
         self.bindings[place] = Binding(*place, names, there.line if there else line, there.text if there else text)
 

@@ -74,6 +74,7 @@ class Policies:
         self.filters = {key: chosen for key, (_, chosen) in found.items()}
         self._behaviors: dict[str, Behavior] = {}
         self._doubted: set[int] = set()
+        self._views: dict[tuple[object, ...], View] = {}
 
     def list_named(self, family: int, name: str) -> List | None:
         name = str(int(name)) if name.isdecimal() and len(name) < 6 else name
@@ -96,6 +97,14 @@ class Policies:
 
     def _view(
         self, name: str, family: int, group: str | None, side: str, title: str, unsure: bool = False
+    ) -> View:  # fmt: skip
+        key = name, family, group, side, unsure
+        if key not in self._views:
+            self._views[key] = self._read_view(name, family, group, side, title, unsure)
+        return self._views[key]
+
+    def _read_view(
+        self, name: str, family: int, group: str | None, side: str, title: str, unsure: bool
     ) -> View:  # fmt: skip
         block = self.cut.policies.get(name)
         if block is None:
