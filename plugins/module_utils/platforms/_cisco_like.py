@@ -299,6 +299,14 @@ _SAID = {
 }
 _ENTRY_WORDS = frozenset({"permit", "deny", "remark", "sequence", "evaluate", "dynamic"})
 _INTERFACE_ONLY = frozenset((family, word) for family in ("ip", "ipv4", "ipv6") for word in ("address", "verify"))
+# First words of an interface's lines: behind them the interface goes on in a text without indents.
+_IN_AN_INTERFACE = frozenset(
+    ("arp", "bandwidth", "carrier-delay", "cdp", "channel-group", "delay", "description", "duplex", "encapsulation",
+     "hold-queue", "hsrp", "ip", "ipv4", "ipv6", "keepalive", "lldp", "load-interval", "mac-address", "media-type",
+     "mls", "mpls", "mtu", "negotiation", "no", "peer", "ppp", "pppoe", "service-policy", "shutdown", "spanning-tree",
+     "speed", "standby", "storm-control", "switchport", "tunnel", "vrf", "vrrp")
+)  # fmt: skip
+_WITH_TEXT = frozenset({"aaa", "menu"})  # besides banners, what can have a text of several lines
 # What an entry names first. Other modes have lines with permit and deny too (roles, prefix lists).
 _LIST_PROTOCOLS = frozenset("ip ipv4 ipv6 tcp udp icmp icmpv6".split())
 _OTHER_LISTS = frozenset({"mac", "arp", "ethernet-services"})  # access lists that are not of IP
@@ -309,14 +317,15 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
     # The block that indented lines belong to: an access list's entries, or the body of anything else.
     entries: list[tuple[int, str, int]] | None = None
     body: list[tuple[int, str]] | None = None
-    in_interface = False
+    flat: list[tuple[int, str]] | None = None  # of the interface whose lines may follow without an indent
     banner = ""  # the delimiter of a banner whose text must not be read as configuration
+    begun = (0, "")  # where it begins
     vrf = ""  # whose block it is, with its static routes (NX-OS)
     strange: tuple[int, str] | None = None  # a line that is not understood, and may be a garbled one
     above: list[tuple[int, str, int]] | None = None  # the list that it would be a line of
     for number, raw in enumerate(text.split("\n"), 1):
         if banner:
-            if banner in raw:
+            if raw.strip() == banner if banner == "EOF" else banner in raw:
                 banner = ""
             continue
         if not raw:
@@ -353,12 +362,17 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
             entries.append((number, raw, 0))
             continue
         pair = first, second
-        binds = pair in dialect.bindings or pair in _INTERFACE_ONLY or tuple(words[:3]) in dialect.port_bindings
-        if in_interface and body is not None and binds:
-            body.append((number, raw))
+        said = words[1:] if first == "no" else words
+        binds = tuple(said[:2]) in dialect.bindings or tuple(said[:3]) in dialect.port_bindings
+        if flat is not None and (binds or pair in _INTERFACE_ONLY or said == ["shutdown"]):
+            flat.append((number, raw))
             continue
+        if binds:
+            cut.doubts.append(Doubt(number, raw.strip(), "a list is bound here, and to what is not known"))
+        if first not in _IN_AN_INTERFACE:
+            flat = None
         above, strange = entries, None
-        entries, body, in_interface, vrf = None, None, False, ""
+        entries, body, vrf = None, None, ""
         if second == "access-list" and first in ("ip", "ipv6", "ipv4"):
             chosen = _named(cut, words, number, raw, dialect)
             entries = chosen.lines if chosen else None
@@ -366,7 +380,7 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
             cut.doubts.append(Doubt(number, raw.strip(), "a range of interfaces is not read, and may bind lists"))
         elif first == "interface" and second:
             block = cut.interfaces.setdefault(interface_name(words), _Block(words, number))
-            body, in_interface = block.lines, True
+            body = flat = block.lines
         elif first == "object-group" and len(words) > 2:
             # `object-group network NAME`; the kind may take two words (NX-OS: `ip address`).
             name = " ".join(words[1:]) if dialect.groups_by_kind else words[-1]
@@ -381,7 +395,9 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
         elif first in ("hostname", "switchname") and second:
             cut.hostname = second
         elif first == "banner" and len(words) > 1:
-            banner = _banner_end(words, raw)
+            banner, begun = _banner_end(words, raw), (number, raw)
+        elif first in _WITH_TEXT and raw.count("^C") == 1:  # `aaa authentication banner ^C`
+            banner, begun = "^C", (number, raw)
         elif pair == ("ip", "route") or pair == ("ipv6", "route"):
             cut.routes.append((6 if first == "ipv6" else 4, words[2:]))
         elif words[1:3] == ["local", "pool"]:
@@ -398,6 +414,8 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
             for start, reason in dialect.suspicious_global:
                 if tuple(words[: len(start)]) == start:
                     cut.doubts.append(Doubt(number, raw.strip(), reason))
+    if banner:
+        cut.doubts.append(Doubt(begun[0], begun[1].strip(), "this text does not end, and what follows is not read"))
     return cut
 
 
@@ -568,7 +586,13 @@ class _Lists:
                 wide = [one for one in wide if one[1][0] != action] + [(number, words, text)]
                 continue
             if action == "no" or action == "default":
+                said = words[1:2]
+                wide = [one for one in wide if one[1][:1] != said]
                 kept = _without(entries, order, words[1:])
+                of_entries = not (said and (said[0] in self.dialect.list_wide | ignored or said[0] == "remark"))
+                if len(kept) == len(entries) and of_entries:  # it may be one of them, in other words
+                    doubt = f"'{text[:60]}' may have removed it"
+                    entries = [replace(entry, doubt=entry.doubt or doubt) for entry in entries]
                 entries, order = [entries[index] for index in kept], [order[index] for index in kept]
                 continue
             if action == "exit":
