@@ -124,6 +124,7 @@ class Compiler:
 
     def __init__(self, export: Export, family: int, known: Lists, tracked: bool) -> None:
         self.export, self.family, self.lists, self.tracked = export, family, known, tracked
+        self._made: dict[tuple[str, str, str], list[Part]] = {}  # by matcher, value and protocol
 
     def rules(self, one: Statement) -> Iterator[Rule]:
         """What the rule does. Nothing where it is disabled."""
@@ -208,7 +209,10 @@ class Compiler:
                 else:
                     either.append((pair[0], pair[1]))
             else:
-                tests += self._test(name, text, properties)
+                key = name, text, properties.get("protocol", "")
+                if key not in self._made:
+                    self._made[key] = list(self._test(name, text, properties))
+                tests += self._made[key]
         if not either:
             yield tests
         for choice in either[:1]:

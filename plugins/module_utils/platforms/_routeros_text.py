@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ _WORD = re.compile(
     )""",
     re.VERBOSE,
 )
+# What nearly every line is: names with values, no escapes, no brackets.
+_PAIR = re.compile(r'([a-z0-9-]+)=(?:"([^"\\]*)"|([^\s"\[\]{}\\]+))(?: |$)')
+_PLAIN = re.compile(r'(?:[a-z0-9-]+=(?:"[^"\\]*"|[^\s"\[\]{}\\]+)(?: |$))+')
 _ESCAPE = re.compile(r"\\(?:([0-9A-F]{2})|(.))", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "_": " "}
 
@@ -105,6 +109,16 @@ def read(text: str) -> Export:
 
 def _command(line: str) -> tuple[str, str, str]:
     """The menu of a line that begins with /, the verb and the rest; no verb where it is a menu alone."""
+    head, add, rest = line.partition(" add ")
+    if add:
+        path, verb, more = _path(f"{head} add")
+        if verb and not more:
+            return path, verb, rest.strip()
+    return _path(line)
+
+
+@functools.lru_cache(maxsize=256)
+def _path(line: str) -> tuple[str, str, str]:
     words: list[str] = []
     rest = line
     while rest:
@@ -119,6 +133,9 @@ def _command(line: str) -> tuple[str, str, str]:
 
 
 def _statement(menu: str, verb: str, rest: str, line: int, end: int, text: str) -> Statement:
+    if _PLAIN.fullmatch(rest):
+        given = {name: value or quoted for name, quoted, value in _PAIR.findall(rest)}
+        return Statement(menu, verb, given, line, end, text)
     found = Statement(menu, verb, {}, line, end, text)
     at = 0
     while at < len(rest):
