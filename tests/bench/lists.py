@@ -96,7 +96,7 @@ def _written(network_os: str, change: Change) -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((_TEMPLATES / f"{network_os}.j2").read_text(encoding="utf-8"))
     rendered = template.render(platform.fields(change))
-    if platform.LIVE:  # apply() would give the text after each of the lines
+    if platform.LIVE and not platform.WHOLE:  # apply() would give the text after each of the lines
         opening = f"interface {name}\n"
         lists, _, bindings = rendered.partition(opening)
         return running.replace(opening, lists + opening + bindings.replace("!\n", ""))
