@@ -52,8 +52,9 @@ lint: .venv/synced ## ruff, mypy, yamllint, ansible-lint
 	done; exit $$failed
 
 .PHONY: docs
-docs: .venv/synced ## the generated pages: role READMEs, docs/controls.md
+docs: .venv/synced ## the generated pages: role READMEs, docs/controls.md, docs/platforms.md
 	python tools/controls.py
+	python tools/platforms.py
 	python tools/role_readme.py
 
 .PHONY: test-matrix
@@ -64,6 +65,17 @@ test-matrix: $(UV) ## the tests on the lowest and the newest supported versions,
 bench: $(UV) ## docs/performance.md: speed and memory, in an environment that also has cisco.ios to compare with
 	@UV_PROJECT_ENVIRONMENT=.venv-bench $(UV) sync --quiet --frozen --no-default-groups --group test --group bench --python "$$(command -v $(PYTHON))"
 	PATH="$(CURDIR)/.venv-bench/bin:$$PATH" python -m tests.bench
+
+# The long runs add up in tests/assurance/figures.json; MINUTES is how long each kind of fuzzing looks.
+MINUTES ?= 60
+.PHONY: assure
+assure: .venv/synced ## docs/assurance.md: mutants of every platform, then MINUTES of fuzzing by grammar
+	python -m tests.assurance mutation fuzz --minutes $(MINUTES) --write
+
+.PHONY: fuzz
+fuzz: $(UV) ## MINUTES of coverage-guided fuzzing, in an environment that also has atheris
+	@UV_PROJECT_ENVIRONMENT=.venv-fuzz $(UV) sync --quiet --frozen --no-default-groups --group test --group fuzz --python "$$(command -v $(PYTHON))"
+	PATH="$(CURDIR)/.venv-fuzz/bin:$$PATH" python -m tests.assurance guided --minutes $(MINUTES) --write
 
 .PHONY: build
 build: .venv/synced ## dist/: the wheel and its sources for pip, the collection for ansible-galaxy
