@@ -18,6 +18,7 @@ from ._routeros_text import Export, Statement
 
 LIST, PROFILE = "interface-list ", "ppp profile "
 _PPP = frozenset("pppoe-client pptp-client l2tp-client sstp-client ovpn-client ppp-client l2tp-ether".split())
+_DEPTH = 100  # lists in lists
 _WIRELESS = frozenset("wireless wifi wifiwave2 w60g".split())
 
 
@@ -43,6 +44,7 @@ class Places:
         self._ports: set[str] = set()  # of bridges and bonds: nothing is routed over them
         self._pools: dict[int, dict[str, list[str]]] = {4: {}, 6: {}}
         self._answers: dict[tuple[str, str], bool | None] = {}
+        self._members: dict[str, set[str]] = {}
         for one in export.statements:
             self._read(one)
 
@@ -113,12 +115,14 @@ class Places:
             return self.members(attachment.removeprefix(LIST))
         return {attachment}
 
-    def members(self, name: str, seen: frozenset[str] = frozenset()) -> set[str]:
-        if name in seen:
-            return set()
+    def members(self, name: str, depth: int = 0) -> set[str]:
+        """Those of a list, with what it includes and without what it excludes; lists do not include each other."""
         if name in ("all", "static", "dynamic", "none"):
             everything = {*self._kinds, *(PROFILE + profile for profile in self._profiles)}
             return {one for one in everything if _builtin(name, one)}
+        if name in self._members or depth > _DEPTH:
+            return self._members.get(name, set())
+        self._members[name] = set()
         found = self._lists.get(name, _List())
         inside = set(found.members)
         inside |= {
@@ -127,19 +131,24 @@ class Places:
             if one.properties.get("interface-list", "") == name
         }
         for other in found.include:
-            inside |= self.members(other, seen | {name})
+            inside |= self.members(other, depth + 1)
         for other in found.exclude:
-            inside -= self.members(other, seen | {name})
+            inside -= self.members(other, depth + 1)
+        self._members[name] = inside
         return inside
 
-    def _contains(self, outer: str, inner: str, seen: frozenset[str] = frozenset()) -> bool:
+    def _contains(self, outer: str, inner: str) -> bool:
         """All of a list is in another one, whoever joins it later."""
-        if outer in (inner, "all"):
-            return True
-        found = self._lists.get(outer, _List())
-        return outer not in seen and not found.exclude and any(
-            self._contains(one, inner, seen | {outer}) for one in found.include
-        )  # fmt: skip
+        pending, seen = [outer], {outer}
+        while pending:
+            name = pending.pop()
+            if name in (inner, "all"):
+                return True
+            found = self._lists.get(name, _List())
+            if not found.exclude:
+                pending += [one for one in found.include if one not in seen]
+                seen.update(found.include)
+        return False
 
     def fits(self, pattern: str, attachment: str) -> bool | None:
         """Whether a matcher (`ether1`, `all-ppp`, `list:LAN`) means the attachment; None: a part of it."""

@@ -68,6 +68,9 @@ def read(text: str) -> Export:
     """Never raises. A command goes on behind a backslash at the end of its line (MikroTik, "Scripting")."""
     lines = text.replace("\r", "").split("\n")
     found = Export(lines, [], [], False, False)
+    if any(line.startswith("Flags: ") for line in lines[:5]):
+        _printed(found)
+        return found
     menu, remark, number, count = "", "", 0, len(lines)
     while number < count:
         line, start = lines[number].strip(), number + 1
@@ -79,13 +82,15 @@ def read(text: str) -> Export:
         if not line:
             continue
         found.ended = False
-        while line.endswith("\\") and (len(line) - len(line.rstrip("\\"))) % 2:
+        pieces = [line]
+        while (len(pieces[-1]) - len(pieces[-1].rstrip("\\"))) % 2:
+            pieces[-1] = pieces[-1][:-1]
             if number >= count:
                 found.cut = True
-                line = line[:-1]
                 break
-            line = line[:-1] + lines[number].strip()
+            pieces.append(lines[number].strip())
             number += 1
+        line = "".join(pieces)
         if line.startswith("/"):
             path, verb, rest = _command(line[1:])
             if not verb and not rest:
@@ -105,6 +110,47 @@ def read(text: str) -> Export:
             found.statements[-1].remark = remark
         remark = ""
     return found
+
+
+_ITEM = re.compile(r" {0,4}(\d{1,6})\s(?:([XID ]{0,6}?)\s{1,6})?(;;; .*|[a-z-]+=.*|\S+\s+[0-9a-fA-F.:/-]+\b.*)$")
+
+
+def _printed(found: Export) -> None:
+    """The output of `print` in a menu of the firewall; which one it is the chains or the columns tell."""
+    table = False
+    items: list[tuple[int, str, list[str]]] = []
+    for number, line in enumerate(found.lines, 1):
+        table = table or ("LIST" in line.split() and "ADDRESS" in line.split())
+        item = _ITEM.match(line)
+        if item:
+            items.append((number, item[2] or "", [item[3]]))
+        elif line.strip() and items and line.startswith("     "):
+            items[-1][2].append(line.strip())
+        elif line.strip() and not line.startswith(("Flags: ", "Columns: ", " #", "#")):
+            found.strange.append((number, line.strip()))
+    for number, flags, parts in items:
+        text = " ".join(part for part in parts if not part.startswith(";;;"))
+        if table:
+            name, address, *_ = [*text.split(), ""]
+            text = f"list={name} address={address}"
+        one = _statement("", "add", text, number, number, text)
+        chain, action = one.properties.get("chain", ""), one.properties.get("action", "")
+        kind = (
+            "nat"
+            if chain in ("srcnat", "dstnat")
+            else "mangle"
+            if action.startswith(("mark-", "change-"))
+            else "filter"
+        )
+        raw = chain == "prerouting" and kind == "filter"
+        one.menu = f"ip{'v6' * (':' in text)} firewall {'address-list' if table else 'raw' if raw else kind}"
+        if "X" in flags:
+            one.properties["disabled"] = "yes"
+        if "I" in flags:
+            one.remark = "# invalid"
+        if "D" in flags and table:
+            one.properties["timeout"] = "dynamic"
+        found.statements.append(one)
 
 
 def _command(line: str) -> tuple[str, str, str]:
