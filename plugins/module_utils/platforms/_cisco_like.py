@@ -411,6 +411,8 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
             cut.doubts.append(Doubt(number, raw.strip(), "a VLAN access map filters too, and is not read"))
         else:
             strange = None if first in _OTHER_LISTS else (number, raw)
+            if first != "route-map":
+                _like_an_entry(cut, words, number, raw)
             for start, reason in dialect.suspicious_global:
                 if tuple(words[: len(start)]) == start:
                     cut.doubts.append(Doubt(number, raw.strip(), reason))
@@ -517,6 +519,17 @@ def _forget(cut: _Cut, words: list[str], number: int, raw: str) -> None:
         cut.groups.pop(" ".join(words[1:]), None)
     elif words[:1] == ["interface"] and len(words) > 1:
         cut.interfaces.pop(interface_name(words), None)
+
+
+def _like_an_entry(cut: _Cut, words: list[str], number: int, raw: str) -> None:
+    """A line at the top with `permit` or `deny` in the place of an entry's: one whose first word is garbled."""
+    name = words[1] if len(words) > 3 else ""
+    if name.isdecimal() and len(name) < 5 and words[2] in ("permit", "deny"):
+        chosen = cut.lists.setdefault((4, name), _List(name, 4, False, number, raw.strip()))
+        chosen.lines.append((number, raw, 0))
+        cut.filter_lines += 1
+    elif name in ("permit", "deny") and words[2] in _LIST_PROTOCOLS:
+        cut.doubts.append(Doubt(number, raw.strip(), "this may be an entry of an access list"))
 
 
 _readers: dict[str, _Lists] = {}
