@@ -506,8 +506,9 @@ _VALUED: Mapping[str, _Condition] = {
 _PRESENT: Mapping[str, _Condition] = {
     "tcp-established": _flags, "tcp-initial": _flags, "is-fragment": _fragments, "first-fragment": _fragments,
 }  # fmt: skip
-# How the hardware stores ranges; the meaning stays.
-_WITHOUT_EFFECT = frozenset(("source-port-range-optimize", "destination-port-range-optimize"))
+# How the hardware stores ranges; the meaning stays. With ports behind it, it is a condition itself.
+_OPTIMIZE = "-range-optimize"
+_OPTIMIZED = frozenset(("source-port", "destination-port"))
 ADDRESS_KINDS = {
     "source-address": "source", "source-prefix-list": "source", "ip-source-address": "source",
     "destination-address": "destination", "destination-prefix-list": "destination",
@@ -523,7 +524,7 @@ def _conditions(node: Node, scope: Scope, family: int) -> tuple[tuple[Match, ...
         if name in ADDRESS_KINDS:
             addresses.setdefault(ADDRESS_KINDS[name], []).append((name, below))
         elif name in _VALUED:
-            if below:
+            if below and not node.get(name + _OPTIMIZE):
                 _VALUED[name](known, name, below, False)
         elif name.endswith("-except") and name[:-7] in _VALUED:
             if below:
@@ -532,7 +533,13 @@ def _conditions(node: Node, scope: Scope, family: int) -> tuple[tuple[Match, ...
                 known.narrowed(f"'{name[:-7]}' beside '{name}'")
         elif name in _PRESENT:
             _PRESENT[name](known, name, below, False)
-        elif name not in _WITHOUT_EFFECT:
+        elif name.removesuffix(_OPTIMIZE) in _OPTIMIZED:
+            plain = name.removesuffix(_OPTIMIZE)
+            if below and node.get(plain):
+                known.narrowed(f"'{plain}' beside '{name}'")
+            elif below:
+                _ports(known, plain, below, False)
+        else:
             known.narrowed(f"'{name[:60]}' is not modelled")
     for end, conditions in addresses.items():
         values = _addresses(conditions, scope, family)

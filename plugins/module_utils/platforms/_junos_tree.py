@@ -74,6 +74,7 @@ _LISTED = re.compile(r'([^"\[\]{};#*]+)\[([^"\[\]{};#*]*)\];')
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|(/\*)|(#)|([\[\]{};])|(")|((?:(?!/\*)[^\s"\[\]{};])+)')
 # The state of a redundant routing engine, and the place in the configuration, that the CLI prints beside its prompt.
 _BANNER = re.compile(r"(?:\{[a-z]+(?::[\w.-]+)?\})?(?:\[edit[^\]]*\])?")
+_PROMPT = re.compile(r"[\w.-]+@[\w.-]+[>#%](?: |$)")  # with what was typed behind it
 _DEEPEST = 64
 # Words that apply-groups, interface-ranges and `insert` may touch; more is no configuration that a person wrote.
 _WORK_LIMIT = 2_000_000
@@ -118,6 +119,7 @@ class _Reader:
         self.inside = ""  # '"' or '/*' that began on an earlier line
         self.quoted: list[str] = []
         self.number = 0
+        self.began = 0  # the line on which the statement that has not ended begins
         self.moved = 0  # words passed by the `insert` commands so far
 
     def read(self) -> None:
@@ -154,8 +156,15 @@ class _Reader:
                 elif line.partition(" ")[0] in COMMANDS:
                     self._command(line)
                     continue
-                elif _BANNER.fullmatch(line):
+                elif _BANNER.fullmatch(line) or _PROMPT.match(line):
                     continue
+                self.began = self.number
+            elif self.pending and len(stack) == 1 and line.partition(" ")[0] in COMMANDS and not self.inside:
+                self._problem(f"a line that is no statement (line {self.began})")
+                reading.doubt(self.began, "this is no statement, and what it does is not known")
+                self.pending, self.listed = [], None
+                self._command(line)
+                continue
             self._tokens(line)
         if self.inside or self.pending or self.ended or self.listed is not None or len(stack) > 1:
             self._problem(f"it ends in the middle of a statement (line {self.number})")

@@ -17,6 +17,8 @@ User Guide, by topic; "[memory]" marks what no document at hand confirms):
 - A port, TCP flag or ICMP condition does not imply the protocol: without it Junos compares the bytes behind the IP
   header of any packet ("How Firewall Filters Test a Packet's Protocol"). Sure is the match of protocols that have the
   field; for all others the term is in doubt. With the protocol given it matches packets whose header can be read.
+- `destination-port-range-optimize` with ports is a condition on them, without any it changes how ranges are stored
+  ("Firewall Filter Match Conditions and Actions (QFX and EX Series Switches)") [memory].
 - `next-header` looks at the first header behind the IPv6 header, `payload-protocol` at the upper-layer one
   ("Firewall Filter Match Conditions for IPv6 Traffic"). `payload-protocol` needs MPCs on MX, or PTX; EX, QFX and
   ACX know `next-header` alone, which extension headers get past.
