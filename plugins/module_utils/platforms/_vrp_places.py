@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -40,6 +41,7 @@ class _Found:
         self.bindings[place] = Binding(*place, names, there.line if there else line, there.text if there else text)
 
 
+@functools.lru_cache(maxsize=4)  # a push reads and predicts the same few texts again and again
 def parse(text: str) -> Configuration:
     """Filters, bindings, interfaces and doubts of the text. Linear in it; raises nothing but NotThisPlatform."""
     cut = cut_text(text)
