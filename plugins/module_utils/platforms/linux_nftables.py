@@ -289,9 +289,12 @@ class Builder:
             text = self.ruleset.text(step.line)
             if condition.sure:
                 yield Entry(step.action, condition.sure, step.line, text, target, step.reason)
-            if condition.may is not condition.sure and condition.may:
+            # What is sure has been decided by then.
+            sure = len(condition.sure)
+            possible = condition.may[sure:] if condition.may[:sure] == condition.sure else condition.may
+            if possible:
                 doubt = step.reason or condition.reason or "not understood"
-                yield Entry(step.action, condition.may, step.line, text, target, doubt)
+                yield Entry(step.action, possible, step.line, text, target, doubt)
 
     def _steps(self, table: Table, rule: Rule, place: Place) -> Iterator[_Step]:
         """What a rule does, and to which packets, in its order."""
