@@ -187,7 +187,11 @@ def _place(finding: Finding) -> tuple[str, ...]:
 def _doubts(configuration: Configuration) -> Counter[str]:
     """What was not understood, by how often its reason is told."""
     entries = [entry for one in configuration.filters.values() for entry in one.entries]
-    unread = [entry.doubt or "unknown" for entry in entries if entry.doubt or entry.action == UNKNOWN]
+    unread = [
+        (entry.action == UNKNOWN) * "unknown: " + entry.doubt
+        for entry in entries
+        if entry.doubt or entry.action == UNKNOWN
+    ]
     return Counter([*unread, *(doubt.reason for doubt in configuration.doubts)])
 
 
@@ -202,16 +206,19 @@ _FREE_TEXT = re.compile(r"\b(remark|description|comment|banner|name)\b|^\s*[!#]|
 
 
 def garbled(whole: Known, chance: random.Random) -> str:
-    """The text with junk in one line, or with a line end lost."""
+    """The text with junk in one line, or with a line end lost. Names of filters stay: a vendor takes nearly any."""
+    names = {name for _, name in whole.read.filters if len(name) > 2}
     lines = whole.text.split("\n")
-    place = chance.randrange(len(lines) - 1)
-    line = lines[place]
-    if chance.random() < 0.2 and not _FREE_TEXT.search(line):
-        lines[place : place + 2] = [line + chance.choice(("", " ")) + lines[place + 1]]
-    else:
+    while True:
+        place = chance.randrange(len(lines) - 1)
+        line = lines[place]
+        if chance.random() < 0.2 and not _FREE_TEXT.search(line):
+            new = line + chance.choice(("", " ")) + lines[place + 1]
+            return "\n".join([*lines[:place], new, *lines[place + 2 :]])
         start = chance.randint(0, len(line))
-        lines[place] = line[:start] + chance.choice(JUNK) + line[start + chance.choice((0, 0, 1, 2)) :]
-    return "\n".join(lines)
+        new = line[:start] + chance.choice(JUNK) + line[start + chance.choice((0, 0, 1, 2)) :]
+        if all(line.count(name) == new.count(name) for name in names):
+            return "\n".join([*lines[:place], new, *lines[place + 1 :]])
 
 
 def check_garbled(whole: Known, text: str) -> None:
