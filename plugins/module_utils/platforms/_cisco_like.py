@@ -189,6 +189,7 @@ class _Cut:
     groups: dict[str, _Block] = field(default_factory=dict)
     interfaces: dict[str, _Block] = field(default_factory=dict)
     others: list[_Block] = field(default_factory=list)
+    policies: list[_Block] = field(default_factory=list)
     routes: list[tuple[int, list[str]]] = field(default_factory=list)
     pools: list[list[str]] = field(default_factory=list)
     doubts: list[Doubt] = field(default_factory=list)
@@ -251,6 +252,7 @@ FOREIGN_MARKS = {
     "Nokia SR OS": r"^# TiMOS-",
     "Huawei VRP": r"^(sysname |!Software Version V)",
 }
+_PROMPT = re.compile(r"[\w./:@-]+#")
 TOP = 4000  # characters in which they are looked for
 
 
@@ -269,7 +271,10 @@ def incomplete(text: str, dialect: Dialect) -> str:
     for title, pattern in FOREIGN_MARKS.items():
         if title not in dialect.own_marks and re.search(pattern, top, re.MULTILINE):
             return f"the text is a configuration of {title}, not of {dialect.title}: check ansible_network_os"
-    last = text.rstrip()[-200:].splitlines()[-1].strip()
+    lines = text.rstrip()[-400:].splitlines()
+    while len(lines) > 1 and (not lines[-1].strip() or _PROMPT.fullmatch(lines[-1].strip())):
+        lines.pop()
+    last = lines[-1].strip()
     if dialect.counted:
         return _miscounted(text, last)
     if last != "end":
@@ -387,9 +392,13 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
             block = cut.groups.setdefault(name, _Block(words, number))
             cut.filter_lines += 1
             body = block.lines
-        elif first in dialect.bindable:
-            cut.others.append(_Block(words, number))
-            body = cut.others[-1].lines
+        elif first in dialect.bindable or first in ("policy-map", "route-map"):
+            block = _Block(words, number)
+            body = block.lines
+            if first in dialect.bindable:
+                cut.others.append(block)
+            if first in ("policy-map", "route-map"):
+                cut.policies.append(block)
         elif first == "no" or first == "default":
             _forget(cut, words[1:], number, raw)
         elif first in ("hostname", "switchname") and second:
@@ -411,8 +420,7 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
             cut.doubts.append(Doubt(number, raw.strip(), "a VLAN access map filters too, and is not read"))
         else:
             strange = None if first in _OTHER_LISTS else (number, raw)
-            if first != "route-map":
-                _like_an_entry(cut, words, number, raw)
+            _like_an_entry(cut, words, number, raw)
             for start, reason in dialect.suspicious_global:
                 if tuple(words[: len(start)]) == start:
                     cut.doubts.append(Doubt(number, raw.strip(), reason))
@@ -1235,6 +1243,29 @@ _DIRECTIONS = {"in": "in", "out": "out", "ingress": "in", "egress": "out"}
 _NO_FILTER = frozenset({"virtual-reassembly", "flow", "wccp", "nat", "nbar"})
 
 
+def _droppers(cut: _Cut) -> set[tuple[str, str]]:
+    """The policies and route maps that drop packets, whose names stand behind `policy-map` and `route-map`."""
+    found: set[tuple[str, str]] = set()
+    parents: dict[str, set[str]] = {}  # of a policy within a class of another one
+    for block in cut.policies:
+        routes = block.words[0] == "route-map"
+        name = block.words[1] if routes and len(block.words) > 1 else block.words[-1]
+        for _, raw in block.lines:
+            words = raw.split()
+            if words[:1] == ["service-policy"]:
+                parents.setdefault(words[-1], set()).add(name)
+            to_nowhere = words[:2] == ["set", "interface"] and "null" in raw.lower()
+            drops = words == ["drop"] or "conform-action drop" in raw
+            if to_nowhere if routes else drops:
+                found.add((block.words[0], name))
+    ahead = [name for kind, name in found if kind == "policy-map"]
+    while ahead:
+        more = {("policy-map", name) for name in parents.pop(ahead.pop(), ())} - found
+        found |= more
+        ahead += [name for _, name in more]
+    return found
+
+
 def _interfaces(cut: _Cut, dialect: Dialect) -> _Places:
     """Interfaces, bindings, doubts, and the number of lines that bind."""
     bindings: dict[tuple[str, str, int], Binding] = {}
@@ -1247,6 +1278,7 @@ def _interfaces(cut: _Cut, dialect: Dialect) -> _Places:
     for words in cut.pools:
         if words:
             pools[words[0]] = pools.get(words[0], ()) + _pool_prefixes(tuple(words[1:]))
+    droppers = _droppers(cut)
     lines = 0
     for name, block in [*cut.interfaces.items(), *((" ".join(block.words), block) for block in cut.others)]:
         prefixes: list[str] = []
@@ -1308,6 +1340,12 @@ def _interfaces(cut: _Cut, dialect: Dialect) -> _Places:
             elif words[1] == "verify" and words[0] in ("ip", "ipv6"):
                 if _strict(words[2:]):
                     checks[4 if words[0] == "ip" else 6] = text, number
+            elif words[0] == "service-policy" and ("policy-map", words[-1]) in droppers:
+                if block.words[0] == "policy-map":
+                    continue  # where that one is attached, it is told
+                doubts.append(Doubt(number, text, "the policy drops packets of a class, and is not read"))
+            elif words[1:3] == ["policy", "route-map"] and ("route-map", words[-1]) in droppers:
+                doubts.append(Doubt(number, text, "the route map drops packets, and is not read"))
             else:
                 for start, reason in dialect.suspicious:
                     if words[: len(start)] == list(start):

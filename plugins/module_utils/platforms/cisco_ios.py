@@ -33,6 +33,8 @@ What is modelled, and where it is written:
   "Configuring Authorization"). The list `default` counts unless `ppp authorization` names another. That sessions of an
   interface with `ip subscriber` or `service-policy type control` (ISG) are authorized so as well, by `aaa authorization
   subscriber-service` too: [memory].
+- A class of a policy with `drop` (Cisco, "drop (QoS)") and a route map with `set interface Null0` (Cisco,
+  "Configuring Policy-Based Routing") drop packets beside the lists: where one is attached, that is a doubt.
 - `configure terminal revert timer` and `configure confirm`: Cisco, "Configuration Rollback Confirmed Change".
 - The words of rejections beside `% Invalid input`, `% Incomplete command` and `% Ambiguous command`: [memory].
 """
