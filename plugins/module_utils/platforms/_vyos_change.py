@@ -83,8 +83,7 @@ def _rules(chosen: RuleSet) -> list[dict[str, object]]:
 
 
 def _conditions(rule: Rule, family: int) -> Iterator[list[str]]:
-    ports = rule.source_ports or rule.destination_ports
-    if ports and rule.protocol not in ("tcp", "udp", "sctp", "udplite"):
+    if (rule.source_ports or rule.destination_ports) and rule.protocol not in ("tcp", "udp", "sctp", "udplite"):
         raise ValueError(f"'{rule.comment}': ports need a protocol that has them, and '{rule.protocol}' has none")
     if rule.protocol and rule.protocol not in PROTOCOLS:
         raise ValueError(f"'{rule.comment}': the protocol '{rule.protocol}' is not known")
@@ -99,7 +98,8 @@ def _conditions(rule: Rule, family: int) -> Iterator[list[str]]:
         name = rule.protocol if rule.protocol in _NAMED else _PROTOCOLS.get(rule.protocol)
         first.append(f"protocol '{name or PROTOCOLS[rule.protocol]}'")
     for side, ranges in (("source", rule.source_ports), ("destination", rule.destination_ports)):
-        first += [f"{side} port '{_port_list(ranges)}'"] if ranges else []
+        ports = _port_list(ranges)
+        first += [f"{side} port '{ports}'"] if ports else []
     first += ["fragment match-frag"] if rule.later_fragments else []
     for source in rule.sources or ("",):
         for destination in rule.destinations or ("",):
@@ -123,7 +123,19 @@ def _address(text: str, family: int) -> str:
 
 
 def _port_list(ranges: Ranges) -> str:
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
+    """22,80-90; what takes port 0 in, which VyOS has no word for, by the ports that it is not."""
+    if all(low for low, _ in ranges):
+        return ",".join(_span(low, high) for low, high in ranges)
+    left, start = [], 0
+    for low, high in [*sorted(ranges), (65536, 65536)]:
+        if low > start:
+            left.append(f"!{_span(start, low - 1)}")
+        start = max(start, high + 1)
+    return ",".join(left)
+
+
+def _span(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low}-{high}"
 
 
 def lines(rendered: str) -> list[str]:

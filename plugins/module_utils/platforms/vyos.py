@@ -286,19 +286,15 @@ def _pools(service: Node) -> Iterator[str]:
     """The addresses that sessions of a service get."""
     pool = service.at("client-ip-pool")
     for node in (pool, *pool.values()):
-        for word in ("subnet", "range", "gateway-address"):
-            for text in node.at(word) if word != "gateway-address" else ():
-                low, _, high = text.partition("-")
-                if not high:
-                    if _network(text):
-                        yield text
-                    continue
-                try:
-                    first = ipaddress.IPv4Address(low)
-                    last = ipaddress.IPv4Address(high if "." in high else low.rpartition(".")[0] + "." + high)
-                    yield from (str(one) for one in ipaddress.summarize_address_range(first, last))
-                except (ValueError, TypeError):
-                    continue
+        yield from (text for text in (*node.at("subnet"), *node.at("range")) if _network(text))
+        ranges = [*node.at("range"), f"{node.value('start')}-{node.value('stop')}"]
+        for low, _, high in (text.partition("-") for text in ranges):
+            try:
+                first = ipaddress.IPv4Address(low)
+                last = ipaddress.IPv4Address(high if "." in high else f"{low.rpartition('.')[0]}.{high}")
+                yield from (str(one) for one in ipaddress.summarize_address_range(first, last))
+            except ValueError:
+                continue
     pool = service.at("client-ipv6-pool")
     for node in (pool, *pool.values()):
         for word in ("prefix", "delegate"):
