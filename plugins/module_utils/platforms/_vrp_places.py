@@ -17,6 +17,7 @@ USERS = "user-group "  # in front of the name of a group, as an attachment
 DIRECTIONS = {"inbound": "in", "outbound": "out"}
 _SUBSCRIBERS = ("layer2-subscriber", "layer3-subscriber")
 _LAYERS = frozenset({"link-layer", "mpls-layer", "all-layer", "vlan", "pe-vid", "identifier", "share"})
+_CHECKED = frozenset({"ip urpf strict", "ipv6 urpf strict", "urpf strict"})
 _SESSIONS_DOUBT = "whether sources that no session has are dropped without 'ip urpf strict' is not documented"
 _ON_LINK = {4: (), 6: ("fe80::/10",)}
 _Place = tuple[str, str, int]  # attachment, "in" or "out", family
@@ -123,7 +124,7 @@ def _interfaces(
                 shutdown = True
             elif words == ["undo", "shutdown"]:
                 shutdown = False
-            elif tuple(words) in (("ip", "urpf", "strict"), ("ipv6", "urpf", "strict"), ("urpf", "strict")):
+            elif " ".join(words).removesuffix(" statistics enable") in _CHECKED:
                 for family in (4, 6) if words[0] == "urpf" else (6 if words[0] == "ipv6" else 4,):
                     checks[family] = text, number
             sees_ipv6 = sees_ipv6 or words[0] == "ipv6"
@@ -239,12 +240,11 @@ def _users(
     places: dict[str, Interface] = {
         f"{USERS}{name}": Interface(f"{USERS}{name}", line) for name, line in cut.user_groups.items()
     }
+    changed: list[tuple[str, int, str]] = []  # (domain, line, text): its users are matched in another way
     for name, block in cut.domains.items():
         prefixes, (text, line) = domain_prefixes(cut, block), by_radius(cut, block)
-        for number, words, said in block.lines:
-            if words[0] == "traffic-policy":
-                found.doubts.append(Doubt(number, said, "how a domain changes what policies match is not modelled"))
-        group = next((words[1] for _, words, _ in block.lines if words[0] == "user-group" and len(words) > 1), "")
+        changed += [(name, number, said) for number, words, said in block.lines if words[0] == "traffic-policy"]
+        group = _group(block)
         if not prefixes and not group:
             continue
         place = f"{USERS}{group}" if group else f"domain {name}"
@@ -255,7 +255,17 @@ def _users(
     for place, one in places.items():
         if place.startswith(USERS):
             places[place] = _bind_users(one, policies, applied, found)
+    for name, number, said in changed:
+        found.doubts.append(Doubt(number, said, "how a domain changes what policies match is not modelled"))
+        for family in (4, 6):
+            place = f"{USERS}{_group(cut.domains[name])}", "in", family
+            if place[0] in places:
+                found.bind(place, _unread(f"{said} of domain {name}", family, number, said), number, said)
     return places
+
+
+def _group(domain: Block) -> str:
+    return next((words[1] for _, words, _ in domain.lines if words[0] == "user-group" and len(words) > 1), "")
 
 
 def _sessions_first(chosen: Filter, one: Interface) -> Filter:

@@ -37,7 +37,10 @@ What is modelled, and where it is written:
 - `operator and` wants every `if-match` and each rule of a list together with the others, `or` any ([NE] Configuring a
   Traffic Classifier). A classifier of a smaller precedence comes first ([8K] classifier behavior).
 - `ip urpf strict` on an interface is a strict source check; as the action of a behavior it is one for what the
-  classifier takes ([memory]: the behavior's form, and that it covers the family of the list).
+  classifier takes ([NE] Configuring URPF; that it is one for IPv6 lists too: [memory]). Without it, whether a BRAS
+  drops sources that no session has is in doubt: for PPP it has to be enabled ([NE] Enabling URPF for PPP Users).
+- `traffic-policy ucl upstream match-source-ip` in a domain has user lists see addresses in place of groups ([NE] Adding
+  a User Group to a Domain): what such users meet is unknown.
 - Addresses of subscribers: `ip-pool` and `ipv6-pool` of the domain that has the user group ([NE] examples). Where the
   domain's authentication scheme asks RADIUS, sessions may get another group or policy (Filter-Id, HW-Policy-Name,
   AVPair subscriber:traffic-policy-in).
