@@ -257,10 +257,10 @@ def _users(
             places[place] = _bind_users(one, policies, applied, found)
     for name, number, said in changed:
         found.doubts.append(Doubt(number, said, "how a domain changes what policies match is not modelled"))
-        for family in (4, 6):
-            place = f"{USERS}{_group(cut.domains[name])}", "in", family
-            if place[0] in places:
-                found.bind(place, _unread(f"{said} of domain {name}", family, number, said), number, said)
+        users = f"{USERS}{_group(cut.domains[name])}"
+        for family in (4, 6) if users in places else ():
+            unread = _unread(f"{said} of domain {name}", family, number, said)
+            found.bind((users, "in", family), unread, number, said)
     return places
 
 
