@@ -13,15 +13,16 @@ END = "# end of export"  # what READ prints behind the export: without it nobody
 VERBS = frozenset("add set remove unset move enable disable print edit comment reset".split())
 _WORD = re.compile(
     r"""\s*(?:
-        (?P<name>!?[A-Za-z0-9_.<>*-]+)(?:=(?P<value>"(?:[^"\\]|\\.)*"|\[[^\]]*\]|\{[^}]*\}|[^\s"]*))?(?=\s|$)
+        (?P<name>!?[A-Za-z0-9_.<>*-]+)(?:=(?P<value>"(?:[^"\\]|\\.)*"|\[[^\]]*\]|\{[^}]*\}|[A-Za-z0-9_.,:/!*<>@%+-]*))?(?=\s|$)
       | (?P<brackets>\[[^\]]*\])(?=\s|$)
       | (?P<quoted>"(?:[^"\\]|\\.)*")(?=\s|$)
     )""",
     re.VERBOSE,
 )
 # What nearly every line is: names with values, no escapes, no brackets.
-_PAIR = re.compile(r'([a-z0-9-]+)=(?:"([^"\\]*)"|([^\s"\[\]{}\\]+))(?: |$)')
-_PLAIN = re.compile(r'(?:[a-z0-9-]+=(?:"[^"\\]*"|[^\s"\[\]{}\\]+)(?: |$))+')
+_BARE = r"[A-Za-z0-9_.,:/!*<>@%+-]"  # what a value may have without quotes
+_PAIR = re.compile(rf'([a-z0-9-]+)=(?:"([^"\\]*)"|({_BARE}+))(?: |$)')
+_PLAIN = re.compile(rf'(?:[a-z0-9-]+=(?:"[^"\\]*"|{_BARE}+)(?: |$))+')
 _ESCAPE = re.compile(r"\\(?:([0-9A-F]{2})|(.))", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "_": " "}
 
@@ -180,8 +181,9 @@ def _path(line: str) -> tuple[str, str, str]:
 
 def _statement(menu: str, verb: str, rest: str, line: int, end: int, text: str) -> Statement:
     if _PLAIN.fullmatch(rest):
-        given = {name: value or quoted for name, quoted, value in _PAIR.findall(rest)}
-        return Statement(menu, verb, given, line, end, text)
+        pairs = _PAIR.findall(rest)
+        given = {name: value or quoted for name, quoted, value in pairs}
+        return Statement(menu, verb, given, line, end, text, garbled=rest if len(given) < len(pairs) else "")
     found = Statement(menu, verb, {}, line, end, text)
     at = 0
     while at < len(rest):
@@ -192,6 +194,8 @@ def _statement(menu: str, verb: str, rest: str, line: int, end: int, text: str) 
         at = word.end()
         name, value = word["name"], word["value"]
         if name and value is not None:
+            if name in found.properties:  # two lines that have become one, or a word that has become another
+                found.garbled = word.group().strip()
             found.properties[name] = unquoted(value)
         elif name and name.startswith("!"):
             found.properties[name[1:]] = ""  # a verbose export says so that it is not set

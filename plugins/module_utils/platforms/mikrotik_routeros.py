@@ -282,7 +282,7 @@ def _doubts(export: Export) -> Iterator[Doubt]:
         if not line.startswith(":"):
             yield Doubt(number, line[:200], "the line is no command of an export")
     for one in export.statements:
-        if _RELEVANT.match(one.menu) and one.garbled and "firewall" not in one.menu:
+        if _RELEVANT.match(one.menu) and one.garbled:
             yield Doubt(one.line, one.text[:200], f"'{one.garbled[:60]}' is not understood")
         reason = _BESIDE.get(one.menu, lambda _: "")(one)
         if reason and not one.disabled:
