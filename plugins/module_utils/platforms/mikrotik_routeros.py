@@ -35,6 +35,10 @@ What is modelled, and where it is written (MikroTik's documentation, by the titl
   (net/ipv6/netfilter/ip6_tables.c, ip6_packet_match), and where the chain of headers is cut off it drops the packet at
   a rule that asks. The rest of the kernel's ways is as linux_nftables says. [memory]: that RouterOS changed none of it.
 - An export has a remark above an item that is not in force ("# inactive time") [memory]: such a rule is in doubt.
+- `/system scheduler` runs a script at intervals, whoever is logged in ("Scheduler"); `find where`, `:if`, `:len`,
+  `:pick`, `:error` and commands parted by semicolons are those of "Scripting", place-before and `export` of "Command
+  Line Interface". That an entry without a start-time runs for the first time when its interval is over: [memory]; where
+  that is wrong nothing is switched, for no switch is made without the entry.
 - The words of rejections: [memory], but for `failure:` and `syntax error` ("Command Line Interface").
 """
 

@@ -149,7 +149,7 @@ def test_a_command_of_somebody_else_is_not_foreseen(command: str) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        "/ip firewall filter add chain=forward action=accept in-interface-list=subs out-interface-list=network place-before=0",
+        "/ip firewall filter add chain=forward in-interface-list=subs out-interface-list=network place-before=0",
         '/ip firewall filter set [find where comment="ISP-EDGE up interface-list subs"] protocol=tcp',
     ],
 )
