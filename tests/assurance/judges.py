@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ansible_collections.isp.hardening.plugins.module_utils.packets import address_value
 from ansible_collections.isp.hardening.plugins.module_utils.platforms import linux_nftables
-from lab import conntrack, packets
+from lab import conntrack, junos_tree, packets
 from lab.ace import Rejected
 from lab.cli import Configuration, Refusal
 from lab.indented import Block, parse
@@ -42,6 +42,10 @@ class Judge:
         """'permit', 'deny', or None where the router would not take the text or the packet cannot be sent."""
         return [None] * len(asked)
 
+    def surely(self, whole: Known, text: str, asked: Asked) -> str | None:
+        """The verdict on one packet, with all the time that it may need."""
+        return self.verdicts(whole, text, [asked])[0]
+
 
 class Missing(Judge):
     def __init__(self, why: str) -> None:
@@ -56,6 +60,8 @@ class Typed(Judge):
             router = kind(whole.network_os)("router", text)
             if isinstance(getattr(router, "running", None), Configuration):
                 router = _replayed(whole, text)
+            elif whole.network_os == "juniper_junos" and _unknown(text) - _unknown(whole.text):
+                return [None] * len(asked)
         except Exception:  # each CLI refuses in its own way: what it refuses is no text of the vendor's
             return [None] * len(asked)
         return [self._one(router, one) for one in asked]
@@ -67,6 +73,12 @@ class Typed(Judge):
             return router.judge(attachment, direction, Packet(family=family, **fields))
         except Exception:  # a line that the router would not have
             return None
+
+
+@functools.lru_cache(maxsize=64)
+def _unknown(text: str) -> frozenset[str]:
+    """What a commit would refuse."""
+    return frozenset(junos_tree.check(junos_tree.parse(text)))
 
 
 def _replayed(whole: Known, text: str) -> Router:
@@ -114,6 +126,14 @@ class Kernel(Judge):
 
     def __init__(self, router: Device) -> None:
         self.router = router
+        self._patience = _PATIENCE
+
+    def surely(self, whole: Known, text: str, asked: Asked) -> str | None:
+        self._patience = 10 * _PATIENCE
+        try:
+            return super().surely(whole, text, asked)
+        finally:
+            self._patience = _PATIENCE
 
     def verdicts(self, whole: Known, text: str, asked: Sequence[Asked]) -> list[str | None]:
         found: list[str | None] = [None] * len(asked)
@@ -144,7 +164,7 @@ class Kernel(Judge):
     def _came(self, direction: str, several: Mapping[int, Packet]) -> set[int]:
         """Those that come out; who does not gets a second chance, because a busy machine loses packets."""
         came: set[int] = set()
-        for patience in (_PATIENCE, 3 * _PATIENCE):
+        for patience in (self._patience, 3 * self._patience):
             waiting = [number for number in several if number not in came]
             for start in range(0, len(waiting), _BATCH):
                 batch = waiting[start : start + _BATCH]

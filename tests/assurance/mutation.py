@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.isp.hardening.plugins.module_utils.audit import bound
 from ansible_collections.isp.hardening.plugins.module_utils.filters import (
+    DENY,
     PERMIT,
     Configuration,
     NotThisPlatform,
@@ -96,9 +97,13 @@ def examine(whole: Known, mutant: Mutant, lab: Judge, chance: random.Random, man
             asked.append((one, VIOLATED, dict(finding.fields)))
         elif finding.verdict == UNKNOWN or not finding.evidence:  # evidence there: a source check, and no filter
             asked += [(one, finding.verdict, packet) for packet in _sample(one, values, chance, many)]
-    judged = lab.verdicts(whole, mutant.text, [(one.attachment, one.direction, one.family, it) for one, _, it in asked])
+    questions = [(one.attachment, one.direction, one.family, packet) for one, _, packet in asked]
+    judged = lab.verdicts(whole, mutant.text, questions)
     wrong: dict[str, str] = {}
-    for (one, verdict, packet), by_lab in zip(asked, judged, strict=True):
+    for (one, verdict, packet), question, at_first in zip(asked, questions, judged, strict=True):
+        by_lab = at_first
+        if at_first == "deny" and (one.must, verdict) in ((PERMIT, COMPLIANT), (DENY, VIOLATED)):  # or lost on the way?
+            by_lab = lab.surely(whole, mutant.text, question)
         naive = possible(configuration, one, packet)
         tally.packets += 1
         tally.judged += by_lab is not None
