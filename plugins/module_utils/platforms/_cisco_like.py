@@ -9,6 +9,7 @@ is not understood becomes an entry that is unknown or in doubt, never nothing.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import ipaddress
 import itertools
@@ -859,7 +860,7 @@ class _Lists:
             word = words[at]
             at += 1
             if word == "log" or word == "log-input":
-                if at == count - 1 and words[at] not in _OPTION_WORDS:
+                if at == count - 1 and not _like_an_option(words[at]):
                     at += 1  # the cookie
             elif word == "established" and protocol == TCP:
                 _narrow(layer4, "tcp_flags", flags_any(("ack", "rst")))
@@ -1132,6 +1133,14 @@ _OPTION_WORDS = _ONE_ARGUMENT | frozenset(_NUMERIC) | frozenset(TCP_FLAGS) | {
     "capture", "counter", "police", "nexthop", "nexthop1", "default", "icmp-off", "icmp-on", "set", "fragment-type",
     "fragment-offset", "udf", "priority",
 }  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1024)
+def _like_an_option(word: str) -> bool:
+    """Is it an option, or one that is garbled?"""
+    return bool(difflib.get_close_matches(word.lower(), _OPTION_WORDS, n=1, cutoff=0.8))
+
+
 _AFTER_PORTS = _AFTER_PORT | _OPTION_WORDS | _NETWORK_GROUP | _PORT_WORDS | {"source", "destination"}
 
 
@@ -1379,7 +1388,7 @@ def _interfaces(cut: _Cut, dialect: Dialect) -> _Places:
         bindings[place] = replace(binding, filters=binding.filters + behind.filters) if behind else binding
         if behind:
             doubts.append(Doubt(binding.line, binding.text, "a port list beside a router list: one is not in force"))
-    _add_routes(cut.routes, interfaces)
+    _add_routes(cut.routes, interfaces, _vrfs(cut.interfaces))
     return interfaces, tuple(bindings.values()), tuple(doubts), lines
 
 
@@ -1425,35 +1434,48 @@ def _pool_prefixes(words: tuple[str, ...]) -> tuple[str, ...]:
 _ip_interface = functools.lru_cache(maxsize=4096)(ipaddress.ip_interface)
 
 
-def _add_routes(routes: Sequence[tuple[int, list[str]]], interfaces: dict[str, Interface]) -> None:
-    """Prefixes that static routes lead to an interface, by its name or by a next hop on its network."""
-    connected: dict[tuple[int, int, int], str] = {}
+def _vrfs(blocks: Mapping[str, _Block]) -> dict[str, str]:
+    """The VRF of each interface that is in one: `vrf RED`, `vrf forwarding RED`, `ip vrf forwarding RED`."""
+    found = {}
+    for name, block in blocks.items():
+        for _, raw in block.lines:
+            words = raw.split()
+            words = words[words[:1] == ["ip"] :]
+            if words[:1] == ["vrf"] and (len(words) == 2 or words[1:2] in (["forwarding"], ["member"])):
+                found[name] = words[-1]
+    return found
+
+
+def _add_routes(
+    routes: Sequence[tuple[int, list[str]]], interfaces: dict[str, Interface], vrfs: Mapping[str, str]
+) -> None:
+    """Prefixes that static routes lead to an interface, by its name or by a next hop on its network in that VRF."""
+    connected: dict[tuple[str, int, int, int], str] = {}
     lengths: set[tuple[int, int]] = set()
     for name, interface in interfaces.items():
         for one in interface.prefixes:
             address = _ip_interface(one)
             length = address.network.prefixlen
             lengths.add((address.version, length))
-            connected[address.version, length, int(address.network.network_address)] = name
+            connected[vrfs.get(name, ""), address.version, length, int(address.network.network_address)] = name
     found: dict[str, list[str]] = {}
     for family, words in routes:
-        vrf = words[:1] == ["vrf"]
+        vrf = words[1] if words[:1] == ["vrf"] and len(words) > 1 else ""
         words = words[2:] if vrf else words
+        vrf = "" if "global" in words else vrf  # where the next hop is
         wide = 2 if words and "/" not in words[0] else 1
         text = _interface_prefix(words[:wide], family)
         target = words[wide] if len(words) > wide else ""
         if not text or not target:
             continue
         if target not in interfaces:
-            if vrf:
-                continue  # whose networks the next hop is on is not known here
             try:
                 value = address_value(target, family)
             except ValueError:
                 continue
             bits = ADDRESS_WIDTH[family]
             for length in sorted((one for kind, one in lengths if kind == family), reverse=True):
-                near = connected.get((family, length, value >> (bits - length) << (bits - length)))
+                near = connected.get((vrf, family, length, value >> (bits - length) << (bits - length)))
                 if near:
                     target = near
                     break

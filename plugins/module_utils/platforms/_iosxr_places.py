@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..filters import DENY, UNKNOWN, Binding, Doubt, Entry, Filter, Interface
-from ._cisco_like import _DIRECTIONS, _add_routes, _Block, _Cut, _interface_prefix, _pool_prefixes, _strict
+from ._cisco_like import _DIRECTIONS, _add_routes, _Block, _Cut, _interface_prefix, _pool_prefixes, _strict, _vrfs
 
 _KINDS = {
     name.lower(): name
@@ -87,7 +87,7 @@ def read(
         for name, interface in places.interfaces.items():
             if name.startswith(("dynamic-template type ppp ", "dynamic-template type ipsubscriber ")):
                 places.interfaces[name] = replace(interface, sessions_from=sessions[0], sessions_line=sessions[1])
-    _add_routes(routes, places.interfaces)
+    _add_routes(routes, places.interfaces, _vrfs(blocks))
     _applied_groups(cut, places)
     _activated_together(cut, places)
     for binding in places.bindings.values():
