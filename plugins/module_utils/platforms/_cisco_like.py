@@ -312,6 +312,7 @@ _IN_AN_INTERFACE = frozenset(
      "mls", "mpls", "mtu", "negotiation", "no", "peer", "ppp", "pppoe", "service-policy", "shutdown", "spanning-tree",
      "speed", "standby", "storm-control", "switchport", "tunnel", "vrf", "vrrp")
 )  # fmt: skip
+_A_LIST = re.compile(r"[ \t]+(?:(?:ip|ipv4|ipv6)[ \t]+)?access-list[ \t]+\S")
 _WITH_TEXT = frozenset({"aaa", "menu"})  # besides banners, what can have a text of several lines
 # What an entry names first. Other modes have lines with permit and deny too (roles, prefix lists).
 _LIST_PROTOCOLS = frozenset("ip ipv4 ipv6 tcp udp icmp icmpv6".split())
@@ -336,6 +337,8 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
             continue
         if not raw:
             continue
+        if raw[0] in " \t" and "access-list" in raw and (body is None or body is flat) and _A_LIST.match(raw):
+            raw = raw.lstrip()  # an indent more or less is nothing to the router
         if raw[0] in " \t":
             if not raw.isspace():
                 if entries is not None:
@@ -360,7 +363,8 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
             continue
         first = words[0]
         if first == "access-list":
-            entries = body = None
+            entries = body = above = None
+            strange = number, raw  # nothing belongs below it
             _numbered(cut, words, number, raw, remove=False)
             continue
         second = words[1] if len(words) > 1 else ""
@@ -1248,6 +1252,7 @@ def _without(entries: Sequence[Entry], order: Sequence[int], words: list[str]) -
 
 
 _DIRECTIONS = {"in": "in", "out": "out", "ingress": "in", "egress": "out"}
+_BINDING_WORDS = frozenset({"access-group", "traffic-filter"})
 # Second words of lines with a direction that bind no filter.
 _NO_FILTER = frozenset({"virtual-reassembly", "flow", "wccp", "nat", "nbar"})
 
@@ -1361,7 +1366,9 @@ def _interfaces(cut: _Cut, dialect: Dialect) -> _Places:
                         doubts.append(Doubt(number, text, reason))
                         break
                 else:
-                    if len(words) in (3, 4) and words[-1] in _DIRECTIONS and words[1] not in _NO_FILTER:
+                    directed = len(words) in (3, 4) and words[-1] in _DIRECTIONS and words[1] not in _NO_FILTER
+                    named = words[0] != "description" and not _BINDING_WORDS.isdisjoint(words)
+                    if directed or (named and block.words[0] == "interface"):
                         doubts.append(Doubt(number, text, "a line with a direction may bind a filter, and is not read"))
             sees_ipv6 = sees_ipv6 or words[0] == "ipv6"
         if switched:  # there a list of the interface does nothing (Cisco, "ip access-group" of NX-OS)
