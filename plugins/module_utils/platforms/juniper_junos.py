@@ -100,6 +100,7 @@ _FAMILIES = {"inet": 4, "inet6": 6}
 _OF_A_BINDING = frozenset(
     ("input", "output", "input-list", "output-list", "group", "adf", "apply-groups", "apply-groups-except")
 )
+_OF_A_UNIT = frozenset(("family", "filter", "demux-source", "demux-destination"))
 _WITH_SIDES = frozenset(
     {"sampling", "policer", "service", "simple-filter"}
 )  # have input and output, and bind no filter
@@ -291,17 +292,24 @@ class _Builder:
                 self._carry({name: lent})
 
     def _route(self, place: _Place) -> None:
-        """Static routes, by the interface or by the connected network of their next hop."""
-        connected: dict[tuple[int, int, int], str] = {}
+        """Static routes, by the interface or by the connected network of their next hop in that routing instance."""
+        instances = at(place.node, "routing-instances")
+        owners: dict[str, str] = {}
+        for instance, node in instances.items():
+            for interface in at(node, "interface"):
+                physical, _, unit = interface.rpartition(".")
+                owners[f"{place.path} interfaces {physical} unit {unit}" if place.path else interface] = instance
+        connected: dict[tuple[str, int, int, int], str] = {}
         for name, one in self.interfaces.items():
             for text in one.prefixes:
                 network = ipaddress.ip_interface(text).network
-                connected[network.version, network.prefixlen, int(network.network_address)] = name
+                where = owners.get(name, "")
+                connected[where, network.version, network.prefixlen, int(network.network_address)] = name
         lengths = {
-            version: sorted({key[1] for key in connected if key[0] == version}, reverse=True) for version in (4, 6)
+            version: sorted({key[2] for key in connected if key[1] == version}, reverse=True) for version in (4, 6)
         }
         carried: dict[str, list[str]] = {}
-        for node in (place.node, *at(place.node, "routing-instances").values()):
+        for instance, node in (("", place.node), *instances.items()):
             options = at(node, "routing-options")
             tables = [at(options, "static", "route")]
             tables += [at(table, "static", "route") for table in at(options, "rib").values()]
@@ -319,7 +327,7 @@ class _Builder:
                             continue
                         for length in lengths[address.version]:
                             start = int(address) >> (address.max_prefixlen - length) << (address.max_prefixlen - length)
-                            over = connected.get((address.version, length, start))
+                            over = connected.get((instance, address.version, length, start))
                             if over:
                                 carried.setdefault(over, []).append(text)
                                 break
@@ -367,7 +375,7 @@ class _Builder:
                 if word not in _OF_A_BINDING:
                     self.reading.doubt(below.line, f"'{word}' where a filter is bound is not understood")
         for word, below in unit.items():
-            if word not in ("family", "filter") and not {"family", "filter", *_FAMILIES}.isdisjoint(below):
+            if word not in _OF_A_UNIT and not {"family", "filter", *_FAMILIES}.isdisjoint(below):
                 self.reading.doubt(below.line, f"'{word}' of a unit is not understood, and a filter may be bound there")
         for node in families.values():
             for word, below in node.items():
