@@ -45,6 +45,7 @@ class Places:
         self._pools: dict[int, dict[str, list[str]]] = {4: {}, 6: {}}
         self._answers: dict[tuple[str, str], bool | None] = {}
         self._members: dict[str, set[str]] = {}
+        self._vrfs: dict[str, str] = {}  # by interface
         for one in export.statements:
             self._read(one)
 
@@ -68,6 +69,8 @@ class Places:
         elif menu == "interface bonding" and one.verb == "add":
             self._ports.update(properties.get("slaves", "").split(","))
             self._kinds[name] = "bonding", one
+        elif menu == "ip vrf" and not one.disabled:
+            self._vrfs |= dict.fromkeys(properties.get("interfaces", "").split(","), name)
         elif menu == "interface pppoe-server" and name:
             self._bound_sessions.add(name)
         elif menu == "ppp profile":
@@ -168,6 +171,12 @@ class Places:
         return None
 
     def _means(self, pattern: str, token: str) -> bool | None:
+        meant = self._names(pattern, token)
+        # Which of the two a packet of a VRF comes in by is not documented.
+        vrf = self._vrfs.get(token)
+        return None if vrf and (meant or pattern == vrf) else meant
+
+    def _names(self, pattern: str, token: str) -> bool | None:
         session = token.startswith(PROFILE)
         if pattern.startswith("list:"):
             name = pattern.removeprefix("list:")

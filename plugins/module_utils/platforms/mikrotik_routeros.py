@@ -23,6 +23,7 @@ What is modelled, and where it is written (MikroTik's documentation, by the titl
 - Interface lists have members, include and exclude lists, and all, none, dynamic and static exist ("Interface Lists").
 - An entry of an address list with a timeout goes by itself, and what rules, PPP profiles, leases or DNS add is in no
   export ("Address-lists"): whether such a list matches is in doubt. A list without entries matches nothing [memory].
+- Whether a matcher for interfaces means a member of a VRF or the VRF itself is not documented: in doubt.
 - A PPP profile puts its sessions' interfaces into interface-list; incoming-filter and outgoing-filter get control by a
   jump that is added to the chain ppp for each session, to which somebody must jump ("PPP AAA").
   A RADIUS server can name such a chain too (Filter-Id, "RADIUS").
@@ -102,7 +103,7 @@ _STAGES = {
     ("nat", "srcnat"): ("postrouting", 100, "nat"),
 }
 # Menus whose every command matters; elsewhere a word that is not understood changes no filter.
-_RELEVANT = re.compile(r"(ip|ipv6) (firewall|address|settings|pool)|interface (list|bridge)|ppp (profile|aaa)")
+_RELEVANT = re.compile(r"(ip|ipv6) (firewall|address|settings|pool|vrf)|interface (list|bridge)|ppp (profile|aaa)")
 _NAMED = re.compile(r"(?:in|out)-interface(-list)?")
 
 
