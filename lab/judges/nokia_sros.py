@@ -90,8 +90,8 @@ def ordered(filters: Element, kind: str, chosen: Element) -> Iterator[Element]:
         for number, entry in (filters.get(f'{kind} "{found[1]}"') or Element()).each("entry"):
             numbered[int(number) + int(found[2])] = entry
     numbered.update({int(number): entry for number, entry in chosen.each("entry")})
-    for number in sorted(numbered):
-        yield numbered[number]
+    for place in sorted(numbered):
+        yield numbered[place]
 
 
 def criteria(match: Element) -> Iterator[tuple[str, str, Element]]:

@@ -126,7 +126,8 @@ def _prefix_list(node: Node, name: str, family: int) -> Values:
     if not known and not unread:
         return Values((), _ANYTHING, f"what the empty prefix list '{name[:60]}' matches is not documented")
     if excluded:
-        known = intersection(known, complement(excluded, ADDRESS_WIDTH[family])) if len(excluded) < 64 else ()
+        few = len(excluded) < 64 and len(known) * len(excluded) < 10_000
+        known = intersection(known, complement(excluded, ADDRESS_WIDTH[family])) if few else ()
         unread = unread or ("" if known else "too many excluded prefixes")
     return Values(() if unread and excluded else known, _ANYTHING if unread else known, unread)
 
@@ -326,12 +327,17 @@ def _condition_address(known: _Conditions, name: str, node: Node) -> None:
     known.choose(sure, possible, values.unread)
 
 
+_OF_AN_ADDRESS = frozenset(("address", "mask", "ip-prefix-list", "ipv6-prefix-list"))
+
+
 def _address(known: _Conditions, node: Node) -> Values:
     kind = "ip-prefix-list" if known.family == 4 else "ipv6-prefix-list"
     chosen = single(node)
     if chosen == kind:
         return known.lists.values(kind, single(node[kind]))
     mask = ""
+    if len(node) > 1 and not node.keys() <= _OF_AN_ADDRESS:
+        return Values((), _ANYTHING, f"'{' '.join(node)[:60]}' was not understood as an address")
     if "address" in node and chosen in ("address", "mask"):  # MD-CLI
         word = single(node["address"])
         mask = single(at(node, "mask"))
@@ -622,12 +628,14 @@ class Walk:
     def entries(self, node: Node, text: str) -> Iterator[Entry]:
         """What one entry means: what surely matches, then what may. None for an inactive one."""
         actions = _actions(at(node, "action"))
-        if not actions:
-            return
         strange = next((word for word in node if word not in _OF_AN_ENTRY), "")
+        if not actions and "action" not in node:  # inactive, unless its action was not understood
+            strange = strange or next((word for word in at(node, "match") if word not in _OF_A_MATCH), "")
         if strange:
             doubt = f"'{strange[:60]}' was not understood in an entry"
             yield Entry(UNKNOWN, EVERYTHING, node.line, text, doubt=doubt)
+            return
+        if not actions:
             return
         match = at(node, "match")
         told = _told(match, self._lists, self._family, self._open)
@@ -645,6 +653,7 @@ class Walk:
             self._open -= _decided_first(match, self._lists)
 
 
+_OF_A_MATCH = _CONDITIONS.keys() | {"destination-class", "flow-label", "src-mac"}
 _OF_AN_ENTRY = frozenset(
     ("action", "collect-stats", "description", "egress-pbr", "filter-sample", "interface-disable-sample",
      "interface-sample", "log", "match", "no", "pbr-down-action-override", "sample-profile", "sticky-dest")

@@ -293,19 +293,23 @@ _NAMED = frozenset((*_FILTER_WORDS.values(), "ip-prefix-list", "ipv6-prefix-list
 
 def _statements(path: Sequence[str], node: Node) -> list[str]:
     """The lines that make what stands below the path."""
-    if not node:
-        words = [
-            word if _BARE.fullmatch(word) and not (index and path[index - 1] in _NAMED) else _told(word)
-            for index, word in enumerate(path)
-        ]
-        ends = (
-            " { }" if path[-2:-1] in (["prefix"], ["port"], ["prefix-exclude"]) or path[-1].startswith("start ") else ""
-        )
-        return [f"/configure {' '.join(words)}{ends}"]
     found: list[str] = []
-    for word, below in sorted(node.items(), key=lambda item: item[1].line):
-        found += _statements([*path, word], below)
+    ahead = [(list(path), node)]
+    while ahead:
+        here, below = ahead.pop()
+        if not below:
+            found.append(_statement(here))
+        ahead += [([*here, word], below[word]) for word in sorted(below, key=lambda word: below[word].line)[::-1]]
     return found
+
+
+def _statement(path: list[str]) -> str:
+    words = [
+        word if _BARE.fullmatch(word) and not (index and path[index - 1] in _NAMED) else _told(word)
+        for index, word in enumerate(path)
+    ]
+    alone = path[-2:-1] in (["prefix"], ["port"], ["prefix-exclude"]) or path[-1].startswith("start ")
+    return f"/configure {' '.join(words)}{' { }' if alone else ''}"
 
 
 def _told(word: str) -> str:

@@ -182,7 +182,9 @@ _SAID = re.compile(r"(?:MINOR|MAJOR|CRITICAL|WARNING|INFO|Error): ?(.*)")
 _CLASSIC = re.compile(r"^(?:configure|exit all|echo \"[^\"]*\")[ \t]*$", re.MULTILINE)
 _CLASSIC_PART = re.compile(r"^[ \t]*exit[ \t]*$", re.MULTILINE)
 _QUOTED = re.compile(r'"[^"]*"|\S+')
-_DEEPEST = 48
+_DEEPEST = 48  # words in a line
+_NESTED = 20  # blocks within each other
+_QUOTED_ONLY = re.compile(r'"[^"]*"')
 
 
 @contextlib.contextmanager
@@ -263,7 +265,7 @@ class _ModelDriven(_Reader):
             if self.string is None:
                 if len(stack) == 1:
                     found = flat(line)
-                    if found:
+                    if found and "/configure " not in found[2]:
                         self._of_an_entry(*found.groups())
                         continue
                     if self._aside(line):
@@ -275,9 +277,16 @@ class _ModelDriven(_Reader):
                 elif line == "}":
                     stack.pop()
                     continue
+            if "/configure " in line[1:]:
+                self._joined(line)
             self._tokens(line)
         if self.string is not None or len(stack) > 1:
             self._problem("it ends in the middle of a statement")
+
+    def _joined(self, line: str) -> None:
+        """Two lines of the flat form in one: the end of a line was lost."""
+        if self.string is None and "/configure " in _QUOTED_ONLY.sub('""', line)[1:]:
+            self.reading.doubt(self.number, "two lines in one: the end of a line was lost")
 
     def _tokens(self, line: str) -> None:
         words: list[str] = []
@@ -339,7 +348,7 @@ class _ModelDriven(_Reader):
             words = words[1:]
         if words[0] in ("/configure", "configure"):
             words = words[1:]
-        elif words[0][0] == "/":
+        elif words[0].startswith("/"):
             words = [words[0][1:], *words[1:]]
         if words and words[0] in _WITHIN:
             words = [_WITHIN[words[0]], *words]
@@ -368,6 +377,9 @@ class _ModelDriven(_Reader):
                 stack.append((None, None))
                 return
             grammar = _MD
+        if len(stack) > _NESTED and here is not None:
+            self.reading.doubt(self.number, "too many blocks within each other to be read")
+            here = None
         stack.append((None, None) if here is None else self._put(here, grammar, words))
 
     def _statement(self, words: list[str]) -> None:
@@ -457,8 +469,7 @@ class _Classic(_Reader):
 
     def read(self) -> None:
         reading = self.reading
-        # Indentation, node, and whether the block is of a kept section.
-        stack: list[tuple[int, Node | None, bool]] = []
+        stack: list[tuple[int, Node | None]] = []  # indentation; no node where the section is not kept
         section, started, ended = "", False, False
         part = "configure" not in reading.lines  # what `info` printed of it
         last: tuple[int, Node | None] | None = None  # the line above, which may begin a block
@@ -494,7 +505,9 @@ class _Classic(_Reader):
                     self._problem("an 'exit' that closes nothing")
                 continue
             if last is not None and indent > last[0]:
-                stack.append((last[0], last[1], True))
+                stack.append((last[0], last[1] if len(stack) < _NESTED else None))
+                if len(stack) == _NESTED + 1:
+                    reading.doubt(self.number, "too many blocks within each other to be read")
             while stack and indent <= stack[-1][0]:
                 self._problem("a block without its 'exit'")
                 stack.pop()
@@ -564,3 +577,43 @@ def single(node: Node) -> str:
     if len(node) < 2:
         return next(iter(node), "")
     return max(node.items(), key=lambda item: item[1].line)[0]
+
+
+def inherited(root: Node) -> dict[str, str]:
+    """What the configuration groups may bring that is not read here: filters, bindings."""
+    groups = at(root, "groups", "group")
+    found: dict[str, str] = {}
+    for name, group in groups.items():
+        words: set[str] = set()
+        ahead = [group[section] for section in ("router", "service", "subscriber-mgmt") if section in group]
+        while ahead:
+            here = ahead.pop()
+            words |= here.keys()
+            ahead += here.values()
+        why = f"what the configuration group '{name[:60]}' brings is not read"
+        if "filter" in group:
+            found["filter"] = why
+        if words & {"filter", "ip-filter", "ipv6-filter"}:
+            found["bindings"] = why
+    applied = _applied(root)
+    missing = next((name for name in applied if name not in groups), None)
+    if missing is not None:
+        why = f"the configuration group '{missing[:60]}' is not defined"
+        return {"filter": why, "bindings": why}
+    return found if applied else {}
+
+
+def _applied(root: Node) -> set[str]:
+    """The names of the groups that are applied anywhere."""
+    found: set[str] = set()
+    ahead = [below for word, below in root.items() if word not in ("groups", "apply-groups")]
+    told = [root["apply-groups"]] if "apply-groups" in root else []
+    while ahead:
+        here = ahead.pop()
+        for word, below in here.items():
+            (told if word == "apply-groups" else ahead).append(below)
+    while told:
+        here = told.pop()
+        found |= {word for word in here if word not in ("[", "]")}
+        told += here.values()
+    return found

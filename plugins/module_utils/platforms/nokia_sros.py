@@ -60,6 +60,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
@@ -79,7 +80,7 @@ from ..plan import Push
 from . import _sros_push
 from ._sros_entries import EVERYTHING, Lists, Walk, number
 from ._sros_push import PATH_WORDS, apply, fields, lines, remove
-from ._sros_tree import Node, Reading, at, read, single, uncollected
+from ._sros_tree import Node, Reading, at, inherited, read, single, uncollected
 
 __all__ = ["apply", "fields", "lines", "remove"]
 
@@ -104,6 +105,7 @@ LIVE = False
 WHOLE = False
 LINK_LOCAL = True  # a filter sees what stays on the link, too
 
+_COLONS = {"ipv4": False, "ipv6": True}
 _SIDES = {"ingress": "in", "egress": "out"}
 _FAMILIES = {"ip-filter": 4, "ipv6-filter": 6}
 _FAMILY_WORDS = {family: word for word, family in _FAMILIES.items()}
@@ -114,6 +116,15 @@ _OF_A_FILTER = frozenset(
      "sub-insert-radius", "sub-insert-shared-pcc-rule", "sub-insert-shared-radius", "sub-insert-wmark",
      "subscriber-mgmt", "type")
 )  # fmt: skip
+_OF_FILTERS = frozenset(
+    ("apply-groups", "apply-groups-exclude", "copy", "dhcp-filter", "dhcp6-filter", "gre-tunnel-template",
+     "ip-exception", "ip-filter", "ipv6-exception", "ipv6-filter", "log", "mac-filter", "match-list", "md-auto-id",
+     "no", "redirect-policy", "redirect-policy-binding", "system-filter")
+)  # fmt: skip
+_MATCH_LISTS = frozenset(("ip-prefix-list", "ipv6-prefix-list", "no", "port-list", "protocol-list"))
+_BESIDE = "whether the filter of a SAP works on subscribers beside their sla-profile's is not documented"
+_RARE = re.compile(r"[^ -\]_a-}]")  # anything but printable ASCII, and of that ^ ` ~
+_MOST_ENTRIES = 200_000  # of all filters together, with what they embed
 # Whose sessions a server authorizes, and may give filters.
 _SERVERS = frozenset(
     ("auth-policy", "authentication-policy", "diameter-application-policy", "diameter-auth-policy",
@@ -136,7 +147,12 @@ class _Builder:
         self.bindings: list[Binding] = []
         self.interfaces: dict[str, Interface] = {}
         self.filter_lines = reading.filter_lines
-        self.inherited = _inherited(self.root)
+        self.inherited = inherited(self.root)
+        self.room = _MOST_ENTRIES
+        policies = at(self.root, "subscriber-mgmt", "msap-policy").values()
+        told = [at(policy, "ies-vprn-only-sap-parameters") for policy in policies]
+        self.msaps_checked = all(self._anti_spoof(one, False) for one in told if "anti-spoof" in one)
+        self.latest: list[str] = []  # the interfaces of the router or service that is being read
 
     def build(self) -> Configuration:
         for word, family in _FAMILIES.items():
@@ -147,6 +163,7 @@ class _Builder:
                 if told:
                     self.names.setdefault((family, told), name)
                 self.nodes[family, name] = node
+        self._garbled()
         for (family, name), node in self.nodes.items():
             self._define(family, name, node)
         self._routers()
@@ -160,6 +177,18 @@ class _Builder:
 
     # --- Filters
 
+    def _garbled(self) -> None:
+        """A word that is none, and a name that is hardly one, may be those of a filter that lacks them now."""
+        section = at(self.root, "filter")
+        lists = at(section, "match-list")
+        for word in section.keys() - _OF_FILTERS:
+            self.reading.doubt(section[word].line, f"'{word[:60]}' is not known among filters")
+        for word in lists.keys() - _MATCH_LISTS:
+            self.reading.doubt(lists[word].line, f"'{word[:60]}' is not known among match lists")
+        for named in (*(at(section, word) for word in _FAMILIES), *lists.values()):
+            for name in filter(_RARE.search, named):
+                self.reading.doubt(named[name].line, f"'{name[:60]}' holds what names do not, so the text is garbled")
+
     def _define(self, family: int, name: str, node: Node) -> None:
         rows = self._rows(family, name, node, ())
         chained = node.get("chain-to-system-filter")
@@ -172,7 +201,10 @@ class _Builder:
                 found.append(Entry(UNKNOWN, EVERYTHING, below.line, text, doubt=why))
             else:
                 found += walk.entries(below, text)
-        default = _DEFAULTS.get(single(at(node, "default-action")), UNKNOWN)
+        told = single(at(node, "default-action"))
+        if told not in _DEFAULTS:
+            self.reading.doubt(node["default-action"].line, f"the default action '{told[:60]}' was not understood")
+        default = _DEFAULTS.get(told, UNKNOWN)
         text = f"{_FAMILY_WORDS[family]} {name}"
         self.filters[family, name] = Filter(name, family, tuple(found), default, node.line, text)
 
@@ -186,6 +218,9 @@ class _Builder:
         node = self.nodes.get((family, name))
         if node is None:
             return [(active, f"system-filter {told}", f"the system filter '{told[:60]}' is not defined")]
+        self.room -= len(at(node, "entry"))
+        if self.room < 0:
+            return [(active, f"system-filter {told}", "too many entries to be read")]
         return self._rows(family, name, node, ())
 
     def _rows(self, family: int, name: str, node: Node, outer: tuple[str, ...]) -> list[_Row]:
@@ -202,10 +237,13 @@ class _Builder:
                 continue
             text = f"{word} {name} embed {embedded}"
             below = self.nodes.get((family, self.names.get((family, embedded), "")))
-            if embedded in outer or len(outer) > 4 or not embedded or below is None:
+            if embedded in outer or outer or not embedded or below is None or self.room < len(at(below, "entry")):
                 why = f"what '{embedded[:60] or 'a controller'}' embeds is not in the configuration"
+                if outer:  # scope embedded does not embed
+                    why = f"that an embedded filter embeds '{embedded[:60]}' was not understood"
                 numbered.setdefault(offset, []).append((line, text, why))
                 continue
+            self.room -= len(at(below, "entry"))
             for inner in self._rows(family, embedded, below, (*outer, name)):
                 place = number(inner[1].rpartition(" ")[2]) if not inner[2] else None
                 numbered.setdefault(offset + (place or 0), []).append((inner[0], f"{text}, {inner[1]}", inner[2]))
@@ -267,17 +305,19 @@ class _Builder:
 
     def _routers(self) -> None:
         for name, node in at(self.root, "router").items():
+            self.latest.clear()
             for told, below in at(node, "interface").items():
                 if "loopback" in below or told == "system":
                     continue
                 place = _path("router", name, "interface", told)
                 self._bind(place, below, {"filter ip": 4, "filter ipv6": 6})
                 self._interface(place, below, _addresses(below), _disabled(below), self._reverse_path(below))
-            self._route(node, _path("router", name))
+            self._route(node)
 
     def _services(self) -> None:
         for kind in ("ies", "vprn", "vpls", "epipe", "ipipe"):
             for name, node in at(self.root, "service", kind).items():
+                self.latest.clear()
                 down = _disabled(node)
                 self._saps(_path("service", kind, name), node, (), down, None)
                 for told, below in at(node, "interface").items():
@@ -286,7 +326,7 @@ class _Builder:
                     place = _path("service", kind, name, "interface", told)
                     check = self._reverse_path(below)
                     self._saps(place, below, _addresses(below), down or _disabled(below), check)
-                self._route(node, _path("service", kind, name))
+                self._route(node)
 
     def _saps(
         self, place: str, node: Node, prefixes: tuple[str, ...], down: bool, check: tuple[str, int] | None
@@ -303,16 +343,15 @@ class _Builder:
         self, name: str, node: Node, prefixes: Iterable[str], down: bool, check: tuple[str, int] | None
     ) -> None:
         text, line = check or ("", 0)
+        self.latest.append(name)
         server = next((node[word] for word in _SERVERS if node.get(word)), None)
         told = (self.reading.text(server.line), server.line) if server is not None else ("", 0)
-        self.interfaces[name] = Interface(
-            name, node.line, tuple(dict.fromkeys(prefixes)), down, text, line, told[0], told[1]
-        )
+        self.interfaces[name] = Interface(name, node.line, tuple(prefixes), down, text, line, told[0], told[1])
 
     def _reverse_path(self, node: Node) -> tuple[str, int] | None:
         """The line of a strict check for every family that the interface has."""
         found = []
-        for family, colon in (("ipv4", False), ("ipv6", True)):
+        for family, colon in _COLONS.items():
             if not any((":" in text) == colon for text in _addresses(node)):
                 continue
             check = at(node, family).get("urpf-check")
@@ -335,10 +374,15 @@ class _Builder:
 
     def _subscribers(self) -> None:
         profiles = at(self.root, "subscriber-mgmt", "sla-profile")
-        carried: dict[str, list[str]] = {name: [] for name in profiles}
+        # sla-profile -> subscriber-interface, by its identity -> its prefixes
+        carried: dict[str, dict[int, tuple[str, ...]]] = {name: {} for name in profiles}
+        networks: dict[int, tuple[str, ...]] = {}
+        families: dict[int, list[str]] = {}
         checks: dict[str, list[tuple[str, int] | None]] = {name: [] for name in profiles}
         servers: dict[str, list[Node]] = {name: [] for name in profiles}
         captured = self._captured()
+        policies = at(self.root, "subscriber-mgmt", "msap-policy")
+        named = {policy: _used_profiles(node) for policy, node in policies.items()}
         anywhere = _lines_below(at(self.root, "subscriber-mgmt", "local-user-db"), _SERVERS)
         for line in _lines_below(at(self.root, "subscriber-mgmt", "local-user-db"), {"filter-overrides"}):
             self.reading.doubt(
@@ -349,18 +393,22 @@ class _Builder:
             used: dict[str, None] = dict.fromkeys(_used_profiles(group))
             told = place.rpartition(" ")[2].strip('"')
             for policy in captured.get(told, {}):
-                used |= dict.fromkeys(_used_profiles(at(self.root, "subscriber-mgmt", "msap-policy", policy)))
+                used |= dict.fromkeys(named.get(policy, ()))
             found = _lines_below(group, _SERVERS) + [one for ones in captured.get(told, {}).values() for one in ones]
             anywhere += found
-            prefixes = _addresses(subscriber)
-            check = self._hosts_checked(group, prefixes)
+            if id(subscriber) not in networks:
+                networks[id(subscriber)] = _addresses(subscriber)
+                colons = {":" in text for text in networks[id(subscriber)]}
+                families[id(subscriber)] = [word for word, colon in _COLONS.items() if colon in colons]
+            prefixes = networks[id(subscriber)]
+            check = self._hosts_checked(group, families[id(subscriber)])
             own = [
                 sap for sap in at(group, "sap").values() if any(at(sap, side, "filter") for side in _SIDES)
             ]  # fmt: skip
             filtering += own
             theirs = [name for name in used if name in profiles and (_filters_of(profiles[name]) or not own)]
             for name in theirs:
-                carried[name] += prefixes
+                carried[name][id(subscriber)] = prefixes
                 checks[name].append(check)
                 servers[name] += found
             rest = () if theirs else prefixes
@@ -372,18 +420,23 @@ class _Builder:
             self._interface(place, group, () if "sap" in group else rest, down or _disabled(group), check)
             if found:
                 self.interfaces[place] = self._authorized(self.interfaces[place], found)
+        theirs_too = self._beside(filtering if profiles else ())
         for name, node in profiles.items():
             place = _path("sla-profile", name)
             self._bind(place, node, _FAMILIES)
             whole = [one for one in checks[name] if one]
-            self._interface(
-                place, node, carried[name], False, whole[0] if whole and len(whole) == len(checks[name]) else None
-            )
+            check = whole[0] if whole and len(whole) == len(checks[name]) else None
+            every = list(carried[name].values())
+            there = every[0] if len(every) == 1 else dict.fromkeys(itertools.chain(*every))
+            self._interface(place, node, there, False, check)
             self.interfaces[place] = self._authorized(
                 self.interfaces[place], servers[name] if checks[name] else anywhere
             )
-            if filtering:
-                self._beside(place, filtering)
+            bound = {
+                (side, family) for side in _SIDES for word, family in _FAMILIES.items() if single(at(node, side, word))
+            }
+            for side, family in theirs_too.keys() - bound:
+                self._unknown(place, _SIDES[side], family, theirs_too[side, family], _BESIDE)
 
     def _groups(self) -> Iterator[tuple[str, Node, Node, bool]]:
         """Every group-interface: its path, its subscriber-interface, itself, whether it is down."""
@@ -407,23 +460,17 @@ class _Builder:
                     found.setdefault(group, {}).setdefault(policy, []).extend(_lines_below(sap, _SERVERS))
         return found
 
-    def _hosts_checked(self, group: Node, prefixes: tuple[str, ...]) -> tuple[str, int] | None:
+    def _hosts_checked(self, group: Node, families: Sequence[str]) -> tuple[str, int] | None:
         """The line by which the sources of hosts on a group-interface are validated."""
         strict: list[int] = []
-        for family, colon in (("ipv4", False), ("ipv6", True)):
-            if any((":" in text) == colon for text in prefixes):
-                check = at(group, family).get("urpf-check")
-                told = check is not None and (single(at(check, "mode")) or "strict").startswith("strict")
-                strict.append(check.line if check is not None and told else 0)
+        for family in families:
+            check = at(group, family).get("urpf-check")
+            told = check is not None and (single(at(check, "mode")) or "strict").startswith("strict")
+            strict.append(check.line if check is not None and told else 0)
         if strict and all(strict):
             return self.reading.text(strict[0]), strict[0]
         saps = [self._anti_spoof(sap, True) for sap in at(group, "sap").values()]
-        policies = [
-            self._anti_spoof(at(policy, "ies-vprn-only-sap-parameters"), False)
-            for policy in at(self.root, "subscriber-mgmt", "msap-policy").values()
-            if "anti-spoof" in at(policy, "ies-vprn-only-sap-parameters")
-        ]
-        if not all(saps) or not all(policies):
+        if not all(saps) or not self.msaps_checked:
             return None
         return saps[0] if saps else (self.reading.text(group.line), group.line)
 
@@ -433,21 +480,19 @@ class _Builder:
         line = servers[0].line
         return replace(interface, sessions_from=self.reading.text(line), sessions_line=line)
 
-    def _beside(self, place: str, saps: Sequence[Node]) -> None:
-        """A SAP's own filter beside a sla-profile."""
-        bound = {(one.direction, one.family) for one in self.bindings if one.attachment == place}
-        why = "whether the filter of a SAP works on subscribers beside their sla-profile's is not documented"
+    def _beside(self, saps: Sequence[Node]) -> dict[tuple[str, int], int]:
+        """The filters of SAPs beside which sla-profiles stand: each a doubt; the first lines by side and family."""
+        found: dict[tuple[str, int], int] = {}
         for sap in saps:
-            for side, direction in _SIDES.items():
+            for side in _SIDES:
                 for word, family in (("ip", 4), ("ipv6", 6)):
                     below = at(sap, side, "filter", word)
-                    if below and (direction, family) not in bound:
-                        self._unknown(place, direction, family, below.line, why)
-                        bound.add((direction, family))
-                    elif below and not any(doubt.line == below.line for doubt in self.reading.doubts):
-                        self.reading.doubt(below.line, why)
+                    if below:
+                        found.setdefault((side, family), below.line)
+                        self.reading.doubt(below.line, _BESIDE)
+        return found
 
-    def _route(self, node: Node, scope: str) -> None:
+    def _route(self, node: Node) -> None:
         """Static routes of a router instance, by the connected network of their next hop."""
         hops: list[tuple[str, str]] = []
         for told, route in at(node, "static-routes", "route").items():
@@ -456,21 +501,27 @@ class _Builder:
             hops += [(told, hop) for hop in at(route, "next-hop")]
         if not hops:
             return
-        connected = [
-            (ipaddress.ip_interface(text).network, one.name)
-            for one in self.interfaces.values()
-            if one.name.startswith(f"{scope} ")
-            for text in one.prefixes
-        ]
+        connected: dict[tuple[int, int, int], str] = {}
+        for name in self.latest:
+            for text in self.interfaces[name].prefixes:
+                network = ipaddress.ip_interface(text).network
+                connected.setdefault((network.version, network.prefixlen, int(network.network_address)), name)
+        lengths = {version: sorted({key[1] for key in connected if key[0] == version}) for version in (4, 6)}
+        carried: dict[str, dict[str, None]] = {}
         for text, hop in hops:
             try:
                 address, _ = ipaddress.ip_address(hop), ipaddress.ip_interface(text)
             except ValueError:
                 continue
-            over = next((name for network, name in connected if address in network), None)
-            if over:
-                one = self.interfaces[over]
-                self.interfaces[over] = replace(one, prefixes=tuple(dict.fromkeys((*one.prefixes, text))))
+            for length in reversed(lengths[address.version]):
+                free = address.max_prefixlen - length
+                over = connected.get((address.version, length, int(address) >> free << free))
+                if over:
+                    carried.setdefault(over, {})[text] = None
+                    break
+        for name, more in carried.items():
+            one = self.interfaces[name]
+            self.interfaces[name] = replace(one, prefixes=tuple(dict.fromkeys((*one.prefixes, *more))))
 
 
 def _path(*words: str) -> str:
@@ -528,11 +579,12 @@ def _embedded(node: Node) -> Iterator[tuple[int, Node, str, str]]:
 
 def _chains(node: Node) -> Iterator[tuple[list[str], Node]]:
     """The words of each line of the classic CLI that stands below."""
-    for word, below in node.items():
+    ahead = [([word], below) for word, below in node.items()]
+    while ahead:
+        words, below = ahead.pop()
         if not below:
-            yield [word], below
-        for words, line in _chains(below):
-            yield [word, *words], line
+            yield words, below
+        ahead += [([*words, word], more) for word, more in below.items()]
 
 
 def _inserted(node: Node) -> Iterator[tuple[int, Node]]:
@@ -572,46 +624,6 @@ def _used_profiles(node: Node) -> list[str]:
                 found += below
             else:
                 ahead.append(below)
-    return found
-
-
-def _inherited(root: Node) -> dict[str, str]:
-    """What the configuration groups may bring that is not read here: filters, bindings."""
-    groups = at(root, "groups", "group")
-    found: dict[str, str] = {}
-    for name, group in groups.items():
-        words: set[str] = set()
-        ahead = [group[section] for section in ("router", "service", "subscriber-mgmt") if section in group]
-        while ahead:
-            here = ahead.pop()
-            words |= here.keys()
-            ahead += here.values()
-        why = f"what the configuration group '{name[:60]}' brings is not read"
-        if "filter" in group:
-            found["filter"] = why
-        if words & {"filter", "ip-filter", "ipv6-filter"}:
-            found["bindings"] = why
-    applied = _applied(root)
-    missing = next((name for name in applied if name not in groups), None)
-    if missing is not None:
-        why = f"the configuration group '{missing[:60]}' is not defined"
-        return {"filter": why, "bindings": why}
-    return found if applied else {}
-
-
-def _applied(root: Node) -> set[str]:
-    """The names of the groups that are applied anywhere."""
-    found: set[str] = set()
-    ahead = [below for word, below in root.items() if word not in ("groups", "apply-groups")]
-    told = [root["apply-groups"]] if "apply-groups" in root else []
-    while ahead:
-        here = ahead.pop()
-        for word, below in here.items():
-            (told if word == "apply-groups" else ahead).append(below)
-    while told:
-        here = told.pop()
-        found |= {word for word in here if word not in ("[", "]")}
-        told += here.values()
     return found
 
 

@@ -234,6 +234,40 @@ def test_a_garbled_word_is_unknown_or_changes_what_it_says() -> None:
             assert meaning_of(other) != meaning_of(plain), garbled
 
 
+_FLAT = (
+    'configure {\n    router "Base" { }\n    system { name "r" }\n}\n'
+    '/configure filter ip-filter "A" default-action drop\n'
+    '/configure filter ip-filter "A" entry 10 match protocol udp\n'
+    '/configure filter ip-filter "A" entry 10 action accept\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [(' ip-filter "A" entry 10 action', ' ip-fil~^ter "A" entry 10 action'),
+     ('"A" entry 10 action', '"A\u00a7%" entry 10 action'), ("action accept", "ac~^n accept"),
+     ("action drop", "action dr~^p"), ("udp\n", "udp"), ("udp\n", "udp ")],
+)  # fmt: skip
+def test_a_garbled_line_is_told(right: str, wrong: str) -> None:
+    """Where the filter would only lack what the line said."""
+    plain, other = nokia_sros.parse(_FLAT), nokia_sros.parse(_FLAT.replace(right, wrong, 1))
+    assert not plain.doubts
+    assert plain.filters[4, "A"].entries
+    assert other.doubts or any(entry.doubt for entry in other.filters[4, "A"].entries)
+
+
+def test_filters_within_filters_within_blocks_have_an_end() -> None:
+    blocks = "a {\n" * 3000
+    deep = f'configure {{\nsystem {{ name "r" }}\nrouter "Base" {{ }}\nfilter {{\n{blocks}{"}" * 3000}\n}}\n}}\n'
+    assert any("too many blocks" in doubt.reason for doubt in nokia_sros.parse(deep).doubts)
+    ring = "".join(
+        f'/configure filter ip-filter "F{number}" embed filter "F{(number + 1) % 500}" offset 0 {{ }}\n'
+        for number in range(500)
+    )
+    entries = [one.entries for one in nokia_sros.parse(_FLAT + ring).filters.values() if one.name != "A"]
+    assert all(len(some) == 1 and some[0].doubt for some in entries)
+
+
 @pytest.mark.parametrize(
     "text",
     ["interfaces {\n    ge-0/0/0 {\n        unit 0;\n        disable;\n        mtu 9000;\n    }\n}\n",
