@@ -13,6 +13,7 @@ from functools import lru_cache
 from .. import packets
 from ..filters import DENY, JUMP, PERMIT, RETURN, UNKNOWN
 from ._nftables_text import Chain, Flow, Narrow, Part, Reader, Rewrite, Rule, Selector, Table, Test, Verdict, tokens
+from ._nftables_text import _address as _address_value
 from ._vyos_tree import Node
 
 L3 = {4: "ip", 6: "ip6"}
@@ -187,7 +188,17 @@ def _address(text: str, where: str, mask: str) -> list[Part]:
         return [Narrow("a mask that is not understood")]
     if mask:
         return compared_with(f"{where} & {mask}", [value], operator="!=" if negate else "==")
-    return compared_with(where, [value], operator="!=" if negate else "==")
+    plain = _address_value(value, 6 if where.startswith("ip6") else 4)
+    if plain is None:
+        return compared_with(where, [value], operator="!=" if negate else "==")
+    return [Test((_end_of_packet(where),), ((plain,),), negate)]
+
+
+@lru_cache(maxsize=4)
+def _end_of_packet(where: str) -> Selector:
+    (sample,) = parts_of(f"{where} {{ 0 }}")
+    assert isinstance(sample, Test)
+    return sample.selectors[0]
 
 
 def _ports(text: str, prefix: str, rule: Node) -> list[Part]:

@@ -72,17 +72,23 @@ class Reading:
         self.doubts.append(Doubt(line, self.lines[line - 1].strip(), reason))
 
     def _read_commands(self) -> None:
-        root = self.root
+        path, last = [self.root], list[str]()  # the nodes of the last line, and its words: lines share most of theirs
         for number, line in enumerate(self.lines, 1):
             text = line.strip()
             if not text.startswith("set ") or text.count("'") % 2:
                 if text and not _aside(text):
                     self._doubt(number, "this line is no whole `set` command")
                 continue
-            node = root
             words = text.split()[1:] if "'" not in text and '"' not in text else split(text)[1:]
-            for word in words:
-                node = node.child(word, number)
+            shared = 0
+            for word, before in zip(words, last, strict=False):
+                if word != before:
+                    break
+                shared += 1
+            del path[shared + 1 :]
+            for word in words[shared:]:
+                path.append(path[-1].child(word, number))
+            last = words
             self.filter_lines += words[0] in SECTIONS if words else 0
 
     def _read_braces(self) -> None:
