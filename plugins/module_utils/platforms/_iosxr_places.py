@@ -25,6 +25,7 @@ _SUSPICIOUS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("ethernet-services", "access-group"), "an Ethernet services access list filters too, and is not read"),
 )
 _LISTS = ("access-group", "access-list", "object-group", "verify", "service-policy")
+_WITH_SIDES = frozenset({"description", "flow", "monitor-session", "rewrite", "service-policy"})
 _IMPLICIT = ": implicit permit"
 _AUTHORIZED = re.compile(r"aaa (?:authentication|authorization) subscriber \S+ .*\bgroup\b")
 _POOLS: tuple[tuple[str, ...], ...] = (("ppp", "ipcp", "peer-address", "pool"), ("ipv6", "nd", "framed-prefix-pool"))
@@ -185,6 +186,11 @@ def _place(
                     prefixes += pools.get((6 if words[0] == "ipv6" else 4, words[len(before)]), ())
             for start, reason in _SUSPICIOUS:
                 if words[: len(start)] == list(start):
+                    places.doubts.append(Doubt(number, text, reason))
+                    break
+            else:
+                if words[0] not in _WITH_SIDES and not {"access-group", "ingress", "egress"}.isdisjoint(words):
+                    reason = "a line with a direction may bind a filter, and is not read"
                     places.doubts.append(Doubt(number, text, reason))
     # The check counts only where it covers every family that the interface speaks.
     check = checks.get(4, ("", 0)) if 6 in checks or not sees_ipv6 else ("", 0)

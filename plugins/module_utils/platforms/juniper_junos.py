@@ -375,11 +375,11 @@ class _Builder:
                 if word not in _OF_A_BINDING:
                     self.reading.doubt(below.line, f"'{word}' where a filter is bound is not understood")
         for word, below in unit.items():
-            if word not in _OF_A_UNIT and not {"family", "filter", *_FAMILIES}.isdisjoint(below):
+            if word not in _OF_A_UNIT and _holds(below, {"family", "filter", *_FAMILIES}, 2):
                 self.reading.doubt(below.line, f"'{word}' of a unit is not understood, and a filter may be bound there")
         for node in families.values():
             for word, below in node.items():
-                sides = word not in _WITH_SIDES and not {"input", "output"}.isdisjoint(below)
+                sides = word not in _WITH_SIDES and _holds(below, {"input", "output"}, 1)
                 if word != "filter" and (sides or "filter" in below):
                     self.reading.doubt(
                         below.line, f"'{word}' of a family is not understood, and a filter may be bound there"
@@ -446,6 +446,13 @@ class _Builder:
         policies = at(place.node, "security").get("policies")
         if policies:
             self.reading.doubt(policies.line, "security policies decide on these packets too and are not read")
+
+
+def _holds(node: Node, words: Set[str], deep: int) -> bool:
+    """Does one of the words stand below, with at most so many others in front?"""
+    if not words.isdisjoint(node):
+        return True
+    return deep > 0 and any(_holds(below, words, deep - 1) for below in node.values())
 
 
 def _is_network(text: str) -> bool:
