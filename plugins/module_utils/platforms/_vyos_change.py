@@ -155,6 +155,9 @@ def remove(filters: Sequence[tuple[int, str]]) -> list[str]:
 def apply(running: str, lines: Sequence[str]) -> Iterator[str]:
     """The running configuration after the commit, as `set` lines. Raises ValueError for a line that is none of ours."""
     root = Reading(running).root
+    firewall = root.at("firewall")
+    if ("name" in firewall or "ipv6-name" in firewall) and not ("ipv4" in firewall or "ipv6" in firewall):
+        raise ValueError("the firewall is that of VyOS 1.3, which is read and not written: upgrade to 1.4 first")
     foreign = [path for family in (4, 6) if _is_foreign(root.at(*(path := _first(family))))]
     for line in lines:
         words = split(line)

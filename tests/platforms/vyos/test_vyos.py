@@ -136,6 +136,19 @@ def test_the_first_rule_of_somebody_else_stays() -> None:
         list(vyos.apply(theirs + BARE, ["set firewall ipv4 forward filter rule 1 action 'jump'"]))
     with pytest.raises(ValueError, match="is not understood"):
         list(vyos.apply(BARE, ["set system host-name x"]))
+    with pytest.raises(ValueError, match=r"upgrade to 1\.4 first"):
+        list(vyos.apply((HERE / "parse-legacy" / "running.cfg").read_text(), []))
+
+
+def test_a_state_policy_before_our_jump_is_told() -> None:
+    """What no filter of ours can mend is refused, with the line that is in the way."""
+    case = gw2()
+    policy = (
+        "        state-policy {\n            established {\n                action accept\n            }\n        }\n"
+    )
+    text = case.old.replace("    global-options {\n", "    global-options {\n" + policy, 1)
+    with pytest.raises(Refused, match=r"does not prove.*state-policy established action accept"):
+        case.plan(text)
 
 
 @pytest.mark.parametrize(
