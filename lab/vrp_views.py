@@ -55,9 +55,10 @@ class VrpConfiguration:
                 self._merged(view)
 
     def _merged(self, view: View) -> None:
-        """What is loaded acts as if it were typed: a number that comes again merges."""
+        """What is loaded acts as if it were typed: rules stand by their numbers, one that comes again merges."""
         numbers = [line.split()[1] for line in view.lines if line.startswith("rule ") and not _described(line)]
-        if len(numbers) == len(set(numbers)) and not any(line.startswith("undo ") for line in view.lines):
+        told = [int(number) for number in numbers if number.isdecimal()]
+        if told == sorted(set(told)) and not any(line.startswith("undo ") for line in view.lines):
             return
         typed, view.lines = view.lines, []
         for line in typed:

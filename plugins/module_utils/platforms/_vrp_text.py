@@ -77,7 +77,7 @@ def cut_text(text: str) -> Cut:
     """Linear in the text; raises nothing."""
     cut = Cut()
     body: list[Line] | None = None
-    in_aaa = in_acl = False
+    in_aaa = in_acl = astray = False
     banner = ""  # what ends a header whose text must not be read as configuration
     for number, raw in enumerate(text.split("\n"), 1):
         if banner:
@@ -93,12 +93,24 @@ def cut_text(text: str) -> Cut:
                 body = _of_aaa(cut, number, raw, words, body)
             elif body is not None:
                 body.append((number, words, raw.strip()))
+            elif not astray and _of_a_filter(words):
+                astray = True  # once for each view
+                cut.doubts.append(Doubt(number, raw.strip(), "a line of a filter stands below a line that is none"))
             continue
+        astray = False
         in_aaa, in_acl = words == ["aaa"], words[0] == "acl"
         body = None if in_aaa else _top(cut, number, raw, words)
         if words[0] == "header" and "information" in words[:-1]:
             banner = _banner_end(raw)
     return cut
+
+
+def _of_a_filter(words: list[str]) -> bool:
+    """Does the line belong to a list or a policy, wherever it stands?"""
+    said = words[2:3] if words[1:2] and words[1].isdecimal() else words[1:2]
+    return (words[0] == "rule" and said in (["permit"], ["deny"])) or (
+        words[0] == "classifier" and words[2:3] == ["behavior"]
+    )
 
 
 def _banner_end(raw: str) -> str:
