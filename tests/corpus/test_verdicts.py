@@ -144,4 +144,6 @@ def test_no_foreign_file_crashes_a_parser(platform: str) -> None:
             except NotThisPlatform:
                 pass
     print(f"\n{platform}: {read} files hold something of it")
+    if not read and platform not in PLATFORMS.values():
+        pytest.skip(f"none of the files is of {platform}")
     assert read
