@@ -349,7 +349,7 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
                     words = raw.split()
                     if words[1:2] == ["route"] and words[0] in ("ip", "ipv6"):
                         cut.routes.append((6 if words[0] == "ipv6" else 4, ["vrf", vrf, *words[2:]]))
-                elif strange and (reason := _out_of_place(raw.split())):
+                elif strange and (reason := _out_of_place(raw.split(), strange[1])):
                     cut.doubts.append(Doubt(strange[0], strange[1].strip(), reason))
                     if above is not None and reason == _AN_ENTRY:
                         entries = above
@@ -437,13 +437,15 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
 _AN_ENTRY = "entries of an access list stand below it, and it is the name of none"
 
 
-def _out_of_place(words: list[str]) -> str:
+def _out_of_place(words: list[str], above: str) -> str:
     """Why an indented line cannot belong to the unknown line above it, "" when it may."""
     if tuple(words[:2]) in _INTERFACE_ONLY or words[1:2] == ["unnumbered"]:
         return "the lines of an interface stand below it, and it names none"
     rest = words[1:] if words[0] == "sequence" else words
     rest = rest[1:] if rest and rest[0].isdecimal() else rest
-    return _AN_ENTRY if rest[:1] in (["permit"], ["deny"]) and _LIST_PROTOCOLS.issuperset(rest[1:2] or [""]) else ""
+    if rest[:1] not in (["permit"], ["deny"]):
+        return ""
+    return _AN_ENTRY if _LIST_PROTOCOLS.issuperset(rest[1:2] or [""]) or _like_a_list(above.split()) else ""
 
 
 def interface_name(words: Sequence[str]) -> str:
@@ -516,6 +518,10 @@ def _named(cut: _Cut, words: list[str], number: int, raw: str, dialect: Dialect)
     skip = words.index(name, 2) + 1
     if words[skip : skip + 1] and (words[skip] in _ENTRY_WORDS or words[skip].isdecimal()):  # an entry beside the name
         chosen.lines.append((number, raw, skip))
+    elif words[skip : skip + 1] and words[skip][0] != "!":
+        cut.doubts.append(
+            Doubt(number, raw.strip(), f"'{words[skip][:60]}' behind the name of a list is not understood")
+        )
     return chosen
 
 
@@ -541,8 +547,14 @@ def _like_an_entry(cut: _Cut, words: list[str], number: int, raw: str) -> None:
         chosen = cut.lists.setdefault((4, name), _List(name, 4, False, number, raw.strip()))
         chosen.lines.append((number, raw, 0))
         cut.filter_lines += 1
-    elif name in ("permit", "deny") and words[2] in _LIST_PROTOCOLS:
+    elif not {"permit", "deny"}.isdisjoint(words[1:5]) and _like_a_list(words):
         cut.doubts.append(Doubt(number, raw.strip(), "this may be an entry of an access list"))
+
+
+def _like_a_list(words: list[str]) -> bool:
+    """Is `access-list` there, garbled or cut in two?"""
+    said = [*words[:2], "".join(words[:2]), "".join(words[1:3])]
+    return bool(difflib.get_close_matches("access-list", said, n=1, cutoff=0.8))
 
 
 _readers: dict[str, _Lists] = {}
@@ -1253,8 +1265,8 @@ def _without(entries: Sequence[Entry], order: Sequence[int], words: list[str]) -
 
 _DIRECTIONS = {"in": "in", "out": "out", "ingress": "in", "egress": "out"}
 _BINDING_WORDS = frozenset({"access-group", "traffic-filter"})
-# Second words of lines with a direction that bind no filter.
-_NO_FILTER = frozenset({"virtual-reassembly", "flow", "wccp", "nat", "nbar"})
+# Second words of lines with a direction or a list that bind no filter for what is forwarded.
+_NO_FILTER = frozenset({"virtual-reassembly", "flow", "wccp", "nat", "nbar", "igmp", "mld", "pim"})
 
 
 def _droppers(cut: _Cut) -> set[tuple[str, str]]:
@@ -1366,9 +1378,8 @@ def _interfaces(cut: _Cut, dialect: Dialect) -> _Places:
                         doubts.append(Doubt(number, text, reason))
                         break
                 else:
-                    directed = len(words) in (3, 4) and words[-1] in _DIRECTIONS and words[1] not in _NO_FILTER
-                    named = words[0] != "description" and not _BINDING_WORDS.isdisjoint(words)
-                    if directed or (named and block.words[0] == "interface"):
+                    directed = (2 < len(words) < 6 and words[-1] in _DIRECTIONS) or not _BINDING_WORDS.isdisjoint(words)
+                    if directed and words[0] != "description" and words[1] not in _NO_FILTER:
                         doubts.append(Doubt(number, text, "a line with a direction may bind a filter, and is not read"))
             sees_ipv6 = sees_ipv6 or words[0] == "ipv6"
         if switched:  # there a list of the interface does nothing (Cisco, "ip access-group" of NX-OS)
