@@ -422,6 +422,7 @@ def _inherit_groups(reading: Reading) -> None:
             ahead += [(below, (*path, word)) for word, below in node.items() if below]
     left = [_WORK_LIMIT]
     wild: dict[int, list[str]] = {}
+    applied: set[str] = set()
     rank = 0
     for node, path in sorted(places, key=lambda place: -len(place[1])):
         for name, line in [(name, below.line) for name, below in node["apply-groups"].items()]:
@@ -430,11 +431,27 @@ def _inherit_groups(reading: Reading) -> None:
                 continue
             if "when" in groups[name]:
                 reading.doubt(line, f"whether the group {name} applies depends on its 'when'")
+            if name not in applied:
+                applied.add(name)
+                nested = _nested(groups[name])
+                if nested:
+                    reading.doubt(nested, f"the group {name} applies a group itself, which is not read")
             rank += 1
             for source in _fitting(groups[name], path, wild, left):
                 _merge(node, source, name, rank, left)
     if left[0] <= 0:
         reading.doubt(1, "apply-groups inherit more than can be read")
+
+
+def _nested(group: Node) -> int:
+    """The line on which a group applies groups, 0 where it does not."""
+    ahead = [group]
+    while ahead:
+        node = ahead.pop()
+        if "apply-groups" in node:
+            return node["apply-groups"].line
+        ahead += node.values()
+    return 0
 
 
 def _fitting(group: Node, path: Sequence[str], wild: dict[int, list[str]], left: list[int]) -> list[Node]:

@@ -100,9 +100,9 @@ _FAMILIES = {"inet": 4, "inet6": 6}
 _OF_A_BINDING = frozenset(
     ("input", "output", "input-list", "output-list", "group", "adf", "apply-groups", "apply-groups-except")
 )
-_OF_A_UNIT = frozenset(("family", "filter", "demux-source", "demux-destination"))
+_OF_A_UNIT = frozenset(("apply-macro", "demux-destination", "demux-source", "family", "filter"))
 _WITH_SIDES = frozenset(
-    {"sampling", "policer", "service", "simple-filter"}
+    {"apply-macro", "sampling", "policer", "service", "simple-filter"}
 )  # have input and output, and bind no filter
 
 _OF_A_FILTER = frozenset(
@@ -258,6 +258,14 @@ class _Builder:
                 name = path if place.path else f"{physical}.{unit}"
                 self._interface(name, below, "disable" in node or "disable" in below)
                 self._bind(place, name, below)
+            if "family" in node and re.search(r"\.\d+$", physical):  # the short form of a unit, as it may be typed
+                name = physical
+                if place.path:
+                    name = "{} interfaces {} unit {}".format(place.path, *physical.rsplit(".", 1))
+                self._interface(name, node, "disable" in node)
+                self._bind(place, name, node)
+            elif "family" in node:
+                self.reading.doubt(node["family"].line, "a family stands outside of a unit, and may bind a filter")
 
     def _interface(self, name: str, node: Node, shutdown: bool) -> None:
         prefixes: list[str] = []
@@ -380,7 +388,7 @@ class _Builder:
         for node in families.values():
             for word, below in node.items():
                 sides = word not in _WITH_SIDES and _holds(below, {"input", "output"}, 1)
-                if word != "filter" and (sides or "filter" in below):
+                if word not in ("filter", "apply-macro") and (sides or "filter" in below):
                     self.reading.doubt(
                         below.line, f"'{word}' of a family is not understood, and a filter may be bound there"
                     )
