@@ -386,8 +386,12 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
         if second == "access-list" and first in ("ip", "ipv6", "ipv4"):
             chosen = _named(cut, words, number, raw, dialect)
             entries = chosen.lines if chosen else None
-        elif first == "interface" and second == "range":
-            cut.doubts.append(Doubt(number, raw.strip(), "a range of interfaces is not read, and may bind lists"))
+        elif first == "interface" and second and (members := _members(words)) is not None:
+            # As it may be typed; no router prints it.
+            blocks = [cut.interfaces.setdefault(name, _Block(["interface", name], number)).lines for name in members]
+            body = flat = _Each(blocks)
+            if not members:
+                cut.doubts.append(Doubt(number, raw.strip(), "a range of interfaces is not read, and may bind lists"))
         elif first == "interface" and second:
             block = cut.interfaces.setdefault(interface_name(words), _Block(words, number))
             body = flat = block.lines
@@ -457,6 +461,41 @@ def interface_name(words: Sequence[str]) -> str:
         if words[1:2] and words[1].replace("-", "").isalpha() and words[2:3] and words[2][0].isdecimal()
         else words[1]
     )
+
+
+class _Each(list[tuple[int, str]]):
+    """The lines of a range of interfaces: each line is one of every member."""
+
+    def __init__(self, blocks: Sequence[list[tuple[int, str]]]) -> None:
+        super().__init__()
+        self.blocks = blocks
+
+    def append(self, line: tuple[int, str]) -> None:
+        for lines in self.blocks:
+            lines.append(line)
+
+
+_SPAN = re.compile(r"([A-Za-z][A-Za-z-]{3,})?((?:\d+[/.:])*)(\d{1,5})(?:-(\d{1,5}))?")
+
+
+def _members(words: Sequence[str]) -> list[str] | None:
+    """Of `interface range Ethernet0/1 - 3 , Vlan7`, `interface Ethernet1,3-4`: none where it is not understood.
+
+    None where it is one interface.
+    """
+    text = "".join(words[2:] if words[1] == "range" else words[1:])
+    if words[1] != "range" and not re.search(r"\d[-,]", text):
+        return None
+    found: list[str] = []
+    kind = ""
+    for part in text.split(","):
+        one = _SPAN.fullmatch(part)
+        kind = (one[1] or kind) if one else ""
+        if one is None or not kind:
+            return []
+        low, high = int(one[3]), int(one[4] or one[3])
+        found += [f"{kind}{one[2]}{number}" for number in range(low, min(high, low + 1023) + 1)]
+    return found
 
 
 def _banner_end(words: list[str], raw: str) -> str:
