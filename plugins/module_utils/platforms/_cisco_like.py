@@ -518,7 +518,7 @@ def _numbered(cut: _Cut, words: list[str], number: int, raw: str, remove: bool) 
         skip = 2
     elif len(words) > 3 and words[2] in ("extended", "standard"):
         standard, skip = words[2] == "standard", 3
-    elif name in ("compiled", "hardware", "dynamic-extended") or not name:
+    elif name in ("compiled", "hardware", "dynamic-extended") or not name or words[2:3] == ["remark"]:
         return
     else:
         cut.doubts.append(Doubt(number, raw.strip(), "an access-list line of unknown shape"))
@@ -1305,7 +1305,7 @@ def _without(entries: Sequence[Entry], order: Sequence[int], words: list[str]) -
 _DIRECTIONS = {"in": "in", "out": "out", "ingress": "in", "egress": "out"}
 _BINDING_WORDS = frozenset({"access-group", "traffic-filter"})
 # Second words of lines with a direction or a list that bind no filter for what is forwarded.
-_NO_FILTER = frozenset({"virtual-reassembly", "flow", "wccp", "nat", "nbar", "igmp", "mld", "pim"})
+_NO_FILTER = frozenset({"virtual-reassembly", "flow", "wccp", "nat", "nbar", "igmp", "mld", "multicast", "pim"})
 
 
 def _droppers(cut: _Cut) -> set[tuple[str, str]]:

@@ -25,7 +25,7 @@ _SUSPICIOUS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("ethernet-services", "access-group"), "an Ethernet services access list filters too, and is not read"),
 )
 _LISTS = ("access-group", "access-list", "object-group", "verify", "service-policy")
-_WITH_SIDES = frozenset({"description", "flow", "monitor-session", "rewrite", "service-policy"})
+_WITH_SIDES = frozenset({"description", "flow", "mac-accounting", "monitor-session", "rewrite", "service-policy"})
 _IMPLICIT = ": implicit permit"
 _AUTHORIZED = re.compile(r"aaa (?:authentication|authorization) subscriber \S+ .*\bgroup\b")
 _POOLS: tuple[tuple[str, ...], ...] = (("ppp", "ipcp", "peer-address", "pool"), ("ipv6", "nd", "framed-prefix-pool"))
