@@ -567,7 +567,8 @@ def _cluster(lines: list[Line], head: Line, bit: int, mask: int) -> tuple[int, i
     for line in lines:
         shared = common & line[1] & ~(line[0] ^ inside)
         if shared & bit:
-            common = shared
+            # Down to the first that it does not share: what is left outside are prefixes, as the other lines have them.
+            common = shared & -1 << (common & ~shared).bit_length()
         else:
             others.append(line)
     return inside & common, common, others
