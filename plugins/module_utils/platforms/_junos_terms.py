@@ -739,6 +739,9 @@ def _action(node: Node) -> tuple[str, str]:
     deciding: list[tuple[int, int, str]] = []
     for word, below in reversed(node.items()):
         if word in _MODIFIERS or word in ("apply-groups", "apply-groups-except"):
+            behind = next((one for value in below.values() for one in value if one in _ACCEPTS | _DENIES), "")
+            if behind:
+                return UNKNOWN, f"'{behind}' behind '{word}' was not understood"
             continue
         if word == "next" and not below:
             continue  # what it goes to was deactivated or deleted

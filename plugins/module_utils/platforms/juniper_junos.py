@@ -97,6 +97,10 @@ WHOLE = False
 LINK_LOCAL = True  # a filter on a logical interface sees what stays on the link, too
 
 _FAMILIES = {"inet": 4, "inet6": 6}
+_OTHER_FAMILIES = frozenset(
+    ("any", "bridge", "ccc", "ethernet-switching", "fibre-channel", "iso", "mlfr-end-to-end", "mlfr-uni-nni", "mlppp",
+     "mpls", "pppoe", "tcc", "tnp", "vpls")
+)  # fmt: skip
 _OF_A_BINDING = frozenset(
     ("input", "output", "input-list", "output-list", "group", "adf", "apply-groups", "apply-groups-except")
 )
@@ -110,13 +114,17 @@ _OF_A_FILTER = frozenset(
      "fast-lookup-filter", "instance-shared", "interface-shared", "interface-specific", "physical-interface-filter",
      "promote", "scale-optimized", "term")
 )  # fmt: skip
+_WITH_VALUES = frozenset(("accounting-profile", "apply-groups", "apply-groups-except", "promote", "term"))
 
 
 def _filter(name: str, node: Node, known_as: str, scope: Scope, family: int) -> Filter:
     terms = at(node, "term")
     text = f"filter {name}"
-    if len({term.rank for term in terms.values()}) > 1:
+    hiding = next((word for word in node if node[word] and word in _OF_A_FILTER - _WITH_VALUES), "")
+    mixed = len({term.rank for term in terms.values()}) > 1
+    if mixed or hiding:
         doubt = "own terms and inherited ones mix in this filter, in an order that is not documented"
+        doubt = doubt if mixed else f"'{hiding}' of this filter does not end, and may hide a term"
         return Filter(
             known_as, family, (Entry(UNKNOWN, EVERYTHING, node.line, text, doubt=doubt),), DENY, node.line, text
         )
@@ -352,8 +360,10 @@ class _Builder:
         self._out_of_place(unit)
         for name, node in families.items():
             if name not in _FAMILIES:
-                if name in ("ethernet-switching", "bridge", "vpls", "ccc", "any") and "filter" in node:
+                if name != "mpls" and "filter" in node:
                     self.reading.doubt(node["filter"].line, f"a filter of family {name} decides on IP packets too")
+                elif name not in _OTHER_FAMILIES and node:
+                    self.reading.doubt(node.line, f"'{name[:60]}' is no family, and a garbled one may bind filters")
                 continue
             for word in ("simple-filter", "service"):
                 if word in node:
