@@ -392,6 +392,9 @@ class _Builder:
             for word, below in stanza.items():
                 if word not in _OF_A_BINDING:
                     self.reading.doubt(below.line, f"'{word}' where a filter is bound is not understood")
+                for name in below if word in ("input", "output") else ():
+                    if not set(below[name]) <= {"precedence", "shared-name"}:
+                        self.reading.doubt(below.line, f"what stands behind '{word} {name[:60]}' is not understood")
         for word, below in unit.items():
             if word not in _OF_A_UNIT and _holds(below, {"family", "filter", *_FAMILIES}, 2):
                 self.reading.doubt(below.line, f"'{word}' of a unit is not understood, and a filter may be bound there")
