@@ -313,6 +313,7 @@ _IN_AN_INTERFACE = frozenset(
      "speed", "standby", "storm-control", "switchport", "tunnel", "vrf", "vrrp")
 )  # fmt: skip
 _A_LIST = re.compile(r"[ \t]+(?:(?:ip|ipv4|ipv6)[ \t]+)?access-list[ \t]+\S")
+_VLAN_MAPS = frozenset({("vlan", "filter"), ("vlan", "access-map")})
 _WITH_TEXT = frozenset({"aaa", "menu"})  # besides banners, what can have a text of several lines
 # What an entry names first. Other modes have lines with permit and deny too (roles, prefix lists).
 _LIST_PROTOCOLS = frozenset("ip ipv4 ipv6 tcp udp icmp icmpv6".split())
@@ -425,11 +426,13 @@ def _cut(text: str, dialect: Dialect) -> _Cut:
         elif dialect.vdcs and first == "switchto":
             cut.doubts.append(Doubt(number, raw.strip(), "the configuration of another virtual device is not read"))
             break
-        elif first == "vlan" and second in ("filter", "access-map") and not dialect.vlan_maps:
+        elif pair in _VLAN_MAPS and not dialect.vlan_maps:
             cut.doubts.append(Doubt(number, raw.strip(), "a VLAN access map filters too, and is not read"))
         else:
             strange = None if first in _OTHER_LISTS else (number, raw)
             _like_an_entry(cut, words, number, raw)
+            if ("vlan-list" in words or "access-map" in words) and pair not in _VLAN_MAPS:
+                cut.doubts.append(Doubt(number, raw.strip(), "this may be of a VLAN access map"))
             for start, reason in dialect.suspicious_global:
                 if tuple(words[: len(start)]) == start:
                     cut.doubts.append(Doubt(number, raw.strip(), reason))
