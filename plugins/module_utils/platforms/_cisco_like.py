@@ -1406,8 +1406,9 @@ def _interfaces(cut: _Cut, dialect: Dialect) -> _Places:
                 for pool in words[words.index("pool") + 1 :] if "pool" in words else ():
                     prefixes += pools.get(pool, ())
             elif words[1] == "verify" and words[0] in ("ip", "ipv6"):
-                if _strict(words[2:]):
-                    checks[4 if words[0] == "ip" else 6] = text, number
+                _check(checks, 4 if words[0] == "ip" else 6, words[2:], (text, number))
+            elif words[0] == "no" and words[2:3] == ["verify"]:
+                _check(checks, 4 if words[1] == "ip" else 6, words[3:], ("", 0))
             elif words[0] == "service-policy" and ("policy-map", words[-1]) in droppers:
                 if block.words[0] == "policy-map":
                     continue  # where that one is attached, it is told
@@ -1450,6 +1451,14 @@ def _interfaces(cut: _Cut, dialect: Dialect) -> _Places:
             doubts.append(Doubt(binding.line, binding.text, "a port list beside a router list: one is not in force"))
     _add_routes(cut.routes, interfaces, _vrfs(cut.interfaces))
     return interfaces, tuple(bindings.values()), tuple(doubts), lines
+
+
+def _check(checks: dict[int, tuple[str, int]], family: int, words: list[str], said: tuple[str, int]) -> None:
+    """Keep what `ip verify unicast ...` says; the last one holds, and is kept only where it is strict."""
+    if said[1] and _strict(words):
+        checks[family] = said
+    elif not {"reachable-via", "reverse-path"}.isdisjoint(words):
+        checks.pop(family, None)
 
 
 def _strict(words: list[str]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..filters import DENY, UNKNOWN, Binding, Doubt, Entry, Filter, Interface
-from ._cisco_like import _DIRECTIONS, _add_routes, _Block, _Cut, _interface_prefix, _pool_prefixes, _strict, _vrfs
+from ._cisco_like import _DIRECTIONS, _add_routes, _Block, _check, _Cut, _interface_prefix, _pool_prefixes, _vrfs
 
 _KINDS = {
     name.lower(): name
@@ -167,6 +167,8 @@ def _place(
         sees_ipv6 = sees_ipv6 or family == 6
         if family and bare[1:2] == ["access-group"]:
             _bind(name, family, bare[2:], (number, text), places, gone)
+        elif family and bare[1:2] == ["verify"]:
+            _check(checks, family, bare[2:], ("", 0) if gone else (text, number))
         elif gone:
             continue
         elif family and words[1] == "address":
@@ -175,9 +177,6 @@ def _place(
                 prefixes.append(found)
         elif family and words[1] == "unnumbered" and len(words) > 2:
             borrowed.append((name, family, interface_name(words[2])))
-        elif family and words[1] == "verify":
-            if _strict(words[2:]):
-                checks[family] = text, number
         elif words[0] == "dhcpv6" and words[1].endswith("-pool") and len(words) > 2:
             prefixes += pools.get((6, words[2]), ())
         else:
