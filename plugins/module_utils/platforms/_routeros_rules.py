@@ -40,7 +40,7 @@ PROTOCOLS = {
 _OTHER = frozenset(
     "action address-list address-list-timeout chain comment disabled jump-target log log-prefix reject-with "
     "to-addresses to-address to-ports randomise-ports randomize-ports new-dscp new-ttl new-hop-limit new-mss "
-    "new-packet-mark new-connection-mark new-routing-mark new-priority passthrough place-before route-dst sniff-id "
+    "new-packet-mark new-connection-mark new-routing-mark new-priority passthrough route-dst sniff-id "
     "sniff-target sniff-target-port invalid dynamic same-not-by-dst hw-offload".split()
 )
 # Properties that may match or not, whatever the packet's header says.
@@ -141,7 +141,8 @@ class Compiler:
 
     def spoiled(self, one: Statement) -> Rule:
         """For a change of rules that an export does not have: nobody knows what is in force behind it."""
-        reason = f"'{one.verb}' changes rules that stand elsewhere: it is not worked out"
+        what = "place-before" if one.verb == "add" else one.verb
+        reason = f"'{what}' changes rules that stand elsewhere: it is not worked out"
         return Rule([("ct", one.line)], one.line, [Narrow(reason), Verdict(UNKNOWN, line=one.line)])
 
     def _garbled(self, one: Statement) -> Iterator[Part]:

@@ -196,7 +196,7 @@ _CHANGING = frozenset("change-dscp change-ttl change-hop-limit strip-ipv4-option
 def _fill(table: Table, statements: Sequence[Statement], compiler: Compiler) -> None:
     spoiled: list[Rule] = []
     for one in statements:
-        if one.verb == "add":
+        if one.verb == "add" and "place-before" not in one.properties:  # which is in scripts, and in no export
             chain = _chain(table, one.properties.get("chain", ""), one.line)
             chain.rules += compiler.rules(one)
         elif one.verb != "print":
@@ -284,7 +284,7 @@ def _described(export: Export, places: Places, one: Interface) -> Interface:
 
 def _doubts(export: Export) -> Iterator[Doubt]:
     for number, line in export.strange:
-        if not line.startswith(":"):
+        if not re.match(r":(?:put|global|local|delay|log|beep)\b[^\[;{]*$", line):  # what these say changes no rule
             yield Doubt(number, line[:200], "the line is no command of an export")
     for one in export.statements:
         if _RELEVANT.match(one.menu) and one.garbled:
