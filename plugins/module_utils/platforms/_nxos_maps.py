@@ -165,4 +165,5 @@ def _inner(title: str, clause: _Clause, name: str, family: int, configuration: C
         entries.append(replace(entry, action=action))
     if chosen is None or chosen.default != DENY:
         entries.append(Entry(UNKNOWN, ({},), clause.line, f"{clause.text}: {name} is not defined, or has no entries"))
-    return Filter(title, family, tuple(entries), RETURN, clause.line, clause.text)
+    # Behind its last entry the map goes on.
+    return Filter(title, family, tuple(entries), UNKNOWN, clause.line, clause.text)
