@@ -25,6 +25,8 @@ _HARMLESS = frozenset(
     }
 )  # fmt: skip
 _COUNTS = frozenset({"deny", "permit", "description", "statistic", "statistics", "traffic-statistic", "match"})
+_POLICY_WORDS = frozenset({"classifier", "description", "share-mode", "statistic", "statistics", "undo", "step"})
+_CLASSIFIER_WORDS = frozenset({"if-match", "description", "undo"})
 _CHECKS = {("ip", "urpf", "strict"), ("ipv6", "urpf", "strict")}
 _SEGMENT_DOUBT = "a rule that names no user group, and whether it sees the traffic of users is not documented"
 _BOTH_DOUBT = "a rule from users to users, which only a board with match-type destination-user sees"
@@ -129,6 +131,7 @@ class Policies:
         return View(Filter(title, family, tuple(entries), PERMIT, block.line, block.text), check, False)
 
     def _segments(self, block: Block, family: int, group: str | None, side: str, unsure: bool) -> Iterator[Segment]:
+        yield from _not_read(block, _POLICY_WORDS)
         for name, behavior, line, text in self.classifiers(block):
             chosen = self.cut.classifiers.get(name)
             effect = self.behavior(behavior)
@@ -187,6 +190,7 @@ class Policies:
         self, block: Block, effect: Behavior, family: int, group: str | None, side: str, unsure: bool
     ) -> Iterator[Segment]:
         """What a classifier contributes, one segment for each `if-match` of operator or."""
+        yield from _not_read(block, _CLASSIFIER_WORDS)
         matches = [(number, words[1:], text) for number, words, text in block.lines if words[0] == "if-match"]
         joined = block.words[3:5] == ["operator", "and"]
         if len(matches) > 1 and block.words[3:4] != ["operator"]:
@@ -285,6 +289,17 @@ class Policies:
         if line not in self._doubted:
             self._doubted.add(line)
             self.doubts.append(Doubt(line, text, reason))
+
+
+def _not_read(block: Block, known: frozenset[str]) -> Iterator[Segment]:
+    """A line that is none of these may be a condition or a classifier that is garbled, at whatever place."""
+    if block.words[3:5] == ["match-order", "auto"]:  # by the kinds of the classifiers, and differently on each device
+        doubt = "match-order auto: which classifier is asked first is not modelled"
+        yield Segment((Entry(UNKNOWN, ({},), block.line, block.text, "", doubt),), Behavior(UNKNOWN, doubt))
+    for number, words, text in block.lines:
+        if words[0] not in known:
+            doubt = f"'{text}' in '{block.text}' is not understood"
+            yield Segment((Entry(UNKNOWN, ({},), number, text, "", doubt),), Behavior(UNKNOWN, doubt))
 
 
 _lists: dict[tuple[object, ...], tuple[List, Filter]] = {}
