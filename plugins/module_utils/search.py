@@ -177,6 +177,15 @@ def _answer(packet: Packet, possible: set[str], entries: tuple[Entry, ...], want
     return Answer(None, packet, entries, next((entry.doubt or entry.text for entry in unread), ""))
 
 
+def _whole(answer: Answer) -> Iterator[dict[str, int]]:
+    """For a later fragment: whole packets with the ports of the entry that decides, which people know better."""
+    if answer.packet and answer.packet["fragment"] & 0b10 and answer.entries:
+        for match in answer.entries[-1].matches:
+            ports = {name: match[name][0][0] for name in ("source_port", "destination_port") if name in match}
+            if ports:
+                yield {"fragment": 0, **ports}
+
+
 class Search:
     """Questions to the filters of one configuration, of one family, answered from shared compiled lists."""
 
@@ -370,6 +379,7 @@ class Search:
         if best["protocol"] in WITH_PORTS:
             others.remove("protocol")
         trials: list[dict[str, int]] = [
+            *_whole(answer),
             *({"source": one, "destination": far} for one in (near, _OTHER_SOURCE[self.family])),
             {"source": far, "destination": near},
             *({"source": source, "destination": every} for source, every in _ON_LINK[self.family]),
