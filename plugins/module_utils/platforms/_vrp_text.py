@@ -73,6 +73,11 @@ _KINDS = {"basic": "basic", "advance": "advance", "advanced": "advance", "ucl": 
 _OTHER_KINDS = frozenset({"link", "interface", "mpls", "arp"})
 
 
+# What is a rule or a pair of a policy but for what stands before it; and what has permit and deny in the system view.
+_LIKE_A_RULE = re.compile(r"\b(?:permit|deny)(?: (?:ip|ipv6|tcp|udp|icmp|icmpv6|source|\d+)\b|[ \t]*$)|\bbehavior \S")
+_WITH_ACTIONS = frozenset({"ip", "ipv6", "route-policy", "traffic", "undo"})
+
+
 def cut_text(text: str) -> Cut:
     """Linear in the text; raises nothing."""
     cut = Cut()
@@ -98,6 +103,8 @@ def cut_text(text: str) -> Cut:
                 cut.doubts.append(Doubt(number, raw.strip(), "a line of a filter stands below a line that is none"))
             continue
         astray = False
+        if words[0] not in _WITH_ACTIONS and _LIKE_A_RULE.search(raw):
+            cut.doubts.append(Doubt(number, raw.strip(), "a line of a filter with something before it"))
         in_aaa, in_acl = words == ["aaa"], words[0] == "acl"
         body = None if in_aaa else _top(cut, number, raw, words)
         if words[0] == "header" and "information" in words[:-1]:
