@@ -529,6 +529,13 @@ class _Classic(_Reader):
     def _put(self, node: Node, words: list[str], section: str) -> Node:
         """Put the line's words where the MD-CLI has them; the node that a block of the line fills."""
         words = [word for word in words if word != "create"]
+        if not words:
+            self._problem("it creates nothing")
+            return node
+        if words[:1] == ["no"] and len(words) > 1:  # what a line above has set is taken back
+            holder = find(node, words[1:-1])
+            if holder is not None:
+                holder.pop(words[-1], None)
         told = len(words)  # how many words name the block; the others stand in it
         if section == "filter" and words[0] in ("ip-filter", "ipv6-filter") and words[2:3] == ["name"]:
             told, words[2] = 2, "filter-name"
