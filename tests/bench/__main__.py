@@ -117,7 +117,7 @@ _AGAIN = """
 of the usual style, which have the same files put in place task by task with the modules of ansible.builtin. Neither
 changes anything.
 """
-PARTS = ("routers", "mail")
+PARTS = {"proof": "One long filter", "fleet": "A fleet", "mail": "Mail hosts"}  # and the headings of the page
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -133,17 +133,15 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the lab goes away
     if options.quick:
         quick = {
-            "routers": lambda: [*proofs((200, 400), (20, 20, 60), 1), *fleets(3, (1, 2), False, 1)],
+            "proof": lambda: proofs((200, 400), (20, 20, 60), 1),
+            "fleet": lambda: fleets(3, (1, 2), False, 1),
             "mail": lambda: mails((2,), 4, 1, 1),
         }
         print("\n".join(line for part in wanted for line in quick[part]()))
         return 0
     whole = {
-        "routers": lambda: [
-            *_run(["ansible-core", "netmiko", "paramiko", "jinja2"], fleet.reference_versions()),
-            *proofs(SIZES, tuple(lines for _, lines in HARD.values()), 3),
-            *fleets(ROUTERS, (5, 20), options.whole, 3),
-        ],
+        "proof": lambda: proofs(SIZES, tuple(lines for _, lines in HARD.values()), 3),
+        "fleet": lambda: fleets(ROUTERS, (5, 20), options.whole, 3),
         "mail": lambda: mails((1, 10, 50), 300, 2, 3),
     }
     texts = _there() | {part: "\n".join(whole[part]()).strip() for part in wanted}
@@ -155,9 +153,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _there() -> dict[str, str]:
     """The parts of the page as it is."""
-    routers, _, hosts = PAGE.read_text(encoding="utf-8").partition("\n## Mail hosts\n")
-    parts = {"routers": "- Date: " + routers.partition("\n- Date: ")[2].strip()}
-    return parts | ({"mail": f"## Mail hosts\n{hosts}".strip()} if hosts else {})
+    sections = re.split(r"^(?=## )", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    return {
+        part: section.strip()
+        for section in sections
+        for part, title in PARTS.items()
+        if section.startswith(f"## {title}")
+    }
 
 
 def _run(packages: Sequence[str], more: Iterable[tuple[str, str]] = ()) -> Iterator[str]:
@@ -166,11 +168,8 @@ def _run(packages: Sequence[str], more: Iterable[tuple[str, str]] = ()) -> Itera
     yield f"- Machine: {_processor()}, {os.cpu_count()} logical cores, {_memory()} GB; {platform.system()}"
     load = os.getloadavg()[0]
     yield f"- Load of the machine as the run began: {load:.1f} (what is above 0 was others' work, and slows down ours)"
-    yield (
-        f"- Python {platform.python_version()}, "
-        + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-        + "".join(f", {name} {version}" for name, version in more)
-    )
+    versions = [("Python", platform.python_version()), *((name, importlib.metadata.version(name)) for name in packages)]
+    yield "- " + ", ".join(f"{name} {version}" for name, version in [*versions, *more])
 
 
 def _processor() -> str:
@@ -185,6 +184,8 @@ def _memory() -> int:
 def proofs(sizes: Sequence[int], hard: Sequence[int], repeat: int) -> Iterator[str]:
     """The section on one long filter."""
     yield _ONE.format(pools=POOLS, lines=sizes[1], cpu=PROOF_CPU, memory=PROOF_MEMORY)
+    yield from _run([])
+    yield ""
     yield "| Platform | Lines | Filter | Parse, CPU-s | Prove, CPU-s | Together | Peak memory, MB | Within the limit |"
     yield "|---|--:|---|--:|--:|--:|--:|---|"
     for network_os in platforms.names():
@@ -235,6 +236,8 @@ def _verdicts(found: proof.Proof) -> str:
 def fleets(routers: int, some: tuple[int, int], whole: bool, repeat: int) -> Iterator[str]:
     """The section on many routers."""
     yield _FLEET.format(forks=fleet.FORKS, routers=routers)
+    yield from _run(["ansible-core", "netmiko", "paramiko", "jinja2"], fleet.reference_versions())
+    yield ""
     yield "| Play | Routers | CPU-s | Wall, s | CPU-s a router | Largest process, MB |"
     yield "|---|--:|--:|--:|--:|--:|"
     costs: dict[str, fleet.Cost] = {}

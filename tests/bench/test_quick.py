@@ -18,7 +18,9 @@ from tests.conftest import Run
 
 def test_the_benches_run(run: Run, root: Path) -> None:
     paths = os.pathsep.join([str(root / ".collections"), str(root)])
-    done = run(sys.executable, "-m", "tests.bench", "--quick", "routers", env={"PYTHONPATH": paths}, timeout=1800)
+    done = run(
+        sys.executable, "-m", "tests.bench", "--quick", "proof", "fleet", env={"PYTHONPATH": paths}, timeout=1800
+    )
     assert done.returncode == 0, done.stdout
     shown = done.stdout
     plays = re.findall(r"^\| (audit|push|nothing) \| 3 \| ", shown, re.MULTILINE)
