@@ -169,10 +169,10 @@ class Smtpd:
 
     def session(self) -> Session:
         """A new connection, as soon as it is served."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
-                return Session(socket.create_connection(("127.0.0.1", PORT), timeout=20))
+                return Session(socket.create_connection(("127.0.0.1", PORT), timeout=60))
             except ConnectionRefusedError:
                 if time.monotonic() > deadline:
                     raise
