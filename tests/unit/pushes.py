@@ -61,6 +61,9 @@ _VOLATILE = re.compile(
 )
 
 
+_SESSION = re.compile(r"isp-[0-9a-f]{8}\b")  # the name of a push, as push.py makes it
+
+
 def calm(text: str) -> str:
     """A configuration without blank lines and without what says when it was printed or changed."""
     return _VOLATILE.sub("", text)
@@ -279,7 +282,10 @@ class Watch:
             self.trail = hash(calm(self._router.snapshot()))
         self._changes = self.trail, self._changes[1] + 1 if self._changes[0] == self.trail and not self.by_text else 1
         if self._changes not in self._known:
-            self._known[self._changes] = self._verdicts(self._router)
+            text = _SESSION.sub("", calm(self._router.snapshot()))
+            if text not in self._known:
+                self._known[text] = self._verdicts(self._router)
+            self._known[self._changes] = self._known[text]
         for one, verdict, stopped in zip(packets(self._case), self._known[self._changes], self._stopped, strict=True):
             if stopped and verdict != "deny":
                 self.leaks.append(f"state {self.states}: {one}")
