@@ -121,6 +121,12 @@ class Server:
             pass
         finally:
             self.inside.discard(threading.get_ident())
+            # What was said is lost where a socket is closed that holds something unread.
+            with contextlib.suppress(OSError):
+                connection.settimeout(2)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(4096):
+                    pass
             connection.close()
 
     @property
