@@ -110,8 +110,7 @@ def _sound(configuration: Configuration, text: str) -> None:
             if not 0 <= entry.line <= lines:
                 raise Wrong(f"{name} has an entry of line {entry.line} of {lines}")
         actions, _ = evaluate(configuration, family, name, _PACKETS[family])
-        # What is only ever called, as a clause of a VLAN map, may give the packet back.
-        if not actions or not actions <= {PERMIT, DENY, chosen.default}:
+        if not actions or not actions <= {PERMIT, DENY}:
             raise Wrong(f"{name} gives {actions}")
     if size > SIZE_FREE + SIZE_A_BYTE * len(text):
         raise Wrong(f"{size} ternaries of {len(text)} bytes")
