@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _RULE = re.compile(r"rule (\d+) (?!description\b)")
+_OF_A_LIST = frozenset({"rule", "description", "step", "ip", "ipv6", "eq", "neq", "gt", "lt", "range"})
 
 
 @dataclass
 class Block:
-    """A line of the system view with the lines below it."""
+    """A line of the system view with the lines below it; "" stands where one was taken out."""
 
     header: str
     lines: list[str] = field(default_factory=list)
@@ -41,6 +42,13 @@ def key_of(line: str) -> str | None:
     return None
 
 
+def _name(line: str) -> str:
+    """What `undo` calls the line: `rule 5` and `classifier X` by these words, others as a whole."""
+    words = line.split()
+    numbered = words[:1] == ["rule"] and len(words) > 1 and words[1].isdecimal()
+    return " ".join(words[:2] if numbered or words[:1] == ["classifier"] else words)
+
+
 class Editor:
     """The text as blocks, in the order in which they stand."""
 
@@ -48,6 +56,7 @@ class Editor:
         self.blocks: list[Block] = []
         self.index: dict[str, Block] = {}
         self._view: Block | None = None
+        self._at: dict[str, list[int]] = {}  # where a list's lines stand, while the view is a list: it may be long
         for raw in text.split("\n"):
             line = raw.rstrip("\r")
             if line[:1] in (" ", "\t") and self.blocks:
@@ -59,7 +68,7 @@ class Editor:
                 self.index.setdefault(key, self.blocks[-1])
 
     def text(self) -> str:
-        return "\n".join(line for block in self.blocks for line in (block.header, *block.lines))
+        return "\n".join(line for block in self.blocks for line in (block.header, *filter(None, block.lines)))
 
     def obey(self, command: str) -> None:
         """Raises ValueError for what would not be taken, or is not known here."""
@@ -93,6 +102,9 @@ class Editor:
             self.index[key] = Block(line)
             self._insert(self.index[key])
         self._view = self.index[key]
+        self._at = {}
+        for at, said in enumerate(self._view.lines if key.startswith("acl ") else ()):
+            self._at.setdefault(_name(said), []).append(at)
 
     def _insert(self, block: Block) -> None:
         """In front of the `return`, with a `#` behind it."""
@@ -165,22 +177,20 @@ class Editor:
         else:
             raise ValueError(f"'{line}' is not understood in {view.header}")
 
-    @staticmethod
-    def _in_list(view: Block, line: str, words: list[str]) -> None:
-        found = _RULE.match(line)
-        if found:
-            for one in view.said():
-                there = _RULE.match(one)
-                if there and there[1] == found[1]:
-                    if one == line:
-                        return
-                    raise ValueError(f"'{line}': {view.header} has another rule {found[1]}, and the two would merge")
-        elif words[:2] == ["undo", "rule"] and len(words) == 3:
-            view.lines = [one for one in view.lines if one.split()[:2] != words[1:]]
+    def _in_list(self, view: Block, line: str, words: list[str]) -> None:
+        if words[:2] == ["undo", "rule"] and len(words) == 3:
+            for at in self._at.pop(" ".join(words[1:]), ()):
+                view.lines[at] = ""
             return
-        elif words[0] not in ("rule", "description", "step", "ip", "ipv6", "eq", "neq", "gt", "lt", "range"):
+        if words[0] not in _OF_A_LIST:
             raise ValueError(f"'{line}' is not understood in {view.header}")
-        if line not in view.said():
+        places = self._at.setdefault(_name(line), [])
+        there = [view.lines[at].strip() for at in places]
+        rules = [one for one in there if _RULE.match(one)] if _RULE.match(line) else []
+        if rules and rules[0] != line:
+            raise ValueError(f"'{line}': {view.header} has another {_name(line)}, and the two would merge")
+        if line not in there:
+            places.append(len(view.lines))
             view.lines.append(f" {line}")
 
     # -- what is applied where, and what it needs ----------------------------------------------------------------
