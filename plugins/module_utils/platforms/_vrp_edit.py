@@ -239,14 +239,10 @@ class Editor:
         wanted, here = source.index[key], self.index.get(key)
         if here is not None and here.said() == wanted.said():
             return []
-        lines = [wanted.header]
-        for said in here.said() if here is not None else ():
-            if said not in wanted.said():
-                words = said.split()
-                lines.append(f"undo {' '.join(words[:2])}" if words[0] in ("rule", "classifier") else f"undo {said}")
-        there = here.said() if here is not None else []
-        lines += [said for said in wanted.said() if said not in there]
-        return [*lines, "quit"]
+        there, then = (dict.fromkeys(block.said() if block else ()) for block in (here, wanted))
+        gone = dict.fromkeys(_name(said) for said in there if said not in then)  # a rule goes with its description
+        lines = [said for said in then if said not in there or _name(said) in gone]
+        return [wanted.header, *(f"undo {name}" for name in gone), *lines, "quit"]
 
     def unused(self, start: str) -> Iterator[str]:
         """The commands that delete what begins so and nothing uses: policies, then classifiers, then lists."""

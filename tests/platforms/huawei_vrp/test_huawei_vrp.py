@@ -394,6 +394,16 @@ def test_the_whole_router_is_mended_at_once_stays_so_and_goes_back() -> None:
     assert huawei_vrp.restore(before, before, [one.name for one in attachments]) == []
 
 
+def test_a_rule_whose_description_has_changed_comes_back_whole() -> None:
+    """`undo rule 5` takes the rule with its description, so both are said again."""
+    rule = " rule 5 permit tcp destination-port eq www\n"
+    before = RUNNING.replace(rule, f"{rule} rule 5 description as agreed\n")
+    now = RUNNING.replace(rule, f"{rule} rule 5 description for now\n rule 10 permit udp\n")
+    (back,) = huawei_vrp.apply(now, huawei_vrp.restore(now, before, ["Eth-Trunk1.100"]))
+    rules = back.partition("acl number 3000\n")[2].partition("#")[0]
+    assert rules == f"{rule} rule 5 description as agreed\n"
+
+
 def test_a_pool_with_an_exception_is_refused_for_a_user_group() -> None:
     """A rule has the user group or the host: the operator is told what to do instead."""
     policy, attachments = of_the_lab()
