@@ -295,7 +295,7 @@ def _required(*keys: str) -> dict[str, str]:
     return {key: _MISSING[key] for key in keys}
 
 
-def _network(data: object, path: Path, problems: Problems, family: int = 0) -> Network | None:
+def read_network(data: object, path: Path, problems: Problems, family: int = 0) -> Network | None:
     """A prefix or an address, of the family unless that is 0."""
     if not isinstance(data, str):
         problems.add(path, f"is {kind_of(data)} ({shown(data)}), not a prefix", "write a prefix in quotes")
@@ -367,7 +367,7 @@ def _pools(data: object, path: Path, problems: Problems) -> list[_RawPool]:
         prefixes = []
         for name, family in FAMILIES.items():
             for where, item in read_list(tree, name, place, problems):
-                network = _network(item, where, problems, family)
+                network = read_network(item, where, problems, family)
                 if network is None:
                     continue
                 never = next((one for one in NO_SUBSCRIBERS if one.version == family and one.overlaps(network)), None)
@@ -440,7 +440,7 @@ def _smarthosts(data: object, path: Path, problems: Problems, space: _PoolSpace)
         families: dict[int, list[str]] = {4: [], 6: []}
         for key, family in FAMILIES.items():
             for where, address in read_list(tree, key, place, problems):
-                network = _network(address, where, problems, family)
+                network = read_network(address, where, problems, family)
                 if network is None:
                     continue
                 pool = space.meeting(network)
@@ -505,7 +505,7 @@ def _why_none(control: str) -> str:
 
 def _exception_prefix(data: object, path: Path, problems: Problems, space: _PoolSpace) -> tuple[str, str]:
     """The prefix and the name of its pool, '' for both where there is a problem."""
-    network = _network(data, path, problems)
+    network = read_network(data, path, problems)
     if network is None:
         return "", ""
     pool = space.meeting(network)
@@ -636,7 +636,7 @@ def _term_addresses(
         prefixes = []
         empty = f"list prefixes, or remove the key: without it any {key} matches"
         for where, item in read_list(tree, key, place, problems, empty):
-            network = _network(item, where, problems)
+            network = read_network(item, where, problems)
             if network is None:
                 continue
             if not family:

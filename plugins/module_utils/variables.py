@@ -138,3 +138,24 @@ def read_choice(data: object, path: Path, problems: Problems, choices: Sequence[
         path, f"{shown(data)} is {few}", f"did you mean '{near}'?" if near else f"write one of {', '.join(choices)}"
     )
     return choices[0]
+
+
+def read_number(
+    tree: Mapping[str, object],
+    key: str,
+    default: int,
+    path: Path,
+    problems: Problems,
+    lowest: int = 1,
+    highest: int = 0,
+) -> int:
+    """The whole number under the key, the default where it is absent; `highest` 0 is no limit."""
+    value = tree.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        problems.add((*path, key), f"is {kind_of(value)} ({shown(value)}), not a whole number", "write digits only")
+    elif value < lowest or (highest and value > highest):
+        said = f"from {lowest} to {highest}" if highest else f"of {lowest} or more"
+        problems.add((*path, key), f"{value} is out of range", f"write a number {said}")
+    else:
+        return int(value)
+    return default

@@ -24,6 +24,7 @@ from ..variables import (
     read_flag,
     read_list,
     read_mapping,
+    read_number,
     read_text,
     shown,
 )
@@ -191,16 +192,16 @@ def read_mail(data: object, policy: Policy | None) -> tuple[MailPolicy | None, l
     if policy:
         _against_the_policy([*inbound, *outbound], outbound if len(problems) == known else [], problems, policy)
     store_host, store_port = _store(tree, path, problems)
-    message_limit = _number(tree, "message_size_limit", 26_214_400, path, problems, SMALLEST_MESSAGE_LIMIT)
-    scanner_limit = _number(tree, "scanner_size_limit", message_limit, path, problems, SMALLEST_MESSAGE_LIMIT)
+    message_limit = read_number(tree, "message_size_limit", 26_214_400, path, problems, SMALLEST_MESSAGE_LIMIT)
+    scanner_limit = read_number(tree, "scanner_size_limit", message_limit, path, problems, SMALLEST_MESSAGE_LIMIT)
     _sizes(message_limit, scanner_limit, path, problems)
     zone, key = _dnsbl(tree.get("dnsbl", {}), (*path, "dnsbl"), problems)
     dkim = _section(tree, "dkim", path, problems)
     tls = _section(tree, "tls", path, problems)
     rates = _section(tree, "rates", path, problems)
     place: Path = (*path, "rates")
-    per_hour = _number(rates, "per_user_hour", 100, place, problems)
-    burst = _number(rates, "per_user_burst", min(20, per_hour), place, problems)
+    per_hour = read_number(rates, "per_user_hour", 100, place, problems)
+    burst = read_number(rates, "per_user_burst", min(20, per_hour), place, problems)
     if burst > per_hour:
         problems.add(
             (*place, "per_user_burst"), f"{burst} at once is more than the {per_hour} of an hour", "lower it to them"
@@ -223,7 +224,7 @@ def read_mail(data: object, policy: Policy | None) -> tuple[MailPolicy | None, l
         tls_key=_path(tls, "key", (*path, "tls"), problems),
         per_user_hour=per_hour,
         per_user_burst=burst,
-        recipients_per_message=_number(rates, "recipients_per_message", 100, place, problems),
+        recipients_per_message=read_number(rates, "recipients_per_message", 100, place, problems),
         port_25_from_pool=read_flag(tree.get("port_25_from_pool", False), (*path, "port_25_from_pool"), problems),
         probe_target=probe_target,
         probe_hosts=probe_hosts,
@@ -337,7 +338,7 @@ def _against_the_policy(hosts: list[_Written], outbound: list[_Written], problem
 def _store(tree: Mapping[str, object], path: Path, problems: Problems) -> tuple[str, int]:
     store = _section(tree, "mailbox_store", path, problems)
     place: Path = (*path, "mailbox_store")
-    port = _number(store, "port", 24, place, problems, highest=65_535)
+    port = read_number(store, "port", 24, place, problems, highest=65_535)
     text = read_text(store["host"], (*place, "host"), problems) if "host" in store else ""
     if text.startswith("[") and text.endswith("]"):
         inner = text[1:-1]
@@ -477,23 +478,3 @@ def _path(tree: Mapping[str, object], key: str, place: Path, problems: Problems)
         mend = "name a file, in a path without spaces, quotes and the characters \\ ; $ % { }"
         problems.add((*place, key), f"{shown(text)} cannot stand in every configuration file", mend)
     return text
-
-
-def _number(
-    tree: Mapping[str, object],
-    key: str,
-    default: int,
-    path: Path,
-    problems: Problems,
-    lowest: int = 1,
-    highest: int = 0,
-) -> int:
-    value = tree.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int):
-        problems.add((*path, key), f"is {kind_of(value)} ({shown(value)}), not a whole number", "write digits only")
-    elif value < lowest or (highest and value > highest):
-        said = f"from {lowest} to {highest}" if highest else f"of {lowest} or more"
-        problems.add((*path, key), f"{value} is out of range", f"write a number {said}")
-    else:
-        return int(value)
-    return default
