@@ -20,9 +20,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from lab import engine
 from lab.__main__ import CONFIGS, STATE, Problem, ask, down, up
 from lab.mail import __main__ as mail
-from lab.mail import engine
 from lab.mail.hosts import HOSTS as MAIL_LAB
 from lab.mail.place import PLANTED
 

@@ -17,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from .. import images
+from ..engine import Problem, run, settle
 from ..netns import tool
-from . import images, keys, network, place
-from .engine import Problem, run, settle
+from . import keys, network, place
 from .hosts import HOSTS, Host, chosen, made_name
 
 STATE = Path(__file__).parents[2] / ".cache" / "lab-mail"  # inventories/lab looks for ssh_config there
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that `up` takes away what it has made
     try:
         if options.command == "images":
-            print("\n".join(_obtain(images.KINDS, images.RELEASES)))
+            print("\n".join(_obtain(tuple(images.KINDS), images.RELEASES)))
         elif options.command == "up":
             print(up(options.state.resolve(), options.only, "bare" if options.bare else "mail", options.planted))
         else:
@@ -127,7 +128,7 @@ def _obtain(kinds: tuple[str, ...], releases: tuple[str, ...]) -> list[str]:
 
 def _kind(host: Host, kind: str) -> str:
     """The image of a host: who speaks to the mail hosts is always whole."""
-    return kind if host.side else "mail"
+    return kind if host.side else host.image
 
 
 def _start(state: Path, kind: str, planted: bool, host: Host) -> None:

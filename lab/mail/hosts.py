@@ -19,6 +19,9 @@ DNSBL_SERVER = "203.0.113.101"
 WORLD_MX = ("203.0.113.110", "2001:db8:fffe::110")
 STORE = "192.0.2.40"  # takes LMTP on port 24
 
+# Hosts by the letters of their names: who watches, the subscribers' gateway, and routers with FRR and with BIRD.
+SIGNALS = ("watch", "gate", "frr", "bird")
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -31,6 +34,11 @@ class Host:
     @property
     def domain_name(self) -> str:
         return self.addresses[0][1]
+
+    @property
+    def image(self) -> str:
+        """The kind of image that has all that the host may need."""
+        return "signals" if self.name.rstrip("0123456789") in SIGNALS else "mail"
 
     @property
     def side(self) -> str:
@@ -70,6 +78,10 @@ HOSTS = (
             (STORE, "store.example.net"),
         ),
     ),
+    Host("watch1", "bookworm", (("192.0.2.60", "watch1.example.net"), ("2001:db8:ffff::60", "watch1.example.net"))),
+    Host("gate1", "bookworm", (("192.0.2.61", "gate1.example.net"), ("2001:db8:ffff::61", "gate1.example.net"))),
+    Host("frr1", "bookworm", (("192.0.2.62", "frr1.example.net"), ("2001:db8:ffff::62", "frr1.example.net"))),
+    Host("bird1", "bookworm", (("192.0.2.63", "bird1.example.net"), ("2001:db8:ffff::63", "bird1.example.net"))),
 )
 
 # What the blocklist answers, Spamhaus's own test points (RFC 5782, 5) first.
@@ -86,12 +98,12 @@ LISTED = (
 
 
 def chosen(only: list[str]) -> list[Host]:
-    """Those named, or all. Raises ValueError for one that is not there."""
+    """Those named, or all that have to do with mail. Raises ValueError for one that is not there."""
     known = {host.name: host for host in HOSTS}
     for name in only:
         if name not in known:
             raise ValueError(f"there is no host '{name}', only {', '.join(known)}")
-    return [known[name] for name in only] or list(HOSTS)
+    return [known[name] for name in only] or [host for host in HOSTS if host.image == "mail"]
 
 
 def label(state: Path) -> str:

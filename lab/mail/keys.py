@@ -8,7 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .engine import run
+from ..engine import run
 from .hosts import DKIM_SELECTOR, DOMAIN, Host, made_name
 
 MADE = ("ssh", "ssh_config", "tls", "dkim", "users")  # in the state directory

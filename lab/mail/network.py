@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
-from .engine import run
+from ..engine import run
 from .hosts import PREFIXES, Host, made_name
 
 

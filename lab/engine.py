@@ -9,9 +9,9 @@ import subprocess
 import threading
 from pathlib import Path
 
-from ..netns import tool
+from .netns import tool
 
-CACHE = Path(__file__).parents[2] / ".cache" / "images"
+CACHE = Path(__file__).parents[1] / ".cache" / "images"
 
 # Where root lacks CAP_SYS_RESOURCE or cgroups are hybrid, crun fails and limits cannot be raised: runc, and fixed ones.
 _NARROW = """[engine]
@@ -30,14 +30,13 @@ class Problem(Exception):
 
 def run(*command: str, stdin: str = "") -> str:
     """Run a program; its output. Raises Problem with what it said when it fails."""
-    environment = os.environ | ({"CONTAINERS_CONF": settings} if (settings := _settings()) else {})
     done = subprocess.run(
         [tool(command[0]) or command[0], *command[1:]],
         input=stdin,
         capture_output=True,
         text=True,
         check=False,
-        env=environment,
+        env=environment(),
     )
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
@@ -45,10 +44,11 @@ def run(*command: str, stdin: str = "") -> str:
     return done.stdout
 
 
-def _settings() -> str:
-    """The file that CONTAINERS_CONF has to name here, or ''."""
+def environment() -> dict[str, str]:
+    """Ours, with CONTAINERS_CONF where it has to name a file of settings here."""
     file = CACHE / "containers.conf"
-    return "" if "CONTAINERS_CONF" in os.environ or not file.exists() else str(file)
+    ours = {} if "CONTAINERS_CONF" in os.environ or not file.exists() else {"CONTAINERS_CONF": str(file)}
+    return dict(os.environ) | ours
 
 
 def settle(image: str) -> None:

@@ -3,7 +3,8 @@
 """Images of Debian, made by mmdebstrap from Debian's own packages, kept as tarballs and imported into podman.
 
 bare: systemd, Python and sshd; the packages of mail lie in apt's cache, so that a role can install them without a
-network. mail: the same with those packages installed and none of their daemons enabled.
+network. mail: the same with those packages installed and none of their daemons enabled. signals, Debian 12 only: bare
+with what reads flows, speaks BGP and RADIUS, blocks and lists, and none of it enabled.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import contextlib
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ..netns import tool
 from .engine import CACHE, Problem, run, settle
+from .netns import tool
 
 RELEASES = ("bookworm", "trixie")
-KINDS = ("bare", "mail")
+KINDS = {"bare": RELEASES, "mail": RELEASES, "signals": ("bookworm",)}
 
 BARE = (
     "ca-certificates",
@@ -65,19 +67,39 @@ MAIL = (
     "swaks",
 )
 
+# What the roles of the signals install; then what their tests need.
+SIGNALS = (
+    "bird2",
+    "conntrack",
+    "exabgp",
+    "frr",
+    "nfdump",
+    "nftables",
+    "python3-dnspython",
+    "python3-psycopg",
+    # the tests
+    "dnsperf",
+    "freeradius",
+    "freeradius-utils",
+    "postgresql",
+    "rbldnsd",
+    "softflowd",
+    "tcpdump",
+)
+
 # Into apt's cache, with what they recommend: the role that installs them says whether it wants that too.
 _DOWNLOAD = "apt-get --yes --download-only --install-recommends install " + " ".join(MAIL)
 
 # Without systemd nothing is started. What the packages enable is disabled again, scripts of System V too, but a role
 # can enable it; rbldnsd.socket takes 0.0.0.0:53 for itself and is never wanted.
-_INSTALL = f"""set -e
+_INSTALL = """set -e
 enabled() {{
     systemctl --root=/ list-unit-files --state=enabled --no-legend | cut -d ' ' -f 1
     ls /etc/rc3.d | sed -n 's/^S../script /p'
 }}
 enabled | sort >/tmp/before
 export DEBIAN_FRONTEND=noninteractive
-apt-get --yes --no-download --no-install-recommends install {" ".join(MAIL)}
+apt-get --yes {option} --no-install-recommends install {packages}
 enabled | sort | comm -13 /tmp/before - >/tmp/new
 for unit in $(grep -v '^script ' /tmp/new); do systemctl --root=/ disable "$unit"; done
 for script in $(sed -n 's/^script //p' /tmp/new); do update-rc.d "$script" disable; done
@@ -92,9 +114,18 @@ def name(kind: str, release: str) -> str:
     return f"localhost/isp-hardening/{kind}:{release}"
 
 
+def install(kind: str) -> str:
+    """The script that makes this kind of a bare one."""
+    if kind == "mail":
+        return _INSTALL.format(option="--no-download", packages=" ".join(MAIL))
+    return _INSTALL.format(option="--quiet", packages=" ".join(SIGNALS))
+
+
 def identity(kind: str, release: str) -> str:
     """What tells an image from one that was made of something else."""
-    made_of = [release, BARE, _DOWNLOAD] + ([_INSTALL] if kind == "mail" else [])
+    made_of = [release, BARE]
+    made_of += [_DOWNLOAD] if kind != "signals" else []
+    made_of += [install(kind)] if kind != "bare" else []
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
 
 
@@ -102,20 +133,20 @@ def tarball(kind: str, release: str) -> Path:
     return CACHE / f"{kind}-{release}-{identity(kind, release)}.tar"
 
 
-def obtain(kinds: tuple[str, ...] = KINDS, releases: tuple[str, ...] = RELEASES) -> list[str]:
+def obtain(kinds: Sequence[str] = tuple(KINDS), releases: Sequence[str] = RELEASES) -> list[str]:
     """All of them in podman, made where they are not there; what was done, for the user."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with _alone(), ThreadPoolExecutor(max_workers=2) as pool:
         return [line for lines in pool.map(lambda release: _release(kinds, release), releases) for line in lines]
 
 
-def missing(kinds: tuple[str, ...] = KINDS, releases: tuple[str, ...] = RELEASES) -> list[str]:
+def missing(kinds: Sequence[str] = tuple(KINDS), releases: Sequence[str] = RELEASES) -> list[str]:
     """Those that are neither in podman nor a tarball."""
     return [
         name(kind, release)
         for kind in kinds
         for release in releases
-        if not _imported(kind, release) and not tarball(kind, release).exists()
+        if release in KINDS[kind] and not _imported(kind, release) and not tarball(kind, release).exists()
     ]
 
 
@@ -127,8 +158,10 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _release(kinds: tuple[str, ...], release: str) -> list[str]:
-    return [f"{name(kind, release)}: {_one(kind, release)}" for kind in KINDS if kind in kinds]
+def _release(kinds: Sequence[str], release: str) -> list[str]:
+    return [
+        f"{name(kind, release)}: {_one(kind, release)}" for kind in KINDS if kind in kinds and release in KINDS[kind]
+    ]
 
 
 def _one(kind: str, release: str) -> str:
@@ -140,7 +173,7 @@ def _one(kind: str, release: str) -> str:
             _one("bare", release)
         partial = target.with_suffix(".part")
         try:
-            (_make_mail if kind == "mail" else _make_bare)(release, partial)
+            _make_mail(release, partial) if kind == "mail" else _make(kind, release, partial)
             for old in CACHE.glob(f"{kind}-{release}-*.tar"):
                 old.unlink()
             partial.rename(target)
@@ -164,9 +197,15 @@ def _imported(kind: str, release: str) -> bool:
     return label.strip() == identity(kind, release)
 
 
-def _make_bare(release: str, target: Path) -> None:
+def _make(kind: str, release: str, target: Path) -> None:
     if not tool("mmdebstrap"):
         raise Problem("no mmdebstrap on this machine to make images with (Debian: apt install mmdebstrap)")
+    bare = (
+        f'--customize-hook=chroot "$1" {_DOWNLOAD}',
+        "--skip=cleanup/apt/lists",
+        "--skip=cleanup/apt/cache",
+    )
+    whole = (f'--customize-hook=chroot "$1" sh -c {shlex.quote(install(kind))}',)
     run(
         "mmdebstrap",
         "--variant=minbase",
@@ -175,9 +214,7 @@ def _make_bare(release: str, target: Path) -> None:
         "--components=main",
         '--aptopt=Acquire::Languages "none"',
         f"--include={','.join(BARE)}",
-        f'--customize-hook=chroot "$1" {_DOWNLOAD}',
-        "--skip=cleanup/apt/lists",
-        "--skip=cleanup/apt/cache",
+        *(bare if kind == "bare" else whole),
         release,
         str(target),
         *_sources(release),
@@ -187,7 +224,9 @@ def _make_bare(release: str, target: Path) -> None:
 def _make_mail(release: str, target: Path) -> None:
     bare = name("bare", release)
     settle(bare)
-    container = run("podman", "create", "--network=none", "--hostname=localhost", bare, "/bin/sh", "-c", _INSTALL)
+    container = run(
+        "podman", "create", "--network=none", "--hostname=localhost", bare, "/bin/sh", "-c", install("mail")
+    )
     container = container.strip()
     try:
         run("podman", "start", "--attach", container)
