@@ -1,6 +1,6 @@
 # Copyright: isp.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The policy, the attachments and the mail hosts of a whole inventory, checked at once, before anything connects."""
+"""The policy, attachments, mail hosts and signals of a whole inventory, checked before anything connects."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from .policy import (
     read_policy,
 )
 from .policy_files import Files, locate
+from .signals.policy import read_signals
 
 EXPIRY_NOTICE = 14  # days before the last day of an exception from which on it is announced
-VARIABLES = ("isp_policy", "isp_mail", "isp_attachments", "ansible_network_os")
+VARIABLES = ("isp_policy", "isp_mail", "isp_signals", "isp_attachments", "ansible_network_os")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class _Reading:
 
     value: object
     mail_value: object
+    signals_value: object
     policy: Policy | None
     mail: MailPolicy | None
     hosts: list[HostVariables]
@@ -110,7 +112,8 @@ def check_inventory(hosts: Sequence[HostVariables], files: Files, today: datetim
     for host in hosts:
         for problem in host.problems:
             note(host, problem)
-        if not host.is_router and not host.values.keys() & {"isp_policy", "isp_mail"} and host.host not in mail_hosts:
+        with_policy = host.values.keys() & {"isp_policy", "isp_mail", "isp_signals"}
+        if not host.is_router and not with_policy and host.host not in mail_hosts:
             continue
         broken = {problem.path[0] for problem in host.problems}
         reading = _shared(readings, host)
@@ -120,7 +123,9 @@ def check_inventory(hosts: Sequence[HostVariables], files: Files, today: datetim
             if "isp_mail" in host.values:
                 mail, mail_problems = read_mail(host.values["isp_mail"], policy)
                 problems += mail_problems + _absent(mail, hosts)
-            reading = _Reading(host.values.get("isp_policy"), host.values.get("isp_mail"), policy, mail, [])
+            if "isp_signals" in host.values:
+                problems += read_signals(host.values["isp_signals"], policy, mail)[1]
+            reading = _Reading(*_shared_values(host), policy, mail, [])
             readings.append(reading)
             for problem in problems:
                 if problem.path[0] not in broken:
@@ -153,9 +158,14 @@ def _in_the_file(mistake: Mistake) -> tuple[str, int]:
 
 
 def _shared(readings: Sequence[_Reading], host: HostVariables) -> _Reading | None:
-    value, mail = host.values.get("isp_policy"), host.values.get("isp_mail")
     same = (one for one in readings if one.hosts[0].groups == host.groups)
-    return next((one for one in same if one.value == value and one.mail_value == mail), None)
+    values = _shared_values(host)
+    return next((one for one in same if (one.value, one.mail_value, one.signals_value) == values), None)
+
+
+def _shared_values(host: HostVariables) -> tuple[object, object, object]:
+    policy, mail, signals = (host.values.get(name) for name in ("isp_policy", "isp_mail", "isp_signals"))
+    return policy, mail, signals
 
 
 def _absent(mail: MailPolicy | None, hosts: Sequence[HostVariables]) -> list[Problem]:

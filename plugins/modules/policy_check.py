@@ -9,9 +9,9 @@ DOCUMENTATION = r"""
 module: policy_check
 short_description: Check the policy and the attachments of the whole inventory
 description:
-  - Reads O(ignore:isp_policy), O(ignore:isp_mail), O(ignore:isp_attachments) and C(ansible_network_os) of all hosts
-    of the inventory, whatever the limit is, and fails with every mistake at once. Each one tells file, line, reason
-    and mend.
+  - Reads O(ignore:isp_policy), O(ignore:isp_mail), O(ignore:isp_signals), O(ignore:isp_attachments) and
+    C(ansible_network_os) of all hosts of the inventory, whatever the limit is, and fails with every mistake at once.
+    Each one tells file, line, reason and mend.
   - Runs once, on the controller. Nothing connects.
   - Warns of exceptions that expired or do so within 14 days, of exceptions without effect and of pools that hang
     on no attachment.

@@ -35,6 +35,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.policy import (
     read_policy,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.rules import Rule
+from ansible_collections.isp.hardening.plugins.module_utils.signals import policy as signals
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TODAY = datetime.date(2026, 11, 23)
@@ -309,6 +310,10 @@ SECTIONS = {
     "tls": ["tls"],
     "rates": ["rates"],
     "probe": ["probe"],
+    "isp_signals": ["signals"],
+    "Never": ["never"],
+    "Portal": ["portal"],
+    "Limits": ["limits"],
 }
 
 
@@ -316,7 +321,7 @@ def test_the_page_has_every_key_and_no_other() -> None:
     page = (ROOT / "docs" / "policy.md").read_text()
     sections = dict(section.split("\n", 1) for section in re.split(r"(?m)^## ", page)[1:])
     assert sections.keys() == SECTIONS.keys()
-    tree = {**KEYS, **mail.KEYS}
+    tree = {**KEYS, **mail.KEYS, **signals.KEYS}
     assert {name for names in SECTIONS.values() for name in names} == tree.keys()
     for title, names in SECTIONS.items():
         keys = re.findall(r"(?m)^\| `(\w+)` \|", sections[title])
@@ -324,9 +329,11 @@ def test_the_page_has_every_key_and_no_other() -> None:
 
 
 def test_the_examples_of_the_page_are_good() -> None:
-    policy_text, attachments_text, mail_text = re.findall(
+    policy_text, attachments_text, mail_text, signals_text = re.findall(
         r"```yaml\n(.*?)```", (ROOT / "docs" / "policy.md").read_text(), re.DOTALL
     )
     policy = good(yaml.safe_load(policy_text)["isp_policy"])
     assert read_attachments(yaml.safe_load(attachments_text)["isp_attachments"], policy)[1] == []
-    assert mail.read_mail(yaml.safe_load(mail_text)["isp_mail"], policy)[1] == []
+    mail_policy, problems = mail.read_mail(yaml.safe_load(mail_text)["isp_mail"], policy)
+    assert problems == []
+    assert signals.read_signals(yaml.safe_load(signals_text)["isp_signals"], policy, mail_policy)[1] == []

@@ -34,7 +34,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "signals": ("subscribers", "never", "cgn", "watched", "portal", "resolvers", "limits", "dry_run", "state"),
     "never": ("prefix", "reason"),
     "portal": ("ipv4", "ipv6"),
-    "limits": ("most", "per_mille", "hours", "inbound_minutes"),
+    "limits": ("most", "hours", "inbound_minutes"),
 }
 _REQUIRED: Mapping[str, Mapping[str, str]] = {
     "signals": {
@@ -48,7 +48,8 @@ _REQUIRED: Mapping[str, Mapping[str, str]] = {
 }
 
 # Past these a mistake could hurt too many for too long; a policy may only be stricter.
-MOST, PER_MILLE, HOURS, INBOUND_MINUTES = 100, 1, 24, 60
+MOST, HOURS, INBOUND_MINUTES = 100, 24, 60
+SHARE = 1000  # of so many subscribers one may be acted against at once
 STATE = "/var/lib/isp-hardening/signals.db"
 
 # IANA, "Root Servers": whoever black-holes one of them takes the names away from all his subscribers.
@@ -80,7 +81,6 @@ class SignalsPolicy:
     portal: tuple[str, ...]  # what a quarantined subscriber may open in a browser
     resolvers: tuple[str, ...]
     most: int  # subscribers acted against at once, in total
-    per_mille: int  # the same as a share of `subscribers`, in thousandths; the lower of both counts
     hours: int  # the longest action; what is not renewed until then ends
     inbound_minutes: int  # the longest black-holing of somebody else's address
     dry_run: bool
@@ -89,7 +89,7 @@ class SignalsPolicy:
     @property
     def limit(self) -> int:
         """How many subscribers may be acted against, in one run and in total."""
-        return min(self.most, self.subscribers * self.per_mille // 1000)
+        return min(self.most, self.subscribers // SHARE)
 
 
 def read_signals(
@@ -127,22 +127,27 @@ def read_signals(
     if not problems and not signals.limit:
         problems.add(
             (*path, "subscribers"),
-            f"{signals.subscribers} with {signals.per_mille} per mille leave nobody to act against",
-            "the share is of all customers; below a thousand of them everything is done by hand",
+            f"of {signals.subscribers} nobody may be acted against: the limit is one of {SHARE}",
+            "count all customers; with fewer leave isp_signals out, and act by hand",
         )
     return (None if problems else signals), problems
 
 
 def signals_host(signals: SignalsPolicy, policy: Policy) -> dict[str, Any]:
     """The policies as plain data for the templates and the modules of a host."""
-    return asdict(signals) | {
-        "never": [asdict(one) for one in signals.never],
-        "limit": signals.limit,
-        "pools": {
-            pool.name: {"kind": pool.kind, "prefixes": [*pool.ipv4, *pool.ipv6]} for pool in policy.pools.values()
-        },
-        "smarthosts": [prefix for one in policy.smarthosts for prefix in (*one.ipv4, *one.ipv6)],
-    }
+    lists = {name: list(getattr(signals, name)) for name in ("watched", "portal", "resolvers")}
+    return (
+        asdict(signals)
+        | lists
+        | {
+            "never": [asdict(one) for one in signals.never],
+            "limit": signals.limit,
+            "pools": {
+                pool.name: {"kind": pool.kind, "prefixes": [*pool.ipv4, *pool.ipv6]} for pool in policy.pools.values()
+            },
+            "smarthosts": [prefix for one in policy.smarthosts for prefix in (*one.ipv4, *one.ipv6)],
+        }
+    )
 
 
 def _never(tree: Mapping[str, object], path: Path, problems: Problems) -> list[Protected]:
@@ -193,7 +198,7 @@ def _prefixes(tree: Mapping[str, object], key: str, path: Path, problems: Proble
 
 def _limits(data: object, path: Path, problems: Problems) -> dict[str, int]:
     tree = read_mapping(data, path, problems, KEYS["limits"])
-    highest = {"most": MOST, "per_mille": PER_MILLE, "hours": HOURS, "inbound_minutes": INBOUND_MINUTES}
+    highest = {"most": MOST, "hours": HOURS, "inbound_minutes": INBOUND_MINUTES}
     return {key: read_number(tree, key, limit, path, problems, highest=limit) for key, limit in highest.items()}
 
 
@@ -207,7 +212,8 @@ def _address(data: object, path: Path, problems: Problems, family: int = 0) -> s
         problems.add(path, f"{shown(text)} is not an IP address", "write one address without a length")
         return ""
     if "%" in text or (family and address.version != family):
-        problems.add(path, f"{text} is not an IPv{family or '4 or IPv6'} address", "write it without a zone")
+        example = "2001:db8:ffff::80" if family == 6 else "192.0.2.80"
+        problems.add(path, f"{text} is not an IPv{family or '4 or IPv6'} address", f"write one as {example}")
     return str(address)
 
 
