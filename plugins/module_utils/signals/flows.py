@@ -10,10 +10,12 @@ compression) it leaves to the program nfdump (nfdump.py); what neither of them r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from os import PathLike
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,10 +24,14 @@ if TYPE_CHECKING:
 # The upper half of the 64 low bits of an IPv4 address that is written as IPv6 (RFC 4291, section 2.5.5.2).
 V4_MAPPED = 0x0000_FFFF_0000_0000
 
-COLUMNS = (
-    "ts_ms", "src_hi", "src_lo", "dst_hi", "dst_lo", "sport", "dport", "proto", "flags", "packets", "octets",
-    "forwarding",
-)  # fmt: skip
+CHUNK = 1 << 18  # rows of a chunk, about: 18 MB
+
+# An exporter whose TCP flows lack flags more often than this does not give them: a TCP packet has a flag, but for null
+# scans and later fragments (RFC 9293, section 3.1; element tcpControlBits of IPFIX is zero where it is not observed).
+_FLAGLESS = 0.1
+_TCP = 6
+
+_FINISHED = re.compile(r"nfcapd\.\d{12,14}")  # what nfcapd renames its file to when it rotates (nfcapd(1))
 
 
 class FlowFileError(Exception):
@@ -63,12 +69,59 @@ class Flows:
     flags_known: bool  # False: an exporter of the file sends TCP flows without their flags, so `flags` says nothing
     source: str  # the file
 
+    KINDS: ClassVar[Mapping[str, str]] = {
+        "ts_ms": "i8", "src_hi": "u8", "src_lo": "u8", "dst_hi": "u8", "dst_lo": "u8", "sport": "u2", "dport": "u2",
+        "proto": "u1", "flags": "u1", "packets": "u8", "octets": "u8", "forwarding": "u1",
+    }  # fmt: skip
+
     def __len__(self) -> int:
         return len(self.ts_ms)
 
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """The arrays by name, as DuckDB takes them for a table (`SELECT * FROM name_of_the_variable`)."""
+        return {name: getattr(self, name) for name in self.KINDS}
+
     def where(self, mask: NDArray[np.bool_]) -> Flows:
-        """The rows for which the mask is true."""
-        raise NotImplementedError
+        """The rows for which the mask is true, in arrays of their own."""
+        rows = mask.nonzero()[0]
+        columns = {name: column[rows] for name, column in self.columns().items()}
+        return Flows(**columns, sampling=self.sampling, flags_known=self.flags_known, source=self.source)
+
+
+@dataclass(slots=True)
+class FileFacts:
+    """What is learned of a file's exporters while it is read."""
+
+    exporters: set[int] = field(default_factory=set)
+    samplers: dict[int, int] = field(default_factory=dict)  # exporter: one packet of so many
+    tcp: dict[int, int] = field(default_factory=dict)  # exporter: TCP flows
+    flagless: dict[int, int] = field(default_factory=dict)  # exporter: those of them that have no flag
+
+    def sampled(self, exporter: int, rate: int) -> None:
+        """An exporter announced a sampler; of several the coarsest counts."""
+        self.samplers[exporter] = max(rate, self.samplers.get(exporter, 0))
+
+    def count(self, exporters: NDArray[np.uint16], flows: Flows) -> None:
+        """Count flows with and without flags. `exporters` says who sent each of them."""
+        import numpy as np
+
+        # A later fragment has neither ports nor flags, whoever exports it.
+        tcp = (flows.proto == _TCP) & ((flows.sport != 0) | (flows.dport != 0))
+        for counts, rows in ((self.tcp, tcp), (self.flagless, tcp & (flows.flags == 0))):
+            numbers = np.bincount(exporters[rows])
+            for exporter in numbers.nonzero()[0].tolist():
+                counts[exporter] = counts.get(exporter, 0) + int(numbers[exporter])
+
+    @property
+    def sampling(self) -> int:
+        """As in Flows: 1 only where every exporter says so."""
+        worst = max(self.samplers.values(), default=0)
+        return worst if worst > 1 or self.exporters <= set(self.samplers) else 0
+
+    @property
+    def flags_known(self) -> bool:
+        """As in Flows."""
+        return all(self.flagless.get(exporter, 0) <= _FLAGLESS * flows for exporter, flows in self.tcp.items())
 
 
 Wanted: TypeAlias = "Callable[[Flows], NDArray[np.bool_]]"
@@ -83,4 +136,54 @@ def read_flows(paths: Iterable[str | PathLike[str]], wanted: Wanted | None = Non
 
     Raises FlowFileError where a file is missing, foreign, truncated or damaged.
     """
-    raise NotImplementedError
+    from ansible_collections.isp.hardening.plugins.module_utils.signals import nfcapd, nfdump
+
+    for path in _files(paths):
+        try:
+            found = nfcapd.survey(path)
+        except nfcapd.OtherLayout as other:
+            yield from _chunks(nfdump.read(path, wanted, str(other)))
+        else:
+            yield from _chunks(nfcapd.read(found, wanted))
+
+
+def _files(paths: Iterable[str | PathLike[str]]) -> Iterator[str]:
+    for path in paths:
+        if not os.path.isdir(path):
+            yield os.fspath(path)
+            continue
+        files = [
+            os.path.join(folder, name)
+            for folder, _, names in os.walk(path)
+            for name in names
+            if _FINISHED.fullmatch(name)
+        ]
+        if not files:
+            raise FlowFileError(
+                os.fspath(path),
+                0,
+                "no finished file of nfcapd in this directory",
+                "Give the directory nfcapd writes to",
+            )
+        yield from sorted(files, key=lambda file: (os.path.basename(file), file))
+
+
+def _chunks(parts: Iterator[Flows]) -> Iterator[Flows]:
+    """The parts of one file, put together to chunks."""
+    waiting: list[Flows] = []
+    rows = 0
+    for part in parts:
+        waiting.append(part)
+        rows += len(part)
+        if rows >= CHUNK:
+            yield _together(waiting)
+            waiting, rows = [], 0
+    yield _together(waiting or [part])
+
+
+def _together(parts: list[Flows]) -> Flows:
+    import numpy as np
+
+    last = parts[-1]
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Flows.KINDS}
+    return Flows(**columns, sampling=last.sampling, flags_known=last.flags_known, source=last.source)
