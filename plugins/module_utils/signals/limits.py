@@ -19,19 +19,27 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..policy import NO_SUBSCRIBERS
-from .policy import MOST, SHARE, Protected, SignalsPolicy
 from .records import AMBIGUOUS, KNOWN, Case, Owner
+
+if TYPE_CHECKING:
+    from .policy import SignalsPolicy  # the services of a host run without the rest of the collection
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
+MOST = 100  # subscribers acted against at once
+SHARE = 1_000  # and at most one of so many
 MOST_PREFIXES = 16  # of one case, so that the cap bounds addresses as well
 SHORTEST = {4: 32, 6: 64}  # one host, or one subscriber's link
 LATE = 7 * DAY  # without a run: a clock that is wrong is likelier than a week that nobody missed
+# Addresses that no host has on the Internet (RFC 6890, RFC 4291); ::/8 has IPv4 inside IPv6 in it.
+NOBODY = tuple(
+    ipaddress.ip_network(text)
+    for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/8", "fe80::/10", "ff00::/8")
+)
 AHEAD = 5 * MINUTE  # how far the clock of an exporter may be ahead of ours
 
 # Evidence of one family comes out of the same packets, so that two of it are one. D7 is about no subscriber.
@@ -64,6 +72,14 @@ KINDS = {
     DESTINATION: Kind(DAY, 2),  # and by destination
     INBOUND: Kind(HOUR, 2),  # a remote source that attacks the mail exchangers
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """A prefix of the never-list, and why it is there."""
+
+    prefix: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +155,7 @@ def limits_for(signals: SignalsPolicy, kind: str, *, families: int = 1, enabled:
     return Limits(
         kind,
         signals.subscribers,
-        signals.never,
+        tuple(Protected(one.prefix, one.reason) for one in signals.never),
         ttl=signals.inbound_minutes * MINUTE if kind == INBOUND else signals.hours * HOUR,
         most=signals.most,
         families=families,
@@ -193,7 +209,7 @@ def narrow(prefixes: Iterable[str]) -> tuple[tuple[str, ...], str]:
         if network.prefixlen < SHORTEST[network.version]:
             wanted = "/32" if network.version == 4 else "/64 or longer"
             return (), f"{network} is more than one subscriber's; only {wanted} is acted upon"
-        if any(network.network_address in strange for strange in NO_SUBSCRIBERS):
+        if any(network.network_address in strange for strange in NOBODY):
             return (), f"{network} is no address that a host has on the Internet"
         found[str(network)] = None
     if not found:
