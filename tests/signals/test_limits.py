@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.isp.hardening.plugins.module_utils.signals import limits as module
+from ansible_collections.isp.hardening.plugins.module_utils.signals import policy
 from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import (
     DAY,
     HOUR,
@@ -22,10 +23,10 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.limits impor
     Action,
     Decision,
     Limits,
+    Protected,
     decide,
     read_action,
 )
-from ansible_collections.isp.hardening.plugins.module_utils.signals.policy import Protected
 from ansible_collections.isp.hardening.plugins.module_utils.signals.records import (
     AMBIGUOUS,
     KNOWN,
@@ -138,6 +139,11 @@ def test_black_holing_takes_two_independent_kinds_of_evidence_or_an_operator(
     assert bool(found.add) is acts
     assert len(found.refused) is not acts
     assert {one.by for one in found.add} <= {"operator" if "operator" in sources else "automatic"}
+
+
+def test_policy_and_limits_agree() -> None:
+    assert (policy.MOST, policy.SHARE, policy.HOURS * HOUR) == (module.MOST, module.SHARE, DAY)
+    assert KINDS[INBOUND].longest == policy.INBOUND_MINUTES * MINUTE
 
 
 def test_the_policy_may_ask_for_more_evidence_and_never_for_less() -> None:
