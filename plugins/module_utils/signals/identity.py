@@ -4,43 +4,52 @@
 
     sources = read_sources({"radius": ["/var/log/freeradius/radacct/192.0.2.1/detail"], "kea": ["kea-leases4.csv"]})
     owner(sources, "203.0.113.7", time_ms)               -> Owner(KNOWN, "alice@example.net", ...)
-    owner(sources, "198.51.100.1", time_ms, port=40000)  -> behind a CGN only with the port (RFC 6302)
-    sessions(sources, "alice@example.net", time_ms)      -> what a CoA names (RFC 5176)
+    owner(sources, "198.51.100.1", time_ms, port=40000)  -> behind a CGN only with the port (RFC 6302 2)
+    sessions(sources, "alice@example.net", time_ms)      -> what a CoA names (RFC 5176 3)
 
 Nobody is guessed: what is not certain is UNKNOWN or AMBIGUOUS with its reason, and what could not be read is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from .identity_tenures import CGN, DHCP, RADIUS, STATIC, Session, Tenure
-from .records import UNKNOWN, Owner, Silence
+from . import identity_cgn, identity_leases, identity_radius
+from .identity_tenures import (
+    BITS,
+    CGN,
+    DHCP,
+    FOREVER,
+    RADIUS,
+    STATIC,
+    Index,
+    Session,
+    Tenure,
+    Told,
+    index,
+    prefix_text,
+    read_prefix,
+    zone_of,
+)
+from .records import AMBIGUOUS, KNOWN, UNKNOWN, Owner, Silence
 
 __all__ = [
-    "CGN",
-    "DHCP",
-    "KINDS",
-    "RADIUS",
-    "SKEW",
-    "STATIC",
-    "Session",
-    "Sources",
-    "holdings",
-    "owner",
-    "read_sources",
+    "CGN", "DHCP", "KINDS", "RADIUS", "SKEW", "STATIC", "Session", "Sources", "holdings", "owner", "read_sources",
     "sessions",
-]
+]  # fmt: skip
 
 SKEW = 30_000  # ms that clocks of different machines may differ by
+
+# What goes on is believed for as long as its source is heard of, and a day more: a log that stopped says nothing.
+BELIEVED = 86_400_000
 
 # The kinds of files; each may be compressed with gzip.
 #   radius    detail files of FreeRADIUS
 #   radacct   the table radacct as CSV, or as a dump of PostgreSQL, MySQL or SQLite
 #   isc_dhcp  dhcpd.leases and dhcpd6.leases
 #   kea       kea-leases4.csv and kea-leases6.csv
-#   cgn       port blocks, as CSV of our own form or as syslog of a vendor
+#   cgn       port blocks, as CSV of our own form or as syslog of Juniper
 KINDS = ("radius", "radacct", "isc_dhcp", "kea", "cgn")
 
 
@@ -48,9 +57,9 @@ KINDS = ("radius", "radacct", "isc_dhcp", "kea", "cgn")
 class Sources:
     """All that is known of who had what. `told` is what could not be read or is in doubt, each with its place."""
 
-    tenures: tuple[Tenure, ...] = ()
+    index: Index = field(default_factory=Index)
     told: tuple[Silence, ...] = ()
-    cgn: tuple[str, ...] = ()  # prefixes that many subscribers share
+    cgn: tuple[tuple[int, int, int], ...] = ()  # prefixes that many subscribers share
     skew: int = SKEW
 
 
@@ -70,19 +79,132 @@ def read_sources(
     dumps that do not say one, as "UTC" or "Europe/Berlin"; without it such rows are left out and told.
     Raises ValueError for a kind, prefix, attribute or zone that is none.
     """
-    return Sources(cgn=tuple(cgn), skew=skew_ms)
+    for kind in files:
+        if kind not in KINDS:
+            raise ValueError(f"{kind!r} is no kind of source; the kinds are {', '.join(KINDS)}")
+    if subscriber not in identity_radius.SUBSCRIBERS:
+        raise ValueError(f"{subscriber!r} names no customer; write one of {', '.join(identity_radius.SUBSCRIBERS)}")
+    told, where = Told(), zone_of(zone)
+    found = [Tenure(*read_prefix(prefix), 0, FOREVER, STATIC, name) for prefix, name in (static or {}).items()]
+    records: list[identity_radius.Record] = []
+    for path in files.get("radius", ()):
+        read, doubts = identity_radius.read_detail(path, where, skew_ms, told)
+        records += read
+        found += doubts
+    for path in files.get("radacct", ()):
+        records += identity_radius.read_radacct(path, where, told)
+    found += _while_heard(*identity_radius.tenures(records, subscriber, told))
+    for kind, reader in (("isc_dhcp", identity_leases.read_isc), ("kea", identity_leases.read_kea)):
+        for path in files.get(kind, ()):
+            found += identity_leases.tenures(path, reader(path, told), skew_ms, told)
+    events: list[identity_cgn.Event] = []
+    for path in files.get("cgn", ()):
+        blocks, doubts = identity_cgn.read_cgn(path, skew_ms, told)
+        events += blocks
+        found += doubts
+    found += _while_heard(*identity_cgn.tenures(events, told))
+    return Sources(index(found), told.silences(), tuple(read_prefix(prefix) for prefix in cgn), skew_ms)
+
+
+def _while_heard(found: Iterable[Tenure], heard: int) -> list[Tenure]:
+    return [row._replace(end=heard + BELIEVED) if row.end == FOREVER else row for row in found]
 
 
 def owner(sources: Sources, address: str, time_ms: int, port: int | None = None) -> Owner:
-    """Who had the address at the time. Raises ValueError for an address that is none."""
-    return Owner(UNKNOWN, reason="no record says who had it")
+    """Who had the address at the time; an IPv6 prefix is asked for as one subscriber's.
+
+    Certain is who alone had it from `skew` before the time until `skew` after it. DHCP names devices and RADIUS
+    customers: where both speak, RADIUS counts. Raises ValueError for an address that is none.
+    """
+    family, network, length = read_prefix(address)
+    since, until = time_ms - sources.skew, time_ms + sources.skew
+    found = sources.index.at(family, network, length, since, until)
+    doubt = next((row.doubt for row in found if row.doubt), "")
+    if doubt:
+        return Owner(AMBIGUOUS, reason=doubt)
+    if _shared(sources, family, network, length):
+        if found:
+            return Owner(AMBIGUOUS, reason="the address is shared by a CGN, and is somebody's by another source")
+        if port is None:
+            return Owner(AMBIGUOUS, reason="many subscribers share the address, and the event has no source port")
+        return _behind(sources, family, network, time_ms, port)
+    return _alone(sources, found, (family, network, length), time_ms)
 
 
 def sessions(sources: Sources, subscriber: str, time_ms: int) -> tuple[Session, ...]:
     """The RADIUS sessions that the subscriber had at the time, oldest first; () where none is known."""
-    return ()
+    found = (row.session for row in sources.index.of(subscriber, time_ms))
+    return tuple(dict.fromkeys(session for session in found if session))
 
 
 def holdings(sources: Sources, subscriber: str, time_ms: int) -> tuple[str, ...]:
     """All that the subscriber had at the time, as the sources say it: a delegated /56 is a /56, not 256 of /64."""
-    return ()
+    return tuple(dict.fromkeys(row.prefix for row in sources.index.of(subscriber, time_ms)))
+
+
+def _shared(sources: Sources, family: int, network: int, length: int) -> bool:
+    def within(prefix: tuple[int, int, int]) -> bool:
+        spare = BITS[family] - min(length, prefix[2])
+        return prefix[0] == family and prefix[1] >> spare == network >> spare
+
+    return sources.index.shared(family, network) or any(within(prefix) for prefix in sources.cgn)
+
+
+def _alone(sources: Sources, found: Sequence[Tenure], asked: tuple[int, int, int], time: int) -> Owner:
+    named = [row for row in found if row.source != DHCP] or found
+    names = sorted({row.subscriber for row in named})
+    holders = sorted({row.subscriber for row in named if row.start <= time < row.end})
+    if len(holders) > 1:
+        return Owner(AMBIGUOUS, reason=f"{len(holders)} subscribers had it at once by the records: {_few(holders)}")
+    if len(names) > 1:
+        reason = f"within {sources.skew // 1000} s it was given from one subscriber to another: {_few(names)}"
+        return Owner(AMBIGUOUS, reason=reason)
+    if not holders:
+        return Owner(UNKNOWN, reason="no record says who had it then")
+    source = next(row.source for row in named if row.start <= time < row.end)
+    return Owner(KNOWN, holders[0], _touchable(sources, holders[0], asked, time), source=source)
+
+
+def _behind(sources: Sources, family: int, address: int, time: int, port: int) -> Owner:
+    since, until = time - sources.skew, time + sources.skew
+    found = sources.index.behind(family, address, port, since, until)
+    doubt = next((row.doubt for row in found if row.doubt), "")
+    if doubt:
+        return Owner(AMBIGUOUS, reason=doubt, source=CGN)
+    if len({(row.behind, row.subscriber) for row in found}) > 1:
+        return Owner(
+            AMBIGUOUS, reason=f"within {sources.skew // 1000} s the block of port {port} changed hands", source=CGN
+        )
+    block = next((row for row in found if row.start <= time < row.end), None)
+    if not block:
+        return Owner(UNKNOWN, reason=f"no record says who had the block of port {port} then", source=CGN)
+    if block.subscriber:
+        inside = read_prefix(block.behind) if block.behind else None
+        return Owner(KNOWN, block.subscriber, _touchable(sources, block.subscriber, inside, time), source=CGN)
+    inside = read_prefix(block.behind)
+    if _shared(sources, *inside):
+        return Owner(UNKNOWN, reason=f"behind the CGN is {block.behind}, which is shared too", source=CGN)
+    one = owner(sources, block.behind, time)
+    reason = one.reason and f"behind the CGN is {block.behind}: {one.reason}"
+    return Owner(one.state, one.subscriber, one.prefixes, reason, CGN)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
+
+
+def _touchable(sources: Sources, subscriber: str, asked: tuple[int, int, int] | None, time: int) -> tuple[str, ...]:
+    """What may be acted upon: /32, /64 and longer. Of a wider prefix only the part that was asked about."""
+    narrow = {4: 32, 6: 64}
+    found = []
+    for row in sources.index.of(subscriber, time):
+        family, network, length = row.family, row.network, row.length
+        if length < narrow[family]:
+            if not asked or asked[0] != family or asked[1] >> BITS[family] - length != network >> BITS[family] - length:
+                continue
+            length = narrow[family]
+            network = asked[1] >> BITS[family] - length << BITS[family] - length
+        found.append(prefix_text(family, network, length))
+    if asked and not found:
+        found.append(prefix_text(*asked))
+    return tuple(dict.fromkeys(found))

@@ -1,12 +1,27 @@
 # Copyright: isp.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Who had which addresses from when until when: what every source of identities comes to."""
+"""Who had which addresses from when until when: what every source of identities comes to, and the search in it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import bisect
+import datetime
+import gzip
+import ipaddress
+import socket
+import zlib
+import zoneinfo
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import NamedTuple
+
+from .records import Silence
 
 RADIUS, DHCP, CGN, STATIC = "radius", "dhcp", "cgn", "static"
+FOREVER = 2**63 - 1  # the end of what has no end
+BITS = {4: 32, 6: 128}
+SHOWN = 5  # lines told of one file and kind; the rest is a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +44,208 @@ class Session:
     end: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Tenure:
-    """A subscriber had a prefix in [start, end). `end` is None while it goes on.
+class Tenure(NamedTuple):
+    """A subscriber had a prefix in [start, end).
 
-    A tenure of CGN has ports, and the address behind it instead of a subscriber. A tenure without both is a time that
-    a source cannot speak for, and `doubt` says why.
+    A tenure of CGN has ports, and the address behind it where the log names no subscriber. A tenure with a `doubt` says
+    that somebody had it, or that nobody knows.
     """
 
-    prefix: str
+    family: int
+    network: int  # the prefix's first address
+    length: int
     start: int
-    end: int | None
+    end: int
     source: str
     subscriber: str = ""
     session: Session | None = None
     ports: tuple[int, int] | None = None  # first and last
-    behind: str = ""  # CGN: the address that the subscriber has inside
+    behind: str = ""
     doubt: str = ""
+
+    @property
+    def prefix(self) -> str:
+        return prefix_text(self.family, self.network, self.length)
+
+
+def prefix_text(family: int, network: int, length: int) -> str:
+    kind = ipaddress.IPv4Network if family == 4 else ipaddress.IPv6Network
+    return str(kind((network, length)))
+
+
+def read_prefix(text: str) -> tuple[int, int, int]:
+    """An address or prefix as family, first address and length. Raises ValueError."""
+    try:  # what almost all of a million lines have
+        return 4, int.from_bytes(socket.inet_pton(socket.AF_INET, text), "big"), 32
+    except (OSError, ValueError):  # ValueError: a zero byte, or what the file system could not decode
+        network = ipaddress.ip_network(text, strict=False)
+    if network.version == 6 and network.prefixlen >= 96 and (mapped := network.network_address.ipv4_mapped):
+        return 4, int(mapped), network.prefixlen - 96
+    return network.version, int(network.network_address), network.prefixlen
+
+
+class Told:
+    """What could not be read or is in doubt: the first lines of each kind by themselves, the rest as a number."""
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[str, str, str], list[int]] = {}
+
+    def add(self, path: str, line: int, reason: str, mend: str) -> None:
+        """`line` 0 where it is about the whole file. Reasons that are alike are told together."""
+        self._lines.setdefault((path, reason, mend), []).append(line)
+
+    def silences(self) -> tuple[Silence, ...]:
+        found = []
+        for (path, reason, mend), lines in self._lines.items():
+            numbers = [str(line) for line in lines if line][:SHOWN]
+            more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+            where = f" line{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}{more}" if numbers else ""
+            found.append(Silence("", f"{path}{where}: {reason}", mend))
+        return tuple(found)
+
+
+def read_lines(path: str, told: Told) -> Iterator[str]:
+    """The lines of a file, compressed with gzip or not, each with its line break; the last one perhaps without.
+
+    What cannot be read is told, and the lines end there. Bytes that are no UTF-8 stay readable as \\xNN.
+    """
+    try:
+        with open(path, "rb") as stream:
+            packed = stream.read(2) == b"\x1f\x8b"
+        opener = gzip.open if packed else open
+        with opener(path, "rt", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+            yield from stream
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        told.add(path, 0, f"the compressed file ends early or is damaged: {error}", "what came before it was read")
+    except OSError as error:
+        told.add(path, 0, f"cannot be read: {error.strerror or error}", "name a file that is there, or take it out")
+
+
+def zone_of(name: str) -> datetime.tzinfo | None:
+    """The time zone of that name, None for "". Raises ValueError."""
+    if not name:
+        return None
+    try:
+        return datetime.UTC if name == "UTC" else zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name!r} is no time zone; write one of the IANA names, as Europe/Berlin or UTC") from None
+
+
+def instants(moment: datetime.datetime, zone: datetime.tzinfo | None) -> tuple[int, int] | None:
+    """The earliest and the latest instant (ms) that a stamp can mean: two in the hour that comes twice in autumn.
+
+    None for a stamp without a zone where none is known either.
+    """
+    if moment.tzinfo is None:
+        if zone is None:
+            return None
+        moment = moment.replace(tzinfo=zone)
+    both = {round(moment.replace(fold=fold).timestamp() * 1000) for fold in (0, 1)}
+    return min(both), max(both)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Tenures of one family and prefix length, by network and start. `reach` is the latest end so far of a network."""
+
+    rows: list[Tenure]
+    networks: list[int]
+    starts: list[int]
+    reach: list[int]
+
+    def search(self, first: int, last: int, since: int, until: int) -> Iterator[Tenure]:
+        """Tenures whose network lies in first..last and that touch since..until."""
+        low = bisect.bisect_left(self.networks, first)
+        while low < len(self.networks) and self.networks[low] <= last:
+            high = bisect.bisect_right(self.networks, self.networks[low], low)
+            row = bisect.bisect_right(self.starts, until, low, high)
+            while row > low and self.reach[row - 1] >= since:
+                row -= 1
+                if self.rows[row].end >= since:
+                    yield self.rows[row]
+            low = high
+
+
+def _layer(rows: list[Tenure], networks: list[int]) -> Layer:
+    reach: list[int] = []
+    latest, before = 0, -1
+    for row, network in zip(rows, networks, strict=True):
+        latest = row.end if network != before else max(latest, row.end)
+        before = network
+        reach.append(latest)
+    return Layer(rows, networks, [row.start for row in rows], reach)
+
+
+def _block(row: Tenure) -> int:
+    """Address and ports as one number: blocks are searched by it as prefixes are by their network."""
+    first, last = row.ports or (0, 0)
+    return row.network << 32 | first << 16 | last
+
+
+@dataclass
+class Index:
+    """All tenures, to be searched by address, by address and port, and by subscriber."""
+
+    layers: dict[tuple[int, int], Layer] = field(default_factory=dict)  # by family and prefix length
+    blocks: dict[int, Layer] = field(default_factory=dict)  # CGN, by family
+    ranges: dict[tuple[int, int], list[tuple[int, int]]] = field(default_factory=dict)  # the blocks of an address
+    _of: dict[str, list[Tenure]] | None = None
+
+    def at(self, family: int, network: int, length: int, since: int, until: int) -> list[Tenure]:
+        """Tenures that overlap the prefix and touch since..until, port blocks aside."""
+        found: list[Tenure] = []
+        for (layer_family, layer_length), layer in self.layers.items():
+            if layer_family == family:
+                spare = BITS[family] - min(length, layer_length)
+                first = network >> spare << spare
+                last = first if layer_length <= length else first | (1 << spare) - 1
+                found += layer.search(first, last, since, until)
+        return found
+
+    def shared(self, family: int, address: int) -> bool:
+        """Whether port blocks of the address are known."""
+        return (family, address) in self.ranges
+
+    def behind(self, family: int, address: int, port: int, since: int, until: int) -> list[Tenure]:
+        """Port blocks that hold the port and touch since..until."""
+        found: list[Tenure] = []
+        for first, last in self.ranges.get((family, address), ()):
+            if first <= port <= last:
+                block = address << 32 | first << 16 | last
+                found += self.blocks[family].search(block, block, since, until)
+        return found
+
+    def of(self, subscriber: str, time: int) -> list[Tenure]:
+        """What a subscriber had at the time, oldest first."""
+        if self._of is None:
+            self._of = {}
+            for layer in self.layers.values():
+                for row in layer.rows:
+                    if row.subscriber:
+                        self._of.setdefault(row.subscriber, []).append(row)
+        return sorted((row for row in self._of.get(subscriber, ()) if row.start <= time < row.end), key=itemgetter(3))
+
+
+def index(tenures: Iterable[Tenure]) -> Index:
+    """Sort the tenures into an Index. Those that end before they start hold nothing and are left out."""
+    found = Index()
+    layers: dict[tuple[int, int], list[Tenure]] = {}
+    blocks: dict[int, list[Tenure]] = {}
+    for row in tenures:
+        if row.end <= row.start:
+            continue
+        if row.ports:
+            blocks.setdefault(row.family, []).append(row)
+        else:
+            layers.setdefault((row.family, row.length), []).append(row)
+    for key, rows in layers.items():
+        rows.sort(key=itemgetter(1, 3))
+        found.layers[key] = _layer(rows, [row.network for row in rows])
+    for family, rows in blocks.items():
+        rows.sort(key=lambda row: (_block(row), row.start))
+        found.blocks[family] = _layer(rows, [_block(row) for row in rows])
+        for row in rows:
+            ranges = found.ranges.setdefault((family, row.network), [])
+            if row.ports and (not ranges or ranges[-1] != row.ports):
+                ranges.append(row.ports)
+    return found

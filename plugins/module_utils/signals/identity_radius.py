@@ -1,0 +1,455 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""RADIUS accounting as tenures: detail files of FreeRADIUS, and its table radacct as CSV or as an SQL dump.
+
+What the records mean is RFC 2866 (Acct-Status-Type, Acct-Delay-Time, Acct-Session-Time), RFC 2869 5.3
+(Event-Timestamp), RFC 2865 5.8, RFC 3162 2.3, RFC 4818 3 and RFC 6911 3.1 (what a session was given). A detail file
+is as rlm_detail.c of FreeRADIUS writes it: a line with the date, a line with a tab for each attribute, `Timestamp` with
+the seconds since 1970 at which the server got the packet, and an empty line, without which a record is half written.
+The columns of radacct are those of FreeRADIUS' schema.sql.
+
+The time of a record is the server's, less Acct-Delay-Time: one clock for all NASes.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from .identity_tenures import FOREVER, RADIUS, Session, Tenure, Told, instants, prefix_text, read_lines, read_prefix
+
+START, INTERIM, STOP, RESTART = "start", "interim", "stop", "restart"
+
+# RFC 2866 5.1 and FreeRADIUS' older name for 3. Tunnels (9 to 14, RFC 2867) and Failed (15) give nobody an address.
+_STATUS = {
+    "Start": START, "1": START,
+    "Stop": STOP, "2": STOP,
+    "Interim-Update": INTERIM, "Alive": INTERIM, "3": INTERIM,
+    "Accounting-On": RESTART, "7": RESTART,
+    "Accounting-Off": RESTART, "8": RESTART,
+}  # fmt: skip
+_NO_ADDRESS = re.compile(r"Tunnel-|Failed$|9$|1[0-5]$")
+
+_GIVEN = {  # the attribute, or the column of radacct in lower case -> what is given anew takes the place of the old
+    "Framed-IP-Address": "v4",
+    "Framed-IPv6-Address": "v6",
+    "Framed-IPv6-Prefix": "v6 prefix",
+    "Delegated-IPv6-Prefix": "v6 delegated",
+}
+_WANTED = {
+    "Acct-Status-Type", "Acct-Session-Id", "User-Name", "Class", "NAS-IP-Address", "NAS-IPv6-Address", "NAS-Identifier",
+    "NAS-Port-Id", "Calling-Station-Id", "Acct-Delay-Time", "Acct-Session-Time", "Event-Timestamp", "Timestamp",
+    "Packet-Type", *_GIVEN,
+}  # fmt: skip
+_COLUMNS = {
+    "acctsessionid": "Acct-Session-Id",
+    "username": "User-Name",
+    "class": "Class",
+    "nasipaddress": "NAS-IP-Address",
+    "nasportid": "NAS-Port-Id",
+    "callingstationid": "Calling-Station-Id",
+    "framedipaddress": "Framed-IP-Address",
+    "framedipv6address": "Framed-IPv6-Address",
+    "framedipv6prefix": "Framed-IPv6-Prefix",
+    "delegatedipv6prefix": "Delegated-IPv6-Prefix",
+}
+SUBSCRIBERS = ("User-Name", "Class", "NAS-Port-Id", "Calling-Station-Id")
+
+_ATTRIBUTE = re.compile(r"\s*([A-Za-z][\w.-]*) :?= (.*?)\s*")
+_EVENT = re.compile(r"(\w{3} +\d+ \d{4} \d\d:\d\d:\d\d)(?: (\S+))?")
+_OCTAL = re.compile(r"\\([0-7]{3}|.)", re.DOTALL)
+_UNNAMED = ("255.255.255.255", "255.255.255.254")  # RFC 2865 5.8: let the user, or the NAS, choose
+
+_LEFT_OUT = "it was left out"
+
+
+@dataclass(slots=True)
+class Record:
+    """One accounting record. `time` in ms; `latest` is another one where the stamp can mean two."""
+
+    status: str
+    time: int
+    latest: int
+    texts: dict[str, str]
+    given: list[tuple[str, tuple[int, int, int]]]  # the kind, and family, address and length
+    place: tuple[str, int]  # file and line
+
+    @property
+    def nas(self) -> str:
+        texts = self.texts
+        return texts.get("NAS-IP-Address") or texts.get("NAS-IPv6-Address") or texts.get("NAS-Identifier") or ""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A session so far."""
+
+    first: Record
+    texts: dict[str, str] = field(default_factory=dict)
+    last: int = 0
+    held: dict[tuple[str, tuple[int, int, int]], int] = field(default_factory=dict)  # what -> since when
+    lost: dict[tuple[int, int, int], int] = field(default_factory=dict)  # what the NAS has given on -> when
+    done: list[tuple[tuple[int, int, int], int, int]] = field(default_factory=list)  # what, from, until
+
+
+def read_detail(path: str, zone: datetime.tzinfo | None, skew: int, told: Told) -> tuple[list[Record], list[Tenure]]:
+    """The records of a detail file, and the times in which its clock was in doubt."""
+    records: list[Record] = []
+    doubts: list[Tenure] = []
+    clock, other = 0, 0
+    for line, pairs in _detail(path, told):
+        record = _record(pairs, (path, line), zone, told)
+        stamp = _seconds(pairs, "Timestamp")
+        if stamp is not None:
+            if stamp * 1000 < clock - skew:
+                reason = f"the server's clock went back by {clock // 1000 - stamp} s"
+                told.add(
+                    path, line, reason, "what happened in the hours that came twice has no owner; run an NTP client"
+                )
+                doubts += everywhere(stamp * 1000, clock, RADIUS, f"{path}: {reason}")
+            clock = stamp * 1000
+        if record:
+            records.append(record)
+        other += not record and "Acct-Status-Type" not in pairs
+    if other:
+        told.add(path, 0, f"{other} records are no accounting", "expected in a detail file of authentication only")
+    return records, doubts
+
+
+def everywhere(since: int, until: int, source: str, doubt: str) -> list[Tenure]:
+    """A doubt about all addresses in a time."""
+    return [Tenure(family, 0, 0, since, until + 1, source, doubt=doubt) for family in (4, 6)]
+
+
+def _detail(path: str, told: Told) -> Iterator[tuple[int, dict[str, list[str]]]]:
+    """The records of a detail file: the line that each begins at, and its values by attribute."""
+    pairs: dict[str, list[str]] = {}
+    begins = 0
+    for number, line in enumerate(read_lines(path, told), 1):
+        if line == "\n" or not line.strip():
+            if pairs:
+                yield begins, pairs
+            pairs, begins = {}, 0
+            continue
+        begins = begins or number
+        match = _ATTRIBUTE.fullmatch(line)
+        if match:
+            if match[1] in _WANTED:
+                pairs.setdefault(match[1], []).append(_value(match[2]))
+        elif line[0] in "\t " or "=" in line:
+            told.add(path, number, "is no attribute of a detail file", "the rest of its record was read")
+        elif pairs:  # a heading inside a record: the one before was never finished
+            told.add(path, number, "a record begins before the one before it ends", f"{_LEFT_OUT}: the disk was full?")
+            pairs, begins = {}, number
+    if pairs:
+        told.add(path, begins, "the last record is half written", f"{_LEFT_OUT}; the next run reads it")
+
+
+def _value(text: str) -> str:
+    if len(text) > 1 and text[0] in "\"'" and text[-1] == text[0]:
+        return _OCTAL.sub(lambda match: chr(int(match[1], 8)) if len(match[1]) == 3 else match[1], text[1:-1])
+    return text
+
+
+def _seconds(pairs: dict[str, list[str]], name: str) -> int | None:
+    text = pairs.get(name, [""])[0]
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
+
+
+def _record(
+    pairs: dict[str, list[str]], place: tuple[str, int], zone: datetime.tzinfo | None, told: Told
+) -> Record | None:
+    if "Acct-Status-Type" not in pairs:
+        return None
+    word = pairs["Acct-Status-Type"][0]
+    status = _STATUS.get(word)
+    if not status:
+        if not _NO_ADDRESS.match(word):
+            told.add(*place, f"Acct-Status-Type {word[:40]!r} is not known", _LEFT_OUT)
+        return None
+    times = _times(pairs, zone)
+    if not times:
+        mend = "let the detail file have its Timestamp, or give the zone of its Event-Timestamp"
+        told.add(*place, "the record says no time that can be understood", f"{_LEFT_OUT}; {mend}")
+        return None
+    texts = {name: values[0] for name, values in pairs.items() if name not in _GIVEN}
+    given = [
+        (kind, prefix)
+        for name, kind in _GIVEN.items()
+        for text in pairs.get(name, ())
+        if (prefix := _given(text, place, told))
+    ]
+    return Record(status, *times, texts, given, place)
+
+
+def _given(text: str, place: tuple[str, int], told: Told) -> tuple[int, int, int] | None:
+    if not text or text in _UNNAMED:
+        return None
+    try:
+        return read_prefix(text)
+    except ValueError:
+        told.add(*place, f"{text[:60]!r} is no address or prefix", "the rest of the record was read")
+        return None
+
+
+def _times(pairs: dict[str, list[str]], zone: datetime.tzinfo | None) -> tuple[int, int] | None:
+    """When it happened (RFC 2866 5.2): what the server's clock said, less the seconds that the NAS had tried before."""
+    stamp = _seconds(pairs, "Timestamp")
+    if stamp is not None:
+        time = (stamp - (_seconds(pairs, "Acct-Delay-Time") or 0)) * 1000
+        return time, time
+    stamp = _seconds(pairs, "Event-Timestamp")
+    if stamp is not None:
+        return stamp * 1000, stamp * 1000
+    match = _EVENT.fullmatch(pairs.get("Event-Timestamp", [""])[0])
+    if not match:
+        return None
+    try:
+        moment = datetime.datetime.strptime(" ".join(match[1].split()), "%b %d %Y %H:%M:%S")
+    except ValueError:
+        return None
+    # An abbreviation names no zone for certain (RFC 5322 4.3); UTC and GMT do.
+    return instants(moment, datetime.UTC if match[2] in ("UTC", "GMT") else zone)
+
+
+def read_radacct(path: str, zone: datetime.tzinfo | None, told: Told) -> list[Record]:
+    """The records that the rows of radacct come to: each a start, a last word and a stop where there are such."""
+    records: list[Record] = []
+    for line, row in _rows(path, told):
+        place = (path, line)
+        times = {}
+        for column in ("acctstarttime", "acctupdatetime", "acctstoptime"):
+            text = row.get(column, "")
+            if text and not text.startswith("0000-00-00"):
+                times[column] = _stamp(text, zone)
+        if "acctstarttime" not in times or None in times.values():
+            mend = "give the zone of the database" if zone is None else "stamps are as 2026-11-26 10:00:00+00"
+            told.add(*place, "a time is missing, has no zone or is not understood", f"{_LEFT_OUT}; {mend}")
+            continue
+        texts = {name: row[column] for column, name in _COLUMNS.items() if row.get(column) and name not in _GIVEN}
+        given = [
+            (kind, prefix)
+            for column, name in _COLUMNS.items()
+            if (kind := _GIVEN.get(name, "")) and (prefix := _given(row.get(column, ""), place, told))
+        ]
+        for column, status in (("acctstarttime", START), ("acctupdatetime", INTERIM), ("acctstoptime", STOP)):
+            stamp = times.get(column)
+            if stamp:
+                records.append(Record(status, *stamp, texts, given, place))
+    return records
+
+
+def _stamp(text: str, zone: datetime.tzinfo | None) -> tuple[int, int] | None:
+    try:
+        return instants(datetime.datetime.fromisoformat(text), zone)
+    except (ValueError, OverflowError):
+        return None
+
+
+_INSERT = re.compile(
+    r"INSERT\s+(?:IGNORE\s+)?INTO\s+[\"`]?(?:\w+[\"`]?\.[\"`]?)?(\w+)[\"`]?\s*(\([^)]*\))?\s*VALUES", re.I
+)
+_COPY = re.compile(r"COPY\s+\"?(?:\w+\"?\.\"?)?(\w+)\"?\s*\(([^)]*)\)\s+FROM\s+stdin;\s*", re.I)
+_CREATE = re.compile(r"CREATE TABLE\s+(?:IF NOT EXISTS\s+)?[\"`]?(?:\w+[\"`]?\.[\"`]?)?radacct[\"`]?\s*\(\s*", re.I)
+_COLUMN = re.compile(r"[\"`]?([a-z0-9_]+)[\"`]?\s", re.I)
+_SQL = re.compile(r"'((?:[^'\\]|''|\\.)*)'|([^\s,()']+)|([(),])", re.DOTALL)
+_SQL_PLAIN = re.compile(r"'((?:[^']|'')*)'|([^\s,()']+)|([(),])", re.DOTALL)
+
+
+def _rows(path: str, told: Told) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of radacct by column, in lower case; NULL is ""."""
+    lines = read_lines(path, told)
+    first = next(lines, "")
+    if "acctstarttime" in first.lower() and "," in first and not first.upper().startswith(("INSERT", "COPY")):
+        yield from _csv(path, first, lines, told)
+    else:
+        yield from _dump(path, first, lines, told)
+
+
+def _csv(path: str, first: str, lines: Iterator[str], told: Told) -> Iterator[tuple[int, dict[str, str]]]:
+    columns = [name.strip().lower() for name in next(csv.reader([first]))]
+
+    def whole() -> Iterator[str]:
+        for line in lines:
+            if line.endswith("\n"):
+                yield line
+            else:
+                told.add(path, 0, "the last line is half written", f"{_LEFT_OUT}; the next run reads it")
+
+    reader = csv.reader(whole())
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            told.add(path, reader.line_num + 1, f"is no CSV: {error}", _LEFT_OUT)
+            continue
+        if row is None:
+            return
+        if len(row) != len(columns):
+            if row:
+                told.add(path, reader.line_num + 1, f"has not {len(columns)} columns", _LEFT_OUT)
+            continue
+        yield reader.line_num + 1, dict(zip(columns, row, strict=True))
+
+
+def _dump(path: str, first: str, lines: Iterator[str], told: Told) -> Iterator[tuple[int, dict[str, str]]]:
+    columns: list[str] = []  # as CREATE TABLE has them, for an INSERT that names none
+    creating = False
+    copying: list[str] = []
+    statement, begins, seen = "", 0, False
+    for number, line in enumerate((text for part in ([first], lines) for text in part), 1):
+        if copying:
+            if line.startswith("\\."):
+                copying = []
+            elif len(cells := line.rstrip("\n").split("\t")) == len(copying) and line.endswith("\n"):
+                yield number, {name: _copied(cell) for name, cell in zip(copying, cells, strict=True)}
+            else:
+                told.add(path, number, f"has not {len(copying)} columns, or is half written", _LEFT_OUT)
+        elif creating:
+            creating = not line.lstrip().startswith(")")
+            match = _COLUMN.match(line.strip())
+            if creating and match and match[1].upper() not in ("PRIMARY", "UNIQUE", "KEY", "INDEX", "CONSTRAINT"):
+                columns.append(match[1].lower())
+        elif _CREATE.match(line):
+            creating, columns, seen = True, [], True
+        elif match := _COPY.match(line):
+            names = [name.strip(' "').lower() for name in match[2].split(",")]
+            copying, seen = (names, True) if match[1].lower() == "radacct" else (["\n"] * len(names), seen)
+        else:
+            if not statement and not _INSERT.match(line):
+                continue
+            statement, begins = statement + line, begins or number
+            if line.rstrip().endswith(";"):
+                if (_INSERT.match(statement) or [""] * 2)[1].lower() == "radacct":
+                    seen = True
+                    yield from _inserted(path, begins, statement, columns, told)
+                statement, begins = "", 0
+    if statement:
+        told.add(path, begins, "the last statement is half written", f"{_LEFT_OUT}; the next run reads it")
+    if not seen:
+        told.add(path, 0, "holds no table radacct", "give its rows as CSV with a heading, or as a dump")
+
+
+def _copied(cell: str) -> str:
+    """A cell of COPY's text form (PostgreSQL's manual, COPY, "Text Format")."""
+    if cell == "\\N":
+        return ""
+    return re.sub(r"\\(.)", lambda match: {"t": "\t", "n": "\n", "r": "\r"}.get(match[1], match[1]), cell)
+
+
+def _inserted(
+    path: str, line: int, statement: str, known: list[str], told: Told
+) -> Iterator[tuple[int, dict[str, str]]]:
+    match = _INSERT.match(statement)
+    if not match:
+        return
+    columns = [name.strip(' \n"`').lower() for name in match[2].strip("()").split(",")] if match[2] else known
+    # mysqldump escapes with a backslash and quotes names with a backtick; the others double the quote.
+    mysql = "`" in match[0]
+    row: list[str] = []
+    depth = 0
+    for token in (_SQL if mysql else _SQL_PLAIN).finditer(statement, match.end()):
+        if token[3] == "(":
+            row, depth = [], depth + 1
+        elif token[3] == ")":
+            depth -= 1
+            if len(row) == len(columns):
+                yield line, dict(zip(columns, row, strict=True))
+            else:
+                told.add(path, line, f"a row has {len(row)} values for {len(columns)} columns", _LEFT_OUT)
+        elif token[3] is None and depth == 1:
+            text = token[1].replace("''", "'") if token[1] is not None else token[2]
+            if mysql and token[1] is not None:
+                text = re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
+            row.append("" if token[1] is None and text.upper() == "NULL" else text)
+
+
+_ORDER = {RESTART: 0, START: 1, INTERIM: 2, STOP: 3}
+
+
+def tenures(records: Iterable[Record], attribute: str, told: Told) -> tuple[list[Tenure], int]:
+    """Who had what by these records, and when the last of them was.
+
+    A session ends with its Stop, with its NAS (Accounting-On and -Off), or at the latest where the same NAS gives its
+    address to another and is silent about it from then on: its Stop was lost. Without any of these it goes on.
+    """
+    opened: dict[tuple[str, str], _Open] = {}
+    holders: dict[tuple[str, tuple[int, int, int]], _Open] = {}
+    found: list[Tenure] = []
+    heard = 0
+    for record in sorted(records, key=lambda one: (one.time, _ORDER[one.status])):
+        heard = max(heard, record.latest)
+        if record.status == RESTART:
+            for key in [key for key in opened if key[0] == record.nas]:
+                found += _closed(opened.pop(key), record.latest, attribute, told)
+            continue
+        key = (record.nas, record.texts.get("Acct-Session-Id", ""))
+        if not all(key):
+            told.add(*record.place, "no Acct-Session-Id, or nothing that names the NAS", _LEFT_OUT)
+            continue
+        current = opened.get(key)
+        if current and record.status == START and record.texts.get(attribute) != current.texts.get(attribute):
+            found += _closed(opened.pop(key), record.latest, attribute, told)  # a NAS that counts from the start again
+            current = None
+        if not current:
+            current = opened[key] = _Open(record)
+            for _, prefix in record.given:
+                loser = holders.get((record.nas, prefix))
+                if loser and loser.last <= record.time:
+                    loser.lost[prefix] = record.latest
+        _hear(current, record)
+        for _, prefix in record.given:
+            holders[record.nas, prefix] = current
+        if record.status == STOP:
+            found += _closed(opened.pop(key), record.latest, attribute, told)
+    for current in opened.values():
+        found += _closed(current, FOREVER, attribute, told)
+    return found, heard
+
+
+def _hear(current: _Open, record: Record) -> None:
+    """What one more record adds to a session."""
+    since = record.time
+    if current.first is record and record.status != START:  # its Start is in no file: RFC 2866 5.7 says when it was
+        seconds = record.texts.get("Acct-Session-Time", "")
+        since -= int(seconds) * 1000 if seconds.isdigit() and len(seconds) < 10 else 0
+    current.last = max(current.last, record.latest)
+    current.texts |= record.texts
+    kinds = {kind for kind, _ in record.given}
+    for kind, prefix in [held for held in current.held if held[0] in kinds and held not in record.given]:
+        current.done.append((prefix, current.held.pop((kind, prefix)), record.latest))
+    for kind, prefix in record.given:
+        current.held.setdefault((kind, prefix), since)
+        current.lost.pop(prefix, None)  # it has the address still: two have it
+
+
+def _closed(current: _Open, until: int, attribute: str, told: Told) -> list[Tenure]:
+    texts, place = current.texts, current.first.place
+    subscriber = texts.get(attribute, "")
+    if not subscriber:
+        told.add(*place, f"the session has no {attribute}", "its address counts as somebody's; let the NAS send it")
+    if current.lost:
+        told.add(*place, "a session whose Stop was lost", "it ends where the NAS gave its address on")
+    held = [
+        *current.done,
+        *((prefix, since, min(until, current.lost.get(prefix, until))) for (_, prefix), since in current.held.items()),
+    ]
+    if not held:
+        return []
+    session = Session(
+        subscriber,
+        texts.get("Acct-Session-Id", ""),
+        texts.get("User-Name", ""),
+        texts.get("NAS-IP-Address") or texts.get("NAS-IPv6-Address", ""),
+        texts.get("NAS-Identifier", ""),
+        texts.get("NAS-Port-Id", ""),
+        texts.get("Calling-Station-Id", ""),
+        tuple(dict.fromkeys(prefix_text(*prefix) for prefix, _, _ in held)),
+        min(since for _, since, _ in held),
+        None if until == FOREVER else until,
+    )
+    doubt = "" if subscriber else f"somebody without {attribute} had it"
+    return [Tenure(*prefix, since, end, RADIUS, subscriber, session, doubt=doubt) for prefix, since, end in held]
