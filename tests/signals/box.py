@@ -62,8 +62,10 @@ def box(directory: Path) -> Iterator[Box]:
     image = images.name("signals", _RELEASE)
     engine.settle(image)
     name = f"isp-box-{uuid.uuid4().hex[:12]}"
-    options = ("--privileged", "--network=none", "--init", f"--volume={directory}:/box")
-    engine.run("podman", "run", "--detach", f"--name={name}", *options, image, "sleep", "infinity")
+    options = ("--privileged", "--network=none", f"--volume={directory}:/box")
+    # A shell that waits is an init that buries what daemons leave behind.
+    init = ("sh", "-c", "sleep infinity & wait")
+    engine.run("podman", "run", "--detach", f"--name={name}", *options, image, *init)
     try:
         made = Box(name, directory)
         made.run("ip link set lo up")
