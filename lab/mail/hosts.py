@@ -19,6 +19,11 @@ DNSBL_SERVER = "203.0.113.101"
 WORLD_MX = ("203.0.113.110", "2001:db8:fffe::110")
 STORE = "192.0.2.40"  # takes LMTP on port 24
 
+# Both sides of a gateway, where there is one.
+GATEWAYS = ("gate1",)
+SUBSCRIBERS = ("198.51.100.0/25", "2001:db8:100::/40")
+WORLD = ("203.0.113.64/26", "2001:db8:fffe::/48")
+
 # Hosts by the letters of their names: who watches, the subscribers' gateway, and routers with FRR and with BIRD.
 SIGNALS = ("watch", "gate", "frr", "bird")
 

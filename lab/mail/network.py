@@ -3,6 +3,7 @@
 """One wire: a bridge in a network namespace of its own, and a namespace for each host with a cable to it.
 
 The machine's own network has no part in it: a cable is made in one namespace, with its other end in the next.
+Where there is a gateway, the subscribers and the world reach each other through it alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import ipaddress
 from pathlib import Path
 
 from ..engine import run
-from .hosts import PREFIXES, Host, made_name
+from .hosts import GATEWAYS, PREFIXES, SUBSCRIBERS, WORLD, Host, made_name
 
 
 def lay(state: Path, hosts: list[Host]) -> None:
@@ -29,9 +30,32 @@ def lay(state: Path, hosts: list[Host]) -> None:
     for host in hosts:
         # Without duplicate address detection the addresses work at once.
         quick = "echo 0 >/proc/sys/net/ipv6/conf/all/accept_dad; echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad"
-        command = f"set -e; {quick}; exec ip -batch -"
+        command = f"set -e; {quick}; {_settings(host)}; exec ip -batch -"
         inside = f"--net=/run/netns/{made_name(state, host.name)}"
-        run("nsenter", inside, "sh", "-c", command, stdin="\n".join(_interface(host)))
+        run("nsenter", inside, "sh", "-c", command, stdin="\n".join([*_interface(host), *_detour(host, hosts)]))
+
+
+def _settings(host: Host) -> str:
+    """A gateway forwards, and nobody is told of a shorter way: all hosts are on one wire."""
+    settings = {"ipv4/conf/all/accept_redirects": 0, "ipv6/conf/all/accept_redirects": 0}
+    settings |= {"ipv4/conf/eth0/accept_redirects": 0, "ipv6/conf/eth0/accept_redirects": 0}
+    if host.name in GATEWAYS:
+        settings |= {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1}
+        settings |= {"ipv4/conf/all/send_redirects": 0, "ipv4/conf/eth0/send_redirects": 0}
+    return "; ".join(f"echo {value} >/proc/sys/net/{name}" for name, value in settings.items())
+
+
+def _detour(host: Host, hosts: list[Host]) -> list[str]:
+    """For `ip -batch`: the way of a subscriber to the world, and of the world to the subscribers, by the gateway."""
+    gateways = [one for one in hosts if one.name in GATEWAYS]
+    beyond = {"subscriber1": WORLD, "world": SUBSCRIBERS}.get(host.name, ())
+    return [
+        f"route add {prefix} via {address}"
+        for prefix in beyond
+        for gateway in gateways[:1]
+        for address, _ in gateway.addresses
+        if (":" in prefix) == (":" in address)
+    ]
 
 
 def remove(state: Path, hosts: list[Host]) -> None:
