@@ -73,7 +73,8 @@ def _finding(
     if answer.packet:
         packet, fields = packet_text(answer.packet, obligation.family), tuple(sorted(answer.packet.items()))
     check = configuration.interfaces.get(obligation.attachment)
-    if verdict != COMPLIANT and obligation.control == "P8" and check and check.source_check:
+    checked = check and check.source_check and obligation.family in check.source_check_families
+    if verdict != COMPLIANT and obligation.control == "P8" and check and checked:
         verdict, packet, fields = COMPLIANT, "", ()
         evidence = (Evidence(check.source_check_line, check.source_check),)
         reason = "strict unicast RPF validates the sources, given that routes lead only to the pools"

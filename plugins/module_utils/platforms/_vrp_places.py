@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..filters import DENY, PERMIT, UNKNOWN, Binding, Configuration, Doubt, Entry, Filter, Interface, NotThisPlatform
@@ -103,7 +103,7 @@ def _interfaces(
         own: set[str] = set()
         prefixes: list[str] = []
         checks: dict[int, tuple[str, int]] = {}
-        shutdown = sees_ipv6 = False
+        shutdown = False
         for number, words, text in block.lines:
             if words[0] == "traffic-policy":
                 found.lines += 1
@@ -127,12 +127,20 @@ def _interfaces(
             elif " ".join(words).removesuffix(" statistics enable") in _CHECKED:
                 for family in (4, 6) if words[0] == "urpf" else (6 if words[0] == "ipv6" else 4,):
                     checks[family] = text, number
-            sees_ipv6 = sees_ipv6 or words[0] == "ipv6"
         if prefixes and access not in _SUBSCRIBERS:
             _bind_system_view(name, own, policies, applied, found)
         prefixes += _borrowed(cut, block)
-        check = checks.get(4, ("", 0)) if 6 in checks or not sees_ipv6 else ("", 0)
-        yield name, Interface(name, block.line, tuple(dict.fromkeys(prefixes)), shutdown, *check)
+        one = Interface(name, block.line, tuple(dict.fromkeys(prefixes)), shutdown)
+        yield name, _checked(one, checks)
+
+
+def _checked(one: Interface, checks: Mapping[int, tuple[str, int]]) -> Interface:
+    """With the source check of the families that have one."""
+    families = tuple(sorted(checks))
+    if not families:
+        return one
+    text, line = checks[families[0]]
+    return replace(one, source_check=text, source_check_line=line, source_check_families=families)
 
 
 def _vlans(cut: Cut, interfaces: dict[str, Interface], found: _Found) -> None:
@@ -300,8 +308,4 @@ def _bind_users(
             view = policies.on_users(policy, family, group, "destination", False)
             if view.filter.entries:
                 found.bind((one.name, "out", family), view.filter, line, text)
-    needed = [family for family in (4, 6) if any((":" in prefix) == (family == 6) for prefix in one.prefixes)]
-    if needed and all(checks.get(family, ("", 0))[0] for family in needed):
-        text, line = checks[needed[0]]
-        return replace(one, source_check=text, source_check_line=line)
-    return one
+    return _checked(one, {family: check for family, check in checks.items() if check[0]})
