@@ -67,9 +67,9 @@ class Interface:
     shutdown: bool = False
     source_check: str = ""  # the line of a strict unicast RPF check, "" without one
     source_check_line: int = 0
-    source_check_families: tuple[int, ...] = (4, 6)
     sessions_from: str = ""  # the line by which a RADIUS server authorizes sessions there, and may give them a filter
     sessions_line: int = 0
+    source_check_families: tuple[int, ...] = (4, 6)
 
 
 @dataclass(frozen=True, slots=True)
