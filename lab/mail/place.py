@@ -75,7 +75,10 @@ def files(state: Path, host: Host, planted: bool = False) -> dict[str, str]:
     }
     if host.side:
         return everywhere | certificate | mail_host() | (_planted(host) if planted else {})
-    return everywhere | (certificate | _world(state) if host.name == "world" else {})
+    if host.name == "world":
+        return everywhere | certificate | _world(state)
+    infected = Path(__file__).with_name("infected.py").read_text()
+    return everywhere | ({"/usr/local/sbin/lab-infected": infected} if host.image == "mail" else {})
 
 
 def secret(path: str) -> bool:
