@@ -19,6 +19,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any
 
 from .records import AMBIGUOUS, KNOWN, Case, Owner
@@ -196,11 +197,11 @@ def read_action(data: object) -> Action:
 
 
 def narrow(prefixes: Iterable[str]) -> tuple[tuple[str, ...], str]:
-    """The prefixes, canonical and each once; and "", or why they are nothing to act upon.
+    """The prefixes, canonical and none within another; and "", or why they are nothing to act upon.
 
     Each is one IPv4 address, or an IPv6 /64 or longer, that a host can have.
     """
-    found: dict[str, None] = {}
+    found: dict[str, IPv4Network | IPv6Network] = {}
     for text in prefixes:
         try:
             network = ipaddress.ip_network(text)
@@ -211,12 +212,17 @@ def narrow(prefixes: Iterable[str]) -> tuple[tuple[str, ...], str]:
             return (), f"{network} is more than one subscriber's; only {wanted} is acted upon"
         if any(network.network_address in strange for strange in NOBODY):
             return (), f"{network} is no address that a host has on the Internet"
-        found[str(network)] = None
+        found[str(network)] = network
     if not found:
         return (), "no address is known"
     if len(found) > MOST_PREFIXES:
         return (), f"{len(found)} prefixes, more than the {MOST_PREFIXES} that one subscriber may have"
-    return tuple(found), ""
+    inner = [text for text, one in found.items() if any(_within(one, other) for other in found.values())]
+    return tuple(text for text in found if text not in inner), ""
+
+
+def _within(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
+    return one.version == other.version and one.prefixlen > other.prefixlen and one.overlaps(other)
 
 
 Span = tuple[int, int, Protected]  # the first and the last address
@@ -286,7 +292,7 @@ def decide(
         reason = "the kill switch is on"
         ended = tuple(Release(action, reason) for action in active)
         return Decision((), (), ended, tuple(Refusal(case, reason) for case in cases), reason, False)
-    if reason := _limits_fault(limits) or _clock_fault(active, now, last):
+    if reason := _limits_fault(limits) or clock_fault(active, now, last):
         return freeze(reason)
 
     never = NeverList(limits.never)
@@ -332,8 +338,8 @@ def _limits_fault(limits: Limits) -> str:
     return ""
 
 
-def _clock_fault(active: Iterable[Action], now: int, last: int) -> str:
-    """Why the clock is not to be believed, or ""."""
+def clock_fault(active: Iterable[Action], now: int, last: int) -> str:
+    """Why the clock is not to be believed, or "": it is behind the last action or run, or a week after it."""
     latest = max([last, *(action.since for action in active)])
     if now < latest:
         return f"the clock went back: it is {now} ms, and the last run was at {latest} ms; mend the clock"

@@ -1,0 +1,158 @@
+"""What must be in the kernel's table for a state, and what makes it so: no kernel is needed here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.isp.hardening.plugins.module_utils.signals import quarantine
+from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import DAY, HOUR, LATE, Action, Protected
+from ansible_collections.isp.hardening.plugins.module_utils.signals.quarantine import (
+    Change,
+    Settings,
+    State,
+    Table,
+    plan,
+    read_settings,
+    read_state,
+    read_table,
+    refusal,
+    write_state,
+)
+
+NOW = 1_790_000_000_000
+NEVER = (Protected("192.0.2.0/28", "own servers"),)
+SETTINGS = Settings("/state", "/audit", ("192.0.2.10", "2001:db8:f::10"), NEVER, 3)
+V4, V6 = "203.0.113.7/32", "2001:db8:1:2::/64"
+
+
+def action(key: str = "k1", *prefixes: str, **changes: object) -> Action:
+    sound = Action(key, f"of {key}", prefixes or (V4,), NOW - HOUR, NOW + HOUR, "D2", ("D2",), "automatic")
+    return replace(sound, **changes)  # type: ignore[arg-type]
+
+
+def table(elements: Mapping[str, int | None], settings: Settings = SETTINGS) -> Table:
+    found: dict[int, dict[str, int | None]] = {4: {}, 6: {}}
+    for prefix, left in elements.items():
+        found[6 if ":" in prefix else 4][prefix] = left
+    return Table({name: len(rules) for name, rules in quarantine.chains(settings).items()}, found)
+
+
+def test_a_state_is_read_as_it_was_written() -> None:
+    state = State((action("a"), action("b", V6)), {"c": NOW}, NOW)
+    assert read_state(write_state(state)) == state
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_state_file_is_the_kill_switch(text: str) -> None:
+    assert read_state(text) == State()
+    change = plan(SETTINGS, {}, table({V4: 60, V6: 60}), NOW)
+    assert set(change.removed) == {V4, V6}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a mapping"),
+        ("<html>", "not JSON"),
+        ("{}", "version 1"),
+        (write_state(State())[:-3], "not JSON"),
+        (write_state(State()).replace('"last": 0', '"last": "now"'), "milliseconds"),
+        (write_state(State((action(), action()))), "same key"),
+        (write_state(State((action("k1", "203.0.113.0/24"),))), "more than one subscriber's"),
+    ],
+)
+def test_a_state_file_that_is_none_is_told(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        read_state(text)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"never": [{}]}', "[1]"])
+def test_settings_that_are_none_are_told(text: str) -> None:
+    with pytest.raises(ValueError, match="not"):
+        read_settings(text)
+
+
+@pytest.mark.parametrize(
+    ("actions", "changes", "now", "reason"),
+    [
+        ([action(f"k{one}", f"203.0.113.{one}/32") for one in range(4)], {}, NOW, "4 actions are more than the 3"),
+        ([action()], {"never": ()}, NOW, "never-list is empty"),
+        ([action("k1", "192.0.2.4/32")], {}, NOW, "on the never-list: 192.0.2.0/28, own servers"),
+        ([action(until=NOW + 2 * DAY)], {}, NOW, "longer than a day"),
+        ([action()], {}, NOW - DAY, "the clock went back"),
+        ([action()], {}, NOW + LATE, "after the last run"),
+        ([action("a", V6), action("b", "2001:db8:1:2::7/128")], {}, NOW, "overlap"),
+        ([action("a"), action("b")], {}, NOW, "overlap"),
+        ([action("a"), action("b", V6)], {}, NOW, ""),
+        ([], {"never": (), "most": 0}, NOW, ""),
+    ],
+)
+def test_over_size_batch_and_all_else_that_is_wrong_is_refused_whole(
+    actions: list[Action], changes: dict[str, object], now: int, reason: str
+) -> None:
+    found = refusal(replace(SETTINGS, **changes), State(tuple(actions)), now)  # type: ignore[arg-type]
+    assert reason in found
+    assert bool(found) is bool(reason)
+
+
+def test_the_second_plan_is_empty() -> None:
+    assert plan(SETTINGS, {V4: NOW + HOUR}, table({V4: 3599}), NOW) == Change()
+
+
+def test_each_difference_is_mended_by_what_it_takes() -> None:
+    wanted = {V4: NOW + HOUR, V6: NOW + HOUR, "203.0.113.9/32": NOW + 1500}
+    change = plan(SETTINGS, wanted, table({V4: 60, V6: None, "203.0.113.8/32": 5}), NOW)
+    assert (change.added, change.renewed, change.removed) == (("203.0.113.9/32",), (V4, V6), ("203.0.113.8/32",))
+    assert change.text.endswith(
+        "add element inet isp_quarantine subscribers4 { 203.0.113.9 }\n"
+        "delete element inet isp_quarantine subscribers4 { 203.0.113.9 }\n"
+        "add element inet isp_quarantine subscribers4 { 203.0.113.9 timeout 1500ms }\n"
+    )
+    assert change.text.startswith("add element inet isp_quarantine subscribers4 { 203.0.113.8 }\ndelete ")
+
+
+@pytest.mark.parametrize("found", [None, "another portal", "a rule less", "an empty table"])
+def test_another_table_is_replaced_as_a_whole_with_what_is_due(found: str | None) -> None:
+    there = table({V4: 3600})
+    if found == "another portal":
+        there = table({V4: 3600}, replace(SETTINGS, portal=("192.0.2.11",)))
+    elif found == "a rule less":
+        there = replace(there, chains=dict(there.chains) | {"forward": 3})
+    elif found == "an empty table":
+        there = Table({}, {4: {}, 6: {}})
+    change = plan(SETTINGS, {V4: NOW + HOUR}, there if found else None, NOW)
+    assert change.rebuilt
+    assert change.text.startswith("add table inet isp_quarantine\ndelete table inet isp_quarantine\n")
+    assert change.text.endswith("subscribers4 { 203.0.113.7 timeout 3600000ms }\n")
+
+
+def test_without_a_portal_of_a_family_there_is_no_rule_for_it() -> None:
+    only4 = quarantine.table_text(replace(SETTINGS, portal=("192.0.2.10",)))
+    assert "ip daddr { 192.0.2.10 }" in only4
+    assert "ip6 daddr {" not in only4
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"nftables": [{"set": {"name": "subscribers4", "elem": [7]}}]}'])
+def test_output_of_nft_that_is_not_understood_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match="not understood"):
+        read_table(text)
+
+
+def test_elements_are_read_in_each_form_that_nft_has() -> None:
+    some = [
+        {"elem": {"val": "2001:db8::7", "timeout": 60, "expires": 59}},
+        {"elem": {"val": {"prefix": {"addr": "2001:db8:1:2::", "len": 64}}, "expires": 3}},
+        {"elem": {"val": {"range": ["2001:db8::1", "2001:db8::3"]}, "expires": 3}},
+        "2001:db8::8",
+    ]
+    sets = [{"set": {"name": "subscribers6", "elem": some}}, {"set": {"name": "subscribers4"}}]
+    found = read_table(json.dumps({"nftables": [{"metainfo": {}}, *sets]}))
+    assert found.elements == {
+        4: {},
+        6: {"2001:db8::7/128": 59, V6: 3, "2001:db8::1-2001:db8::3": 3, "2001:db8::8/128": None},
+    }
