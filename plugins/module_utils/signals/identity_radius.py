@@ -297,13 +297,15 @@ def _csv(path: str, first: str, lines: Iterator[str], told: Told) -> Iterator[tu
 
 def _dump(path: str, first: str, lines: Iterator[str], told: Told) -> Iterator[tuple[int, dict[str, str]]]:
     columns: list[str] = []  # as CREATE TABLE has them, for an INSERT that names none
-    creating = False
+    creating = wanted = False
     copying: list[str] = []
     statement, begins, seen = "", 0, False
     for number, line in enumerate((text for part in ([first], lines) for text in part), 1):
         if copying:
             if line.startswith("\\."):
                 copying = []
+            elif not wanted:
+                continue
             elif len(cells := line.rstrip("\n").split("\t")) == len(copying) and line.endswith("\n"):
                 yield number, {name: _copied(cell) for name, cell in zip(copying, cells, strict=True)}
             else:
@@ -316,8 +318,9 @@ def _dump(path: str, first: str, lines: Iterator[str], told: Told) -> Iterator[t
         elif _CREATE.match(line):
             creating, columns, seen = True, [], True
         elif match := _COPY.match(line):
-            names = [name.strip(' "').lower() for name in match[2].split(",")]
-            copying, seen = (names, True) if match[1].lower() == "radacct" else (["\n"] * len(names), seen)
+            copying = [name.strip(' "').lower() for name in match[2].split(",")]
+            wanted = match[1].lower() == "radacct"
+            seen = seen or wanted
         else:
             if not statement and not _INSERT.match(line):
                 continue

@@ -1,0 +1,250 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Who had an address: each folder of identity/ is a set of files and the answers that they give."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+from ruamel.yaml import YAML
+
+from ansible_collections.isp.hardening.plugins.module_utils.signals.identity import (
+    Sources,
+    holdings,
+    owner,
+    read_sources,
+    sessions,
+)
+from ansible_collections.isp.hardening.plugins.module_utils.signals.identity_tenures import (
+    RADIUS,
+    Tenure,
+    index,
+    prefix_text,
+)
+from ansible_collections.isp.hardening.plugins.module_utils.signals.records import AMBIGUOUS, KNOWN, UNKNOWN
+
+HERE = Path(__file__).parent / "identity"
+CASES = sorted(path.name for path in HERE.iterdir() if path.is_dir())
+
+
+def ms(text: str) -> int:
+    return round(datetime.datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def read(name: str, skew_ms: int = 30_000) -> tuple[dict[str, Any], Sources]:
+    """A folder's questions, and its files as sources."""
+    questions = YAML(typ="safe").load((HERE / name / "questions.yml").read_text())
+    files = {kind: [str(HERE / name / file) for file in names] for kind, names in questions.get("sources", {}).items()}
+    return questions, read_sources(files, skew_ms=skew_ms, **questions.get("options", {}))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_files_of_a_folder_give_its_answers(name: str) -> None:
+    questions, sources = read(name)
+    assert questions["answers"]
+    for answer in questions["answers"]:
+        found = owner(sources, str(answer["ask"]), ms(answer["at"]), answer.get("port"))
+        state, _, subscriber = answer["is"].partition(" ")
+        assert (found.state, found.subscriber) == (state, subscriber), (answer, found)
+        assert answer.get("because", "") in found.reason, (answer, found)
+        assert bool(found.reason) is (found.state != KNOWN)
+        if "prefixes" in answer:
+            assert list(found.prefixes) == answer["prefixes"], (answer, found)
+        assert (found.state == KNOWN) == bool(found.prefixes)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_could_not_be_read_is_told_and_nothing_else(name: str) -> None:
+    questions, sources = read(name)
+    told = [silence.reason for silence in sources.told]
+    for expected in questions.get("told", []):
+        assert any(expected in f"{one} {silence.mend}" for one, silence in zip(told, sources.told, strict=True)), told
+    if not questions.get("told"):
+        assert told == []
+
+
+def test_a_cgn_event_without_port_has_no_owner_so_that_nothing_is_done() -> None:
+    _, sources = read("cgn_blocks")
+    known = owner(sources, "198.51.100.1", ms("2026-11-26T10:10:00Z"), port=1100)
+    without = owner(sources, "198.51.100.1", ms("2026-11-26T10:10:00Z"))
+    assert (known.state, known.subscriber) == (KNOWN, "alice@example.net")
+    assert (without.state, without.subscriber, without.prefixes) == (AMBIGUOUS, "", ())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state", "subscriber"),
+    [
+        (-31, KNOWN, "alice@example.net"),
+        (-30, AMBIGUOUS, ""),
+        (-1, AMBIGUOUS, ""),
+        (0, AMBIGUOUS, ""),
+        (30, AMBIGUOUS, ""),
+        (31, KNOWN, "bob@example.net"),
+    ],
+)
+def test_thirty_seconds_of_skew_at_the_boundary_of_a_block_are_ambiguous(
+    seconds: int, state: str, subscriber: str
+) -> None:
+    _, sources = read("cgn_handover")
+    found = owner(sources, "198.51.100.1", ms("2026-11-26T10:30:00Z") + seconds * 1000, port=1100)
+    assert (found.state, found.subscriber) == (state, subscriber)
+
+
+def test_the_skew_is_the_policys() -> None:
+    time = ms("2026-11-26T10:29:50Z")
+    assert owner(read("radius_handover")[1], "203.0.113.7", time).state == AMBIGUOUS
+    assert owner(read("radius_handover", skew_ms=5_000)[1], "203.0.113.7", time).subscriber == "alice@example.net"
+
+
+def test_a_session_has_what_a_coa_names() -> None:
+    _, sources = read("radius_sessions")
+    (session,) = sessions(sources, "alice@example.net", ms("2026-11-26T10:20:00Z"))
+    assert (session.session_id, session.user_name, session.nas_address) == ("0001", "alice@example.net", "192.0.2.1")
+    assert (session.nas_port_id, session.start) == ("ge-0/0/1.100", ms("2026-11-26T10:00:00Z"))
+    assert session.prefixes == ("203.0.113.7/32", "2001:db8:1::/64", "2001:db8:ff::/56")
+    assert sessions(sources, "alice@example.net", ms("2026-11-26T10:35:00Z")) == ()
+    (going_on,) = sessions(sources, "bob@example.net", ms("2026-11-26T10:45:00Z"))
+    assert going_on.end is None
+    assert sessions(sources, "nobody@example.net", ms("2026-11-26T10:20:00Z")) == ()
+
+
+def test_holdings_are_as_the_records_say_them() -> None:
+    _, sources = read("radius_sessions")
+    held = holdings(sources, "alice@example.net", ms("2026-11-26T10:20:00Z"))
+    assert held == ("203.0.113.7/32", "2001:db8:1::/64", "2001:db8:ff::/56")
+
+
+def test_compressed_files_are_read_and_a_damaged_one_is_told(tmp_path: Path) -> None:
+    text = (HERE / "isc_renewed_and_released" / "dhcpd.leases").read_bytes()
+    whole, cut = tmp_path / "dhcpd.leases.1.gz", tmp_path / "dhcpd.leases.2.gz"
+    whole.write_bytes(gzip.compress(text))
+    cut.write_bytes(gzip.compress(text)[:-20])
+    time = ms("2026-11-26T10:10:00Z")
+    sources = read_sources({"isc_dhcp": [str(whole)]})
+    assert (owner(sources, "203.0.113.7", time).state, sources.told) == (KNOWN, ())
+    assert any("ends early or is damaged" in one.reason for one in read_sources({"isc_dhcp": [str(cut)]}).told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"files": {"dnsmasq": []}}, "no kind of source"),
+        ({"files": {}, "subscriber": "Framed-IP-Address"}, "names no customer"),
+        ({"files": {}, "zone": "Mars/Olympus"}, "no time zone"),
+        ({"files": {}, "static": {"203.0.113.0/33": "a"}}, "203.0.113.0/33"),
+        ({"files": {}, "cgn": ["many"]}, "many"),
+    ],
+)
+def test_an_option_that_is_none_is_refused(arguments: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        read_sources(**arguments)
+
+
+# Times and addresses close together, so that most questions meet a boundary.
+_TENURES = st.lists(
+    st.builds(
+        lambda family, last, spare, start, long, name, port: Tenure(
+            family,
+            (0xCB007100 if family == 4 else 0x20010DB8 << 96) + (last >> spare << spare),
+            (32 if family == 4 else 128) - spare,
+            start,
+            start + long,
+            RADIUS,
+            name,
+            None,
+            (port * 8, port * 8 + 7 + (port == 1) * 8) if port and not spare else None,
+        ),
+        st.sampled_from([4, 6]),
+        st.integers(0, 7),
+        st.sampled_from([0, 0, 0, 1, 2]),
+        st.integers(0, 60),
+        st.integers(1, 30),
+        st.sampled_from("abc"),
+        st.integers(0, 2),
+    ),
+    max_size=25,
+)
+
+
+@hypothesis.settings(max_examples=150)
+@hypothesis.given(
+    _TENURES,
+    st.sampled_from([4, 6]),
+    st.integers(0, 7),
+    st.integers(0, 2),
+    st.integers(0, 90),
+    st.integers(0, 9),
+    st.integers(0, 40),
+)
+def test_the_index_finds_what_a_look_at_every_tenure_finds(
+    tenures: list[Tenure], family: int, last: int, spare: int, time: int, skew: int, port: int
+) -> None:
+    bits = 32 if family == 4 else 128
+    first = (0xCB007100 if family == 4 else 0x20010DB8 << 96) + (last >> spare << spare)
+    final = first + (1 << spare) - 1
+    found = index(tenures)
+
+    def touches(row: Tenure) -> bool:
+        if row.family != family:
+            return False
+        end = row.network + (1 << bits - row.length) - 1
+        return row.network <= final and end >= first and row.start <= time + skew and row.end >= time - skew
+
+    plain = [row for row in tenures if not row.ports and touches(row)]
+    assert sorted(found.at(family, first, bits - spare, time - skew, time + skew)) == sorted(plain)
+    blocks = [row for row in tenures if row.ports and row.network == first and touches(row)]
+    held = [row for row in blocks if row.ports and row.ports[0] <= port <= row.ports[1]]
+    assert sorted(found.behind(family, first, port, time - skew, time + skew)) == sorted(held)
+    assert found.shared(family, first) == any(
+        row.ports and row.network == first and row.family == family for row in tenures
+    )
+
+
+@hypothesis.settings(max_examples=150)
+@hypothesis.given(_TENURES, st.integers(0, 7), st.integers(0, 90), st.integers(0, 9))
+def test_known_is_who_alone_had_it_all_around_the_time(tenures: list[Tenure], last: int, time: int, skew: int) -> None:
+    plain = [row for row in tenures if not row.ports]
+    address = prefix_text(4, 0xCB007100 + last, 32)
+    found = owner(Sources(index(plain), skew=skew), address.partition("/")[0], time)
+    near = [
+        row
+        for row in plain
+        if row.family == 4 and row.network == (0xCB007100 + last) >> 32 - row.length << 32 - row.length
+        if row.start <= time + skew and row.end >= time - skew
+    ]
+    names = {row.subscriber for row in near}
+    has = any(row.start <= time < row.end for row in near)
+    assert found.state == (AMBIGUOUS if len(names) > 1 else KNOWN if has else UNKNOWN)
+    assert (found.subscriber in names) if has and len(names) == 1 else found.subscriber == ""
+
+
+def test_the_lease_files_of_others_are_read(sample_data: Path) -> None:
+    """All of ../shared/data/leases: leases that are in them are found, and what is no lease file is told."""
+    leases = sample_data / "leases"
+    isc = [str(path) for path in sorted((leases / "isc-dhcp").rglob("*.leases*")) if path.is_file()]
+    kea = [str(path) for path in sorted((leases / "kea").rglob("*.csv"))]
+    packets = [str(path) for path in sorted((leases / "freeradius").rglob("acct_*.attrs")) if path.stat().st_size > 100]
+    schemas = [str(path) for path in sorted((leases / "freeradius").rglob("schema.sql"))]
+    assert len(isc) >= 5
+    assert len(kea) >= 3
+    assert len(packets) >= 3
+    assert len(schemas) >= 3
+    sources = read_sources({"isc_dhcp": isc, "kea": kea, "radius": packets, "radacct": schemas}, zone="Asia/Jakarta")
+    expected = {
+        ("10.10.10.10", "2016-02-27T08:00:00Z"): "remote-id a4:a2:4a:33:db:e5",
+        ("10.0.0.1", "2017-10-05T16:00:00Z"): "mac 2a:b2:2a:b2:2a:b2",
+        ("2001:610:500:fff::1", "2015-08-18T17:00:00Z"): "duid 00:01:00:01:1d:66:1f:e2:0a:00:27:00:00:00",
+        ("2001:10:30:ff00::1", "2016-01-06T15:00:00Z"): "duid 00:01:00:01:1d:34:4c:00:00:25:90:6b:a1:34",
+        ("0.0.0.12", "2022-01-01T00:00:00Z"): "",
+        ("198.51.100.59", "2015-02-01T01:27:10Z"): "user2@example.org",
+    }
+    assert {asked: owner(sources, asked[0], ms(asked[1])).subscriber for asked in expected} == expected
+    told = " ".join(silence.reason for silence in sources.told)
+    assert "fuzz/corp/leases.csv line 1: has no column address" in told
+    assert not any(Path(path).name in told for path in isc)
