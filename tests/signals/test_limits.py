@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.limits impor
     Protected,
     decide,
     read_action,
+    read_case,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.signals.records import (
     AMBIGUOUS,
@@ -288,7 +290,7 @@ def test_two_hosts_on_one_link_are_two() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        ([], "is a mapping"),
+        ([], "is no mapping"),
         ({"key": ""}, "'key' is no text"),
         ({"since": True}, "'since' is no whole number"),
         ({"until": -1}, "'until' is no whole number"),
@@ -303,8 +305,9 @@ def test_an_action_that_is_none_is_told(data: object, reason: str) -> None:
         read_action(action().as_dict() | data if isinstance(data, dict) else data)
 
 
-def test_an_action_is_read_as_it_was_written() -> None:
+def test_actions_and_cases_are_read_as_they_were_written() -> None:
     assert read_action(action().as_dict()) == action()
+    assert read_case(json.loads(json.dumps(case(evidence=("a line",)).as_dict()))) == case(evidence=("a line",))
 
 
 some_prefix = st.one_of(

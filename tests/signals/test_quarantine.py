@@ -48,7 +48,7 @@ def test_a_state_is_read_as_it_was_written() -> None:
 
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_an_empty_state_file_is_the_kill_switch(text: str) -> None:
-    assert read_state(text) == State()
+    assert read_state(text) == State(killed=True)
     change = plan(SETTINGS, {}, table({V4: 60, V6: 60}), NOW)
     assert set(change.removed) == {V4, V6}
 

@@ -311,6 +311,10 @@ def test_the_kill_switch_releases_everybody(net: Net, by: str) -> None:
     else:
         net.state.write_text("")
         assert net.service().returncode == 0
+        again = net.apply(CASE)
+        assert again.decision
+        assert (again.changed, again.decision.frozen) == (False, "the kill switch is on")
+        assert net.state.read_text() == "", "until he takes it away"
     assert net.answer(net.subscriber, WORLD[4], 25) == "open"
     assert net.log()[1][0] == ("release" if by == "the policy" else "remove")
 

@@ -19,6 +19,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any
 
@@ -165,35 +166,46 @@ def limits_for(signals: SignalsPolicy, kind: str, *, families: int = 1, enabled:
     )
 
 
+def read_case(data: object) -> Case:
+    """A case as the detectors hand it over. Raises ValueError, which names the key and the field that is wrong."""
+    fields = _fields(data, "case", Case, ("key", "subscriber"), ("since",), ("prefixes", "sources", "evidence"))
+    return Case(**fields)
+
+
 def read_action(data: object) -> Action:
-    """An action out of a state file. Raises ValueError, which names the key and the field that is not as it must be."""
-    if not isinstance(data, Mapping):
-        raise ValueError(f"an action is a mapping with a key, not {data!r:.60}")
-    name = f"action {data.get('key')!r:.60}"
-    for field in ("key", "subscriber", "reason", "by"):
-        if not isinstance(data.get(field), str) or (field == "key" and not data[field]):
-            raise ValueError(f"{name}: '{field}' is no text")
-    for field in ("since", "until"):
-        if not isinstance(data.get(field), int) or isinstance(data[field], bool) or data[field] < 0:
-            raise ValueError(f"{name}: '{field}' is no whole number of milliseconds")
-    for field in ("prefixes", "sources"):
-        if not isinstance(data.get(field), list) or not all(isinstance(one, str) for one in data[field]):
-            raise ValueError(f"{name}: '{field}' is no list of texts")
-    if unknown := sorted(set(map(str, data)) - set(Action.__slots__)):
-        raise ValueError(f"{name}: unknown field {', '.join(unknown)}")
-    prefixes, reason = narrow(data["prefixes"])
+    """An action out of a state file. Raises ValueError, which names the key and the field that is wrong."""
+    texts = ("key", "subscriber", "reason", "by")
+    fields = _fields(data, "action", Action, texts, ("since", "until"), ("prefixes", "sources"))
+    prefixes, reason = narrow(fields["prefixes"])
     if reason:
-        raise ValueError(f"{name}: {reason}")
-    return Action(
-        data["key"],
-        data["subscriber"],
-        prefixes,
-        data["since"],
-        data["until"],
-        data["reason"],
-        tuple(data["sources"]),
-        data["by"],
-    )
+        raise ValueError(f"action {fields['key']!r:.60}: {reason}")
+    return Action(**fields | {"prefixes": prefixes})
+
+
+def _fields(
+    data: object, what: str, kind: type, texts: Iterable[str], times: Iterable[str], lists: Iterable[str]
+) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{what}: {data!r:.60} is no mapping; it has a key and what belongs to it")
+    name = f"{what} {data.get('key')!r:.60}"
+    if unknown := sorted(set(map(str, data)) - {field.name for field in dataclass_fields(kind)}):
+        raise ValueError(f"{name}: unknown field {', '.join(unknown)}")
+    found: dict[str, Any] = {}
+    for field in texts:
+        found[field] = data.get(field)
+        if not isinstance(found[field], str) or (field == "key" and not found[field]):
+            raise ValueError(f"{name}: '{field}' is no text")
+        found[field] = str(found[field])
+    for field in times:
+        found[field] = data.get(field)
+        if not isinstance(found[field], int) or isinstance(found[field], bool) or found[field] < 0:
+            raise ValueError(f"{name}: '{field}' is no whole number of milliseconds")
+    for field in lists:
+        some = data.get(field, ())
+        if not isinstance(some, list | tuple) or not all(isinstance(one, str) for one in some):
+            raise ValueError(f"{name}: '{field}' is no list of texts")
+        found[field] = tuple(map(str, some))
+    return found
 
 
 def narrow(prefixes: Iterable[str]) -> tuple[tuple[str, ...], str]:

@@ -64,6 +64,7 @@ class State:
     actions: tuple[Action, ...] = ()
     released: Mapping[str, int] = field(default_factory=dict)
     last: int = 0
+    killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,9 @@ def read_settings(text: str) -> Settings:
 
 
 def read_state(text: str) -> State:
-    """A state file. An empty one has no actions: whoever empties it releases everybody. Raises ValueError."""
+    """A state file. An empty one is the kill switch. Raises ValueError."""
     if not text.strip():
-        return State()
+        return State(killed=True)
     data = _mapping(text)
     actions, released, last = data.get("actions"), data.get("released"), data.get("last")
     if data.get("version") != VERSION or not isinstance(actions, list) or not isinstance(released, dict):

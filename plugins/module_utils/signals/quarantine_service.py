@@ -91,13 +91,14 @@ def apply(
     """Decide about the cases and do it, unless `check` or a dry run says to tell only. Raises Refused."""
     now = clock() if now is None else now
     with _locked(path) as (settings, state):
+        limits = replace(limits, enabled=limits.enabled and not state.killed)
         decision = decide(cases, state.actions, limits, now, last=state.last, owners=owners, released=state.released)
         if limits.enabled and clock_fault(state.actions, now, state.last):
             if not check and not decision.dry_run:
                 _refuse_once(settings, decision.frozen, now)
             return Outcome(Change(), state.actions, state.actions, decision)
         released = {key: until for key, until in state.released.items() if until > now}
-        wanted = State((*decision.keep, *decision.add), released, now if limits.enabled else 0)
+        wanted = State((*decision.keep, *decision.add), released, now if limits.enabled else 0, state.killed)
         if reason := quarantine.refusal(settings, wanted, now):
             _refuse(settings, reason, now, log=not check)
         if check or decision.dry_run:
@@ -125,7 +126,8 @@ def release(
         ended = [action for action in state.actions if _named(action, names)]
         unknown = [name for name in names if not any(_named(action, [name]) for action in ended)]
         kept = tuple(action for action in state.actions if action not in ended)
-        wanted = State(kept, dict(state.released) | {action.key: now + DAY for action in ended}, state.last)
+        released = dict(state.released) | {action.key: now + DAY for action in ended}
+        wanted = State(kept, released, state.last, state.killed)
         if check:
             change = quarantine.plan(settings, quarantine.deadlines(kept, now), _table(), now)
             return Outcome(change, state.actions, kept, unknown=tuple(unknown))
@@ -158,13 +160,12 @@ def _locked(path: str) -> Iterator[tuple[Settings, State]]:
         try:
             text = Path(settings.state).read_text(encoding="utf-8")
         except FileNotFoundError:
-            text = ""
+            text = quarantine.write_state(State())
         try:
             state = quarantine.read_state(text)
         except ValueError as error:
-            raise Refused(
-                f"{settings.state}: {error}. Nothing was changed; mend it, or empty it to release everybody"
-            ) from None
+            mend = "mend it, take it away to begin anew, or empty it to release everybody"
+            raise Refused(f"{settings.state}: {error}. Nothing was changed; {mend}") from None
         yield settings, state
     except OSError as error:
         raise Refused(f"{settings.state}: {_said(error)}. Look at it before the next run") from None
@@ -174,7 +175,8 @@ def _locked(path: str) -> Iterator[tuple[Settings, State]]:
 
 def _change_state(settings: Settings, old: State, new: State, now: int) -> Change:
     """State file and kernel to the new state; back to the old one where the kernel refuses."""
-    _write(settings.state, quarantine.write_state(new))
+    if not old.killed:  # that file is the operator's, until he takes it away
+        _write(settings.state, quarantine.write_state(new))
     try:
         return _put_in_force(settings, new, now)
     except Refused as error:
