@@ -1,0 +1,329 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""From contacts to alarms that an abuse desk can read to a customer, and from these to cases of subscribers.
+
+    flows in a database ─► queries.crossings() ─► the same again by walk.walk() ─┐
+    contacts of logs ─► walk.walk() ─────────────────────────────────────────────┴─► Alarm ─► owner() ─► Case
+
+No alarm of the SQL is shown before the plain walk has come to the same subject, time, score and count: the two share no
+code. Nothing is kept of a walk between runs: a run looks at a window, and windows that overlap lose no climb that is
+shorter than the overlap. What is remembered are the alarms, for the surge, the worms of three days, and the episodes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from . import walk
+from .detectors import (
+    AFTER_WORM,
+    AFTER_WORM_TIME,
+    Detector,
+    Facts,
+    Pools,
+    address_of,
+    fit,
+    key_of,
+    shown_key,
+    shown_time,
+)
+from .identity import Sources, owner
+from .limits import DAY, NeverList
+from .queries import Engine, EngineError, contacts_of, crossings
+from .records import AMBIGUOUS, KNOWN, Alarm, Case, Owner, Silence
+from .store import Store
+
+NETWORK = "network"  # the subject of D7
+SHOWN = 5  # counterparts in the evidence
+KEPT = 30 * DAY  # alarms of earlier runs
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS alarms (
+    detector TEXT, subject TEXT, time BIGINT, score DOUBLE PRECISION, contacts BIGINT, evidence TEXT,
+    PRIMARY KEY (detector, subject, time)
+);
+CREATE TABLE IF NOT EXISTS suspects (subscriber TEXT, since BIGINT, latest BIGINT, PRIMARY KEY (subscriber, since));
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """An alarm, and when the climb to it began."""
+
+    alarm: Alarm
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a run found."""
+
+    suspects: tuple[Suspect, ...] = ()
+    silences: tuple[Silence, ...] = ()
+
+    def __add__(self, other: Found) -> Found:
+        return Found(self.suspects + other.suspects, self.silences + other.silences)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What the policy says of subscribers."""
+
+    pools: Pools
+    never: NeverList
+    port_25_blocked: bool = False
+
+
+def of_flows(
+    engine: Engine, facts: Facts, detectors: Mapping[str, Detector], network: Network, worms: Mapping[int, int]
+) -> Found:
+    """The alarms of D1 to D4. `worms` are earlier alarms of D4, key -> time. Raises EngineError."""
+    usable, silences = fit(detectors, facts, network.port_25_blocked)
+    found, worms = Found(silences=tuple(silences)), dict(worms)
+    # Worms first: they lower the thresholds of the others.
+    for name in sorted(usable, key=lambda one: (one != "D4", one)):
+        detector = usable[name]
+        crossed = _crossed(engine, detector, network.pools, {} if name == "D4" else worms)
+        if name == "D4":
+            for (key, _port), (crossing, _contacts) in crossed.items():
+                worms[key] = min(crossing.time, worms.get(key, crossing.time))
+        found += spare(_alarms(detector, crossed), network.never)
+    return found
+
+
+def _crossed(
+    engine: Engine, detector: Detector, pools: Pools, worms: Mapping[int, int]
+) -> dict[walk.Key, tuple[walk.Crossing, list[walk.Contact]]]:
+    by_sql = [one for one in crossings(engine, detector) if pools.kind(one[0][0]) in detector.kinds]
+    lower = [key for key in worms if pools.kind(key) in detector.kinds]
+    contacts = contacts_of(engine, detector, [*(one[0][0] for one in by_sql), *lower])
+    chosen = {subject for subject, *_ in by_sql}
+    again = walk.walk((one for one in contacts if one.subject in chosen), detector.steps)
+    if [one[:4] for one in again] != sorted(by_sql):
+        raise EngineError(
+            f"{detector.name}: the database and the plain walk do not agree, so nothing is alarmed; report it, with "
+            "the version of the database"
+        )
+    return crossed(contacts, detector, worms)
+
+
+def crossed(
+    contacts: Sequence[walk.Contact], detector: Detector, worms: Mapping[int, int]
+) -> dict[walk.Key, tuple[walk.Crossing, list[walk.Contact]]]:
+    """The crossings of a detector and what led there, by subject, which is (key or login, port)."""
+    height = detector.steps.threshold - AFTER_WORM
+    subjects = {one.subject for one in contacts}
+    lowered = {
+        subject: (worms[subject[0]], worms[subject[0]] + AFTER_WORM_TIME, height)
+        for subject in subjects
+        if subject[0] in worms
+    }
+    found = {one.subject: one for one in walk.walk(contacts, detector.steps, lowered)}
+    led: dict[walk.Key, list[walk.Contact]] = defaultdict(list)
+    for contact in contacts:
+        crossing = found.get(contact.subject)
+        if crossing and crossing.since <= contact.time <= crossing.time:
+            led[contact.subject].append(contact)
+    return {subject: (crossing, led[subject][-crossing.climb :]) for subject, crossing in found.items()}
+
+
+def of_contacts(
+    contacts: Mapping[str, Iterable[walk.Contact]],
+    detectors: Mapping[str, Detector],
+    network: Network,
+    worms: Mapping[int, int],
+) -> Found:
+    """The alarms of the contacts that logs tell of, by detector. Subjects are (key or login, port)."""
+    found = Found()
+    for name, ones in sorted(contacts.items()):
+        detector = detectors[name]
+        if not detector.enabled:
+            continue
+        first = walk.first_contacts(
+            one
+            for one in ones
+            # A login is a customer's wherever he is; an address only where a pool has it.
+            if isinstance(one.subject[0], str) or network.pools.kind(one.subject[0]) in detector.kinds
+        )
+        found += spare(_alarms(detector, crossed(first, detector, {} if name == "D4" else worms)), network.never)
+    return found
+
+
+def spare(suspects: Iterable[Suspect], never: NeverList) -> Found:
+    """Alarms of what is never touched are told, and are none."""
+    kept, silences = [], []
+    for one in suspects:
+        alarm = one.alarm
+        protected = never.hit(f"{alarm.subject}/{'64' if ':' in alarm.subject else '32'}") if _address(alarm) else None
+        if protected:
+            silences.append(
+                Silence(
+                    alarm.detector,
+                    f"{protected.prefix} is spared: {protected.reason}. {' '.join(alarm.evidence[:1])}",
+                    "look at it by hand; an exempt host can be infected as well",
+                )
+            )
+        else:
+            kept.append(one)
+    return Found(tuple(kept), tuple(silences))
+
+
+def earliest(suspects: Iterable[Suspect]) -> list[Suspect]:
+    """One for each detector and subject, by time; what others (other ports, other sources) say is added to it."""
+    found: dict[tuple[str, str], Suspect] = {}
+    for one in sorted(suspects, key=lambda one: (one.alarm.time, one.alarm.detector, one.alarm.subject)):
+        place = one.alarm.detector, one.alarm.subject
+        known = found.get(place, one)
+        lines = tuple(dict.fromkeys((*known.alarm.evidence, *one.alarm.evidence)))
+        found[place] = Suspect(replace(known.alarm, evidence=lines), min(known.since, one.since))
+    return list(found.values())
+
+
+def _alarms(
+    detector: Detector, crossed: Mapping[walk.Key, tuple[walk.Crossing, list[walk.Contact]]]
+) -> Iterator[Suspect]:
+    for (who, port), (crossing, contacts) in sorted(crossed.items(), key=lambda one: (one[1][0].time, str(one[0]))):
+        subject = who if isinstance(who, str) else address_of(who)
+        shown = who if isinstance(who, str) else shown_key(who)
+        lines = _evidence(detector.name, shown, port, crossing, contacts)
+        score = crossing.score / walk.NAT
+        yield Suspect(Alarm(detector.name, subject, crossing.time, score, crossing.contacts, lines), crossing.since)
+
+
+def _evidence(
+    name: str, who: str, port: int, crossing: walk.Crossing, contacts: Sequence[walk.Contact]
+) -> tuple[str, ...]:
+    count, failed = crossing.climb, crossing.failed
+    took = _duration(crossing.time - crossing.since)
+    said = {
+        "D1": f"opened port {port} of {_many(count, 'server')} {took}, all of them new to it"
+        + (f"; {failed} of the sessions carried no mail" if failed else ""),
+        "D2": f"opened port {port} of {_many(count, 'server')} {took}; {failed} of the sessions carried no mail",
+        "D3": f"tried port {port} of {_many(count, 'server')} {took}; {failed} did not answer, or a filter stopped it",
+        "D4": f"tried port {port} of {_many(count, 'host')} {took}; {failed} did not answer, or a filter stopped it",
+        "D5": f"asked for the mail servers of {_many(count, 'domain')} {took}",
+        "D6": f"sent {_many(count, 'mail')} {took}; {failed} of them are spam, or were refused for good",
+        "D7": f"{count} subscribers more are suspect {took}",
+    }[name]
+    names = [one.object if isinstance(one.object, str) else shown_key(one.object) for one in contacts]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{shown_time(crossing.since)}: {who} {said}", f"To: {', '.join(names[:SHOWN])}{more}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _duration(time: int) -> str:
+    for unit, length in (("hour", walk.HOUR), ("minute", 60_000), ("second", 1000)):
+        if time >= 2 * length or unit == "second":
+            return "within " + _many(max(1, round(time / length)), unit)
+    raise AssertionError
+
+
+def _address(alarm: Alarm) -> bool:
+    try:
+        ipaddress.ip_address(alarm.subject)
+    except ValueError:
+        return False
+    return True
+
+
+def remembered_worms(store: Store, now: int) -> dict[int, int]:
+    """Alarms of D4 of earlier runs that still lower a threshold: key -> time."""
+    sql = "SELECT subject, max(time) FROM alarms WHERE detector = 'D4' AND time > ? AND time <= ? GROUP BY subject"
+    return {key_of(subject): time for subject, time in store.rows(sql, (now - AFTER_WORM_TIME, now))}
+
+
+def remembered(store: Store, since: int) -> list[tuple[str, int]]:
+    """Who had an alarm since then, and when: (subject, time)."""
+    sql = "SELECT subject, time FROM alarms WHERE time > ? AND detector <> 'D7'"
+    return [(subject, time) for subject, time in store.rows(sql, (since,))]
+
+
+def remember(store: Store, alarms: Iterable[Alarm], now: int) -> None:
+    """Keep the alarms of a run for later ones, and forget those of a month ago."""
+    for one in alarms:
+        place = (one.detector, one.subject, one.time)
+        store.run("DELETE FROM alarms WHERE detector = ? AND subject = ? AND time = ?", place)
+        row = (*place, one.score, one.contacts, "\n".join(one.evidence))
+        store.run("INSERT INTO alarms VALUES (?, ?, ?, ?, ?, ?)", row)
+    store.run("DELETE FROM alarms WHERE time < ?", (now - KEPT,))
+
+
+def surge(alarms: Iterable[Alarm], known: Iterable[tuple[str, int]], detector: Detector) -> Alarm | None:
+    """The alarm of D7, None where there is no surge.
+
+    A contact is a subject's first alarm, of whatever detector, behind 24 hours without one; `known` are the alarms of
+    earlier runs, as (subject, time).
+    """
+    last: dict[str, int] = {}
+    fresh = []
+    old = set(known)
+    for subject, time in sorted(old | {(one.subject, one.time) for one in alarms}, key=lambda one: (one[1], one[0])):
+        if time - last.get(subject, time - DAY) >= DAY and (subject, time) not in old:
+            fresh.append(walk.Contact((NETWORK, 0), subject, time, False))
+        last[subject] = time
+    found = crossed(walk.first_contacts(fresh), detector, {}) if detector.enabled else {}
+    return next((one.alarm for one in _alarms(detector, found)), None)
+
+
+def cases(
+    suspects: Iterable[Suspect], sources: Sources, store: Store | None = None
+) -> tuple[list[Case], list[Silence]]:
+    """One case for each subscriber who is known for certain, and why there is none for the others.
+
+    Whoever had the address when the climb began must have had it at the alarm too: otherwise it is half of somebody
+    else's evidence. A login is a customer by itself, without addresses: who used it need not have been at home.
+    The key of a case stays for as long as its episode lasts, which ends with 24 hours without an alarm; that is known
+    where there is a store.
+    """
+    silences, of = [], defaultdict(list)
+    for one in sorted(suspects, key=lambda one: (one.alarm.time, one.alarm.detector)):
+        alarm = one.alarm
+        if alarm.detector == "D7":
+            continue
+        found = Owner(KNOWN, alarm.subject)
+        if _address(alarm):
+            found = owner(sources, alarm.subject, alarm.time)
+            before = owner(sources, alarm.subject, one.since)
+            if found.state == KNOWN and (before.state, before.subscriber) != (KNOWN, found.subscriber):
+                reason = before.reason or f"{before.subscriber} had it when the evidence begins"
+                found = Owner(AMBIGUOUS, reason=reason)
+        if found.state == KNOWN:
+            of[found.subscriber].append((one, found.prefixes))
+        else:
+            said = (
+                f"{alarm.subject} at {shown_time(alarm.time)} is nobody's for certain ({found.state}): {found.reason}"
+            )
+            silences.append(Silence(alarm.detector, said, "give the accounting or leases of that time; see by hand"))
+    made = []
+    for subscriber, parts in of.items():
+        since, latest = min(one.since for one, _prefixes in parts), max(one.alarm.time for one, _prefixes in parts)
+        since = _episode(store, subscriber, since, latest) if store else since
+        made.append(
+            Case(
+                f"detected:{subscriber}:{since}",
+                subscriber,
+                tuple(dict.fromkeys(prefix for _one, prefixes in parts for prefix in prefixes)),
+                tuple(sorted({one.alarm.detector for one, _prefixes in parts})),
+                since,
+                tuple(dict.fromkeys(line for one, _prefixes in parts for line in one.alarm.evidence)),
+            )
+        )
+    return made, silences
+
+
+def _episode(store: Store, subscriber: str, since: int, latest: int) -> int:
+    """When the episode began that these alarms belong to."""
+    sql = "SELECT since, latest FROM suspects WHERE subscriber = ? AND latest > ? AND since <= ? ORDER BY since"
+    known = store.rows(sql, (subscriber, since - DAY, latest))
+    if known:
+        since, latest = known[0][0], max(latest, *(row[1] for row in known))  # its key was told already
+        for row in known:
+            store.run("DELETE FROM suspects WHERE subscriber = ? AND since = ?", (subscriber, row[0]))
+    store.run("INSERT INTO suspects VALUES (?, ?, ?)", (subscriber, since, latest))
+    return since
