@@ -238,6 +238,7 @@ _ELEMENTS = {
     5: [("flows", "<u8"), ("out_packets", "<u8"), ("out_octets", "<u8")],
     7: [("src_as", "<u4"), ("dst_as", "<u4")],
     12: [("exporter_address", "<u4")],
+    99: [("unknown", "V5")],  # no element of nfdump: an odd size
 }  # fmt: skip
 
 
@@ -297,9 +298,7 @@ def write_nfcapd(
         file.write(_block(ident + struct.pack("<HH", 0x8002, 148) + totals.packed(), 2, compression))
         file.seek(0)
         file.write(
-            struct.pack(
-                "<HHIqBBHIqII", 0xA50C, 2, 0x01070100, BEGIN // 1000, compression, 0, 1, 1, appendix, 0, blocks
-            )
+            struct.pack("<HHIqBBHIqII", 0xA50C, 2, 0x01070100, BEGIN // 1000, compression, 0, 1, 1, appendix, 0, blocks)
         )
     return totals.flows
 

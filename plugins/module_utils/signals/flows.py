@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -105,9 +105,13 @@ class FileFacts:
         """Count flows with and without flags. `exporters` says who sent each of them."""
         import numpy as np
 
-        # A later fragment has neither ports nor flags, whoever exports it.
-        tcp = (flows.proto == _TCP) & ((flows.sport != 0) | (flows.dport != 0))
-        for counts, rows in ((self.tcp, tcp), (self.flagless, tcp & (flows.flags == 0))):
+        tcp = flows.proto == _TCP
+        flagless = tcp & (flows.flags == 0)
+        if flagless.any():  # a later fragment has neither ports nor flags, whoever exports it
+            fragments = flagless & (flows.sport == 0) & (flows.dport == 0)
+            tcp &= ~fragments
+            flagless &= ~fragments
+        for counts, rows in ((self.tcp, tcp), (self.flagless, flagless)):
             numbers = np.bincount(exporters[rows])
             for exporter in numbers.nonzero()[0].tolist():
                 counts[exporter] = counts.get(exporter, 0) + int(numbers[exporter])
@@ -169,21 +173,23 @@ def _files(paths: Iterable[str | PathLike[str]]) -> Iterator[str]:
 
 
 def _chunks(parts: Iterator[Flows]) -> Iterator[Flows]:
-    """The parts of one file, put together to chunks."""
-    waiting: list[Flows] = []
-    rows = 0
-    for part in parts:
-        waiting.append(part)
-        rows += len(part)
-        if rows >= CHUNK:
-            yield _together(waiting)
-            waiting, rows = [], 0
-    yield _together(waiting or [part])
-
-
-def _together(parts: list[Flows]) -> Flows:
+    """The parts of one file in full chunks, and the rest. Parts are copied at once: they are views of a block."""
     import numpy as np
 
-    last = parts[-1]
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Flows.KINDS}
-    return Flows(**columns, sampling=last.sampling, flags_known=last.flags_known, source=last.source)
+    columns: dict[str, NDArray[Any]] = {}
+    rows = 0
+    for part in parts:
+        done = 0
+        while done < len(part):
+            if rows == 0:
+                columns = {name: np.empty(CHUNK, kind) for name, kind in Flows.KINDS.items()}
+            more = min(CHUNK - rows, len(part) - done)
+            for name, column in columns.items():
+                column[rows : rows + more] = getattr(part, name)[done : done + more]
+            rows, done = rows + more, done + more
+            if rows == CHUNK:
+                yield replace(part, **columns)
+                rows = 0
+    yield replace(
+        part, **{name: columns[name][:rows] if rows else np.empty(0, kind) for name, kind in Flows.KINDS.items()}
+    )

@@ -7,7 +7,7 @@
 What is where: nfdump's nffileV2.h, nfxV3.h, id.h and exporter.h, and files that nfcapd 1.7.1 and nfdump 1.7.1 wrote.
 All numbers are little-endian here; a file of a big-endian collector is refused.
 
-A block is one array of 16-bit words at first: whatever could be the header of a flow record is a candidate, and the
+A block is one array of words at first: whatever could be the header of a flow record is a candidate, and the
 records are those candidates that a chain of record sizes reaches from the first byte of the block. So each record's
 header is verified without a loop over records. Records of one size are one array of structures then, and each of
 their element headers is compared with those of the first.
@@ -19,7 +19,6 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from io import BufferedReader
 from typing import Any, NoReturn
 
@@ -54,17 +53,8 @@ _NO_FLOWS = (8, 12, 13, 14)  # totals of exporters, names of applications, inter
 _FLOW_HEADER = 12  # type, size, elements, engine type and id, exporter, flags, version of NetFlow
 _GENERIC, _IPV4, _IPV6 = 1, 2, 3
 _ELEMENT_BYTES = {_GENERIC: 52, _IPV4: 12, _IPV6: 36}
-_SMALLEST = _FLOW_HEADER + _ELEMENT_BYTES[_GENERIC]  # what is shorter is verified one by one
-
-# Where the columns are in an element, its header of 4 bytes included.
-_FIELDS = {
-    _GENERIC: (
-        ("ts_ms", "<u8", 4), ("packets", "<u8", 28), ("octets", "<u8", 36), ("sport", "<u2", 44), ("dport", "<u2", 46),
-        ("proto", "u1", 48), ("flags", "u1", 49), ("forwarding", "u1", 50),
-    ),
-    _IPV4: (("src4", "<u4", 4), ("dst4", "<u4", 8)),
-    _IPV6: (("src_hi", "<u8", 4), ("src_lo", "<u8", 12), ("dst_hi", "<u8", 20), ("dst_lo", "<u8", 28)),
-}  # fmt: skip
+_SMALLEST = _FLOW_HEADER + _ELEMENT_BYTES[_GENERIC]  # what is shorter, or longer than nfdump's MAXRECORDSIZE, is
+_LARGEST = 1024  # verified one by one
 
 Array = NDArray[Any]
 
@@ -141,52 +131,84 @@ def read(found: Survey, wanted: Wanted | None) -> Iterator[Flows]:
                 _truncated(found.path, offset, "the file has become shorter")
             if compressed:
                 block = _unpacked(found.path, offset, block)
-            for rows in _tables(found.path, offset, block, count, facts):
-                flows = _flows(rows, facts, found.path)
-                facts.count(rows["exporter"], flows)
+            for records, elements in _alike(found.path, offset, block, count, facts):
+                flows = _flows(records, elements, facts, found.path)
+                facts.count(records.word(8) & 0xFFFF, flows)
                 flows = flows if wanted is None else flows.where(wanted(flows))
                 if len(flows):
                     yield flows
-    yield empty(facts, found.path)
+    yield _flows(_Records(b"", np.zeros(0, np.int64), 0), {}, facts, found.path)
 
 
-def empty(facts: FileFacts, path: str) -> Flows:
-    """No flows, and all facts of the file."""
-    return _flows(np.zeros(0, _layout(bytes(_FLOW_HEADER), _FLOW_HEADER)), facts, path)
+class _Records:
+    """Records of one size, anywhere in a block, as columns of numbers."""
+
+    def __init__(self, block: bytes, starts: Array, size: int) -> None:
+        self._block, self.starts, self._size = block, starts, size
+        self._words = np.frombuffer(block, "<u4", len(block) // 4)
+        self._index: Array | None = None
+        self._step = 0
+        if len(starts) and (starts[0] | size) % 4 == 0 and starts[-1] - starts[0] == (len(starts) - 1) * size:
+            self._step = size // 4  # nothing in between
+        elif not (starts % 4).any():
+            self._index = starts // 4
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def where(self, mask: Array) -> _Records:
+        return _Records(self._block, self.starts[mask], self._size)
+
+    def word(self, offset: int) -> Array:
+        """The 32-bit number at this offset of every record."""
+        if len(self) and self._step and offset % 4 == 0:
+            return self._words[(self.starts[0] + offset) // 4 :: self._step][: len(self)]
+        if self._index is not None and offset % 4 == 0:
+            return self._words.take(self._index + offset // 4)
+        anywhere = np.ndarray(max(len(self._block) - 3, 0), "V4", self._block, 0, (1,))
+        return anywhere[self.starts + offset].view("<u4")
+
+    def long(self, offset: int) -> Array:
+        """The 64-bit number at this offset of every record."""
+        numbers = self.word(offset + 4).astype(np.uint64)
+        numbers <<= np.uint64(32)
+        numbers |= self.word(offset)
+        return numbers
 
 
-def _tables(path: str, place: int, block: bytes, count: int, facts: FileFacts) -> Iterator[Array]:
-    """The flow records of a block as arrays of structures, one for each size and map of elements."""
+def _alike(
+    path: str, place: int, block: bytes, count: int, facts: FileFacts
+) -> Iterator[tuple[_Records, dict[int, int]]]:
+    """The flow records of a block, those of one size and with the same elements together, and where these are."""
     starts, sizes = _flow_records(path, place, block, count, facts)
     for size in np.flatnonzero(np.bincount(sizes)).tolist():
-        chosen = starts[sizes == size]
-        while len(chosen):
-            first = int(chosen[0])
+        records = _Records(block, starts[sizes == size], size)
+        while len(records):
+            first = int(records.starts[0])
             try:
-                layout = _layout(block[first : first + size], size)
+                heads, elements = _elements(block[first : first + size])
             except ValueError as error:
                 _refuse(path, place, f"record at byte {first} of the block: {error}", _DAMAGED)
-            if chosen[-1] - first == (len(chosen) - 1) * size:  # nothing in between
-                rows: Array = np.ndarray(len(chosen), layout, block, first)
-            else:
-                rows = np.ndarray(len(block) - size + 1, layout, block, 0, (1,))[chosen]
-            same = np.ones(len(rows), bool)
-            for name in layout.names or ():
-                if name.startswith("head"):
-                    same &= rows[name] == rows[name][0]
+            number = records.word(4) & 0xFFFF
+            same = number == number[0]
+            for head in heads:
+                words = records.word(head)
+                same &= words == words[0]
             if same.all():
-                yield rows
+                yield records, elements
                 break
-            yield rows[same]
-            chosen = chosen[~same]
+            yield records.where(same), elements
+            records = records.where(~same)
 
 
 def _flow_records(path: str, place: int, block: bytes, count: int, facts: FileFacts) -> tuple[Array, Array]:
     """Offsets and sizes of a block's flow records; the other records go into the facts."""
-    words = np.frombuffer(block, "<u2", len(block) // 4 * 2)
+    words = np.frombuffer(block, "<u4", len(block) // 4)
     # Every record that nfcapd writes is a multiple of 4 bytes; one that is not leads to the slow branch below.
-    candidates = np.flatnonzero((words[0::2] == _FLOW) & (words[1::2] >= _SMALLEST)) * 4
-    sizes = words[candidates // 2 + 1].astype(np.int64)
+    candidates = np.flatnonzero(words & 0xFFFF == _FLOW)
+    sizes = (words[candidates] >> 16).astype(np.int64)
+    likely = (sizes >= _SMALLEST) & (sizes <= _LARGEST)
+    candidates, sizes = candidates[likely] * 4, sizes[likely]
     breaks = np.flatnonzero(candidates[:-1] + sizes[:-1] != candidates[1:])  # last candidate of each chain
     breaks = np.append(breaks, len(candidates) - 1)
     starts: list[Array] = []
@@ -233,51 +255,50 @@ def _noted(kind: int, record: bytes, facts: FileFacts) -> bool:
     return True
 
 
-@lru_cache(64)
-def _layout(record: bytes, size: int) -> np.dtype[Any]:
-    """Where the columns of records like this one are. Raises ValueError where the elements are not as they must be."""
-    names, formats, offsets = ["head", "exporter"], ["<u4", "<u2"], [0, 8]
-    names.append("head_elements")
-    formats.append("<u2")
-    offsets.append(4)
+def _elements(record: bytes) -> tuple[list[int], dict[int, int]]:
+    """Where the headers of a record's elements are, and where those are that become columns.
+
+    Raises ValueError where an element is not as it must be.
+    """
+    heads: list[int] = []
+    elements: dict[int, int] = {}
     place = _FLOW_HEADER
     for number in range(struct.unpack_from("<H", record, 4)[0]):
-        if place + _RECORD.size > size:
+        if place + _RECORD.size > len(record):
             raise ValueError(f"element {number + 1} is outside of it")
         kind, length = _RECORD.unpack_from(record, place)
-        if length < _RECORD.size or place + length > size:
+        if length < _RECORD.size or place + length > len(record):
             raise ValueError(f"element {number + 1} is of {length} bytes")
-        if length != _ELEMENT_BYTES.get(kind, length):
-            raise ValueError(f"element {kind} is of {length} bytes instead of {_ELEMENT_BYTES[kind]}")
-        names.append(f"head_{number}")
-        formats.append("<u4")
-        offsets.append(place)
-        for name, form, offset in _FIELDS.get(kind, ()):
-            if name in names:
+        heads.append(place)
+        if kind in _ELEMENT_BYTES:
+            if length != _ELEMENT_BYTES[kind]:
+                raise ValueError(f"element {kind} is of {length} bytes instead of {_ELEMENT_BYTES[kind]}")
+            if kind in elements:
                 raise ValueError(f"element {kind} is there twice")
-            names.append(name)
-            formats.append(form)
-            offsets.append(place + offset)
+            elements[kind] = place
         place += length
-    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
+    return heads, elements
 
 
-def _flows(rows: Array, facts: FileFacts, path: str) -> Flows:
-    """Records of one layout as columns: views into the block wherever the file has the numbers as they are wanted.
-
-    An element that is not there is zero in every column, as it is for nfdump.
-    """
-    names = rows.dtype.names or ()
+def _flows(records: _Records, elements: dict[int, int], facts: FileFacts, path: str) -> Flows:
+    """Records with the same elements as columns. What no element gives is zero, as it is for nfdump."""
     columns: dict[str, Array] = {}
+    if place := elements.get(_GENERIC):
+        columns["ts_ms"] = records.long(place + 4).view("<i8")
+        columns["packets"], columns["octets"] = records.long(place + 28), records.long(place + 36)
+        ports = np.ascontiguousarray(records.word(place + 44)).view("<u2")
+        columns["sport"], columns["dport"] = ports[0::2], ports[1::2]
+        rest = np.ascontiguousarray(records.word(place + 48)).view("u1")
+        columns["proto"], columns["flags"], columns["forwarding"] = rest[0::4], rest[1::4], rest[2::4]
+    if place := elements.get(_IPV4):
+        columns["src_lo"] = records.word(place + 4) | np.uint64(V4_MAPPED)
+        columns["dst_lo"] = records.word(place + 8) | np.uint64(V4_MAPPED)
+    if place := elements.get(_IPV6):
+        for number, name in enumerate(("src_hi", "src_lo", "dst_hi", "dst_lo")):
+            columns[name] = records.long(place + 4 + 8 * number)
     for name, kind in Flows.KINDS.items():
-        if name == "ts_ms" and name in names:
-            columns[name] = rows[name].view("<i8")
-        elif name in names:
-            columns[name] = rows[name]
-        elif name.endswith("_lo") and "src4" in names:
-            columns[name] = rows[f"{name[:3]}4"].astype(np.uint64) | np.uint64(V4_MAPPED)
-        else:
-            columns[name] = np.broadcast_to(np.zeros((), kind), len(rows))
+        if name not in columns:
+            columns[name] = np.broadcast_to(np.zeros((), kind), len(records))
     return Flows(**columns, sampling=facts.sampling, flags_known=facts.flags_known, source=path)
 
 

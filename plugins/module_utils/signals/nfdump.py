@@ -38,6 +38,7 @@ _BYTES = 1 << 20  # of nfdump's output at a time
 # af, first, last, proto, 4 words of the source, port, 4 words of the destination, port, two AS, two interfaces, flags,
 # TOS, packets, bytes
 _PIPE_FIELDS = 22
+_NO_FLOWS = b"No matching flows\n"  # 1.7.1 prints it for a file without flows
 _CSV_HEADER = (
     "cnt,af,firstSeen,lastSeen,proto,srcAddr,srcPort,dstAddr,dstPort,srcAS,dstAS,input,output,flags,srcTos,packets,"
     "bytes"
@@ -105,6 +106,8 @@ def _samplers(path: str, why: str, facts: FileFacts) -> None:
 def _pipe(stream: IO[bytes], path: str) -> Iterator[dict[str, Array]]:
     """Lines of numbers: what is no number, or one too many, is refused."""
     for text in _lines(stream):
+        if text == _NO_FLOWS:
+            return
         try:
             table = np.array(text.replace(b"\n", b"|").split(b"|")[:-1], dtype="S20").astype(np.uint64)
             table = table.reshape(text.count(b"\n"), _PIPE_FIELDS)
