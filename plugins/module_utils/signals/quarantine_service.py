@@ -3,6 +3,7 @@
 """Quarantine on a Linux edge: the state file, the kernel and the audit log, brought together under one lock.
 
     python3 -m ….signals.quarantine_service SETTINGS                             what a timer does: reconcile
+    python3 -m ….signals.quarantine_service SETTINGS check                       read the settings, and do nothing
     python3 -m ….signals.quarantine_service SETTINGS release NAME WHO REASON…    let one subscriber go
 
 Either all of a change is in force, in the state file and in the audit log, or none of it is. The standard library, nft
@@ -141,15 +142,19 @@ def _named(action: Action, names: Sequence[str]) -> bool:
     return any(name and name in own for name in names)
 
 
+def read_settings(path: str) -> Settings:
+    """The settings that the role wrote. Raises Refused."""
+    try:
+        return quarantine.read_settings(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        said = _said(error)
+        raise Refused(f"{path}: {said}. Nothing was changed; the role isp.hardening.quarantine writes it") from None
+
+
 @contextlib.contextmanager
 def _locked(path: str) -> Iterator[tuple[Settings, State]]:
     """The settings and the state, which nobody else changes meanwhile."""
-    try:
-        settings = quarantine.read_settings(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Refused(
-            f"{path}: {_said(error)}. Nothing was changed; the role isp.hardening.quarantine writes it"
-        ) from None
+    settings = read_settings(path)
     try:
         Path(settings.state).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(f"{settings.state}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -304,10 +309,13 @@ def main(arguments: Sequence[str], tell: Callable[[str], object] = print) -> int
     try:
         if len(arguments) == 1:
             outcome = reconcile(arguments[0])
+        elif len(arguments) == 2 and arguments[1] == "check":
+            read_settings(arguments[0])
+            return 0
         elif len(arguments) >= 5 and arguments[1] == "release":
             outcome = release(arguments[0], [arguments[2]], arguments[3], " ".join(arguments[4:]))
         else:
-            tell("usage: SETTINGS, or SETTINGS release KEY|SUBSCRIBER|ADDRESS WHO REASON")
+            tell("usage: SETTINGS, or SETTINGS check, or SETTINGS release KEY|SUBSCRIBER|ADDRESS WHO REASON")
             return 2
     except Refused as error:
         tell(f"refused: {error}")
