@@ -50,6 +50,7 @@ from ansible_collections.isp.hardening.plugins.plugin_utils.router import (
     running_text,
     session_of,
 )
+from ansible_collections.isp.hardening.plugins.plugin_utils.what_if import gate
 
 _SPEC = argument_spec(DOCUMENTATION)
 
@@ -104,12 +105,30 @@ class ActionModule(ActionBase):
         result["changed"] = bool(plan.lines)
         if plan.lines:
             result["diff"] = [_diff(running, plan.predicted, result["host"])]
+        if plan.lines and arguments["impact"]:
+            self._weigh(arguments["impact"], platform, (running, plan.predicted), (policy, attachments), result)
         if self._task.check_mode or not plan.lines:
             result["state"] = "audited" if self._task.check_mode else "unchanged"
         else:
             self._push(arguments, platform, router, plan, (running, before), (policy, attachments), result)
         if plan.kept and not self._task.check_mode:
             result |= {"failed": True, "msg": f"{result['host']}: {'; '.join(plan.kept)}"}
+
+    def _weigh(
+        self,
+        wanted: dict[str, Any],
+        platform: ModuleType,
+        texts: tuple[str, str],
+        of: tuple[Policy, Sequence[Attachment]],
+        result: dict[str, Any],
+    ) -> None:
+        """What the push would do to recorded flows; beyond the budget it is not made."""
+        result["impact"] = gate(wanted, [(text, platform) for text in texts], *of)
+        why = result["impact"]["refused"]
+        if why and not self._task.check_mode:
+            raise Ended("refused", f"{why}; nothing was changed")
+        if why:
+            result["msg"] = f"{result['host']}: the push would be refused: {why}"
 
     def _push(
         self,

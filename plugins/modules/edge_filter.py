@@ -49,6 +49,58 @@ options:
       about a second for 10,000 lines.
     type: bool
     default: false
+  impact:
+    description:
+      - A gate before every push, going by recorded flows, see M(isp.hardening.filter_impact). A push is refused, and
+        nothing is sent, when it would newly deny more than the budget, or anything to an address of the never-list or
+        to an exempt subscriber; when the flows cannot be read; and when they are of nobody who hangs there.
+      - What is not known counts as denied. In check mode it only says what it would do. No gate where it is not given.
+    type: dict
+    suboptions:
+      flows:
+        description: Files of nfcapd on the controller, or directories of them.
+        type: list
+        elements: path
+        required: true
+      never:
+        description:
+          - What no push may cut, a C(prefix) and a C(reason) each; C(isp_signals) has the list. The exceptions of
+            O(policy) are added.
+          - A flow that such an address has sent counts, and one that it has answered; TCP that nobody has answered is
+            a mere attempt to reach it.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          prefix:
+            description: An address or a prefix.
+            type: str
+            required: true
+          reason:
+            description: What is there.
+            type: str
+            required: true
+      budget:
+        description: How many may newly be denied something.
+        type: dict
+        default: {}
+        suboptions:
+          subscribers:
+            description: Subscribers, IPv6 ones by their /64.
+            type: int
+            default: 0
+          flows:
+            description: Flows. No limit where it is not given.
+            type: int
+          established:
+            description: Established mail sessions.
+            type: int
+            default: 0
+      alarmed:
+        description: Addresses or prefixes that detectors have found, to be told of in the message.
+        type: list
+        elements: str
+        default: []
   restore:
     description: >-
       Put back the filters and bindings of this backup instead of making the policy true. A directory stands for the
@@ -61,6 +113,15 @@ EXAMPLES = """
   isp.hardening.edge_filter:
     policy: "{{ isp_policy }}"
     attachments: "{{ isp_attachments }}"
+
+- name: The same, unless it would cut a mail session that was there yesterday, or more than 50 subscribers
+  isp.hardening.edge_filter:
+    policy: "{{ isp_policy }}"
+    attachments: "{{ isp_attachments }}"
+    impact:
+      flows: [/var/cache/nfdump/2026/11/25]
+      never: "{{ (isp_signals | isp.hardening.signals_host(isp_policy, isp_mail)).never }}"
+      budget: {subscribers: 50, established: 0}
 """
 
 RETURN = """
@@ -89,6 +150,13 @@ hygiene:
   type: list
   elements: dict
   returned: when they were asked for
+impact:
+  description: >-
+    With a gate, what the push would do to the flows: the fields of M(isp.hardening.filter_impact), C(protected), the
+    addresses of the never-list and the exempt subscribers that would be cut, and C(refused), why the push is refused,
+    empty when it is not.
+  type: dict
+  returned: when there is something to push
 steps:
   description: What was done, in order.
   type: list

@@ -146,7 +146,7 @@ class Addresses:
         self._highs, place = np.unique(high, return_inverse=True)
         self._lows = np.unique(low)
         self._begins = (place + 1) * (len(self._lows) + 1) + np.searchsorted(self._lows, low) + 1
-        self._low = low
+        self._tables = _steps(low) if lines.family == 4 else None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -157,8 +157,12 @@ class Addresses:
         return self._among(ranges, high, low) if self._scattered else self._numbers[ranges]
 
     def _ranges(self, high: Words, low: Words) -> Classes:
-        if self._lines.family == 4:
-            return np.searchsorted(self._low, low, "right") - 1
+        if self._tables:
+            first, second, third = self._tables
+            node = first[low >> np.uint64(16)]
+            node = second[node + (low >> np.uint64(8) & np.uint64(0xFF)).astype(np.int32)]
+            found: Classes = third[node + (low & np.uint64(0xFF)).astype(np.int32)]
+            return found
         place = np.searchsorted(self._highs, high, "right")
         # Only where a range begins with this very upper half does the lower one matter.
         within = np.flatnonzero(self._highs[place - 1] == high)
@@ -179,6 +183,31 @@ class Addresses:
         new = first[[number >= len(self.rows) for number in known]]
         self.rows = np.vstack([self.rows, self._lines.rows(self._field, high[new], low[new])])
         return np.array(known, np.intp)[numbers]
+
+
+def _steps(starts: Words) -> tuple[NDArray[np.int32], NDArray[np.int32], Classes]:
+    """Tables that find the range of an IPv4 address in three steps, by 16, 8 and 8 of its bits.
+
+    A table has nodes of 256 entries, each of which is where the node of the next table begins; `starts` begins with 0.
+    """
+    parts = np.arange(1 << 16, dtype=np.uint64) << np.uint64(16)
+    first, nodes = _nodes(starts, parts, 16)
+    parts = (nodes[:, None] + (np.arange(256, dtype=np.uint64) << np.uint64(8))).ravel()
+    second, nodes = _nodes(starts, parts, 8)
+    third = np.searchsorted(starts, (nodes[:, None] + np.arange(256, dtype=np.uint64)).ravel(), "right") - 1
+    return first, second, third
+
+
+def _nodes(starts: Words, parts: Words, bits: int) -> tuple[NDArray[np.int32], Words]:
+    """For each part of so many bits where its node begins, and the first address of each node.
+
+    Parts within one range look the same in the next table, but for that they begin elsewhere: they share a node.
+    """
+    low = np.searchsorted(starts, parts, "right") - 1
+    whole = low == np.searchsorted(starts, parts | np.uint64((1 << bits) - 1), "right") - 1
+    key = np.where(whole, low, len(starts) + np.arange(len(parts)))
+    _, first, numbers = np.unique(key, return_index=True, return_inverse=True)
+    return (numbers * 256).astype(np.int32), parts[first]
 
 
 def _like(rows: Words) -> tuple[Classes, Classes]:

@@ -11,21 +11,27 @@ packets a flow record stands for is said in _impact_judge.py.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..difference import Side
+from ..audit import bound
+from ..difference import Side, unchanged_beside
 from ..filters import UNKNOWN, Entry, evaluate
 from ..packets import PROTOCOLS, Match, named, packet_text, prefix
+from ..plan import all_same
+from ..policy import Attachment, Policy
+from ..secrets import redact
 from ._impact_classes import Addresses, Classes, Lines, Words
 from ._impact_judge import ACK, CERTAIN, DENIED, PERMITTED, SEEN, Judge, Place, as_recorded, packet, proved
 from .flows import V4_MAPPED, Flows
 
-__all__ = ["Budget", "Count", "Impact", "Place", "Protected", "impact", "refusal"]
+__all__ = ["Budget", "Count", "Impact", "Place", "Protected", "changed", "impact", "refusal"]
 
 MAIL_PORTS = (25, 465, 587)  # SMTP (RFC 5321), submissions (RFC 8314), submission (RFC 6409)
 DESTINATIONS = 10  # that are told
@@ -152,6 +158,36 @@ def refusal(found: Impact, budget: Budget) -> str:
     return "; ".join(reasons)
 
 
+def changed(texts: Sequence[tuple[str, ModuleType]], policy: Policy, attachments: Sequence[Attachment]) -> list[Place]:
+    """The places at which the second text has other filters than the first one, like ones put together.
+
+    `texts` come with their platforms. The subscribers of a place are its pools': where they hang elsewhere as well,
+    their flows count here too.
+    """
+    names = [one.name for one in attachments]
+    before, after = (platform.parse(text, names) for text, platform in texts)
+    platforms = [platform.__name__ for _, platform in texts]
+    found: dict[tuple[Any, ...], list[str]] = {}
+    for one, direction, family in itertools.product(attachments, ("up", "down"), (4, 6)):
+        bindings = [bound(side, one.name, direction, family) for side in (before, after)]
+        filters = [binding.filters if binding else () for binding in bindings]
+        was, now = (
+            tuple(side.filters[family, name] for name in chosen)
+            for side, chosen in zip((before, after), filters, strict=True)
+        )
+        subscribers = tuple(text for pool in one.pools for text in policy.pools[pool].prefixes(family))
+        if subscribers and not all_same(was, now):
+            found.setdefault((direction, family, *filters, subscribers), []).append(one.name)
+    unchanged = unchanged_beside(texts[0][0], texts[1][0], (Side(before, ()), Side(after, ())))
+    return [
+        Place(
+            ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else ""), direction, family,
+            Side(before, was, platforms[0]), Side(after, now, platforms[1]), unchanged, subscribers,
+        )
+        for (direction, family, was, now, subscribers), where in found.items()
+    ]  # fmt: skip
+
+
 def impact(
     places: Sequence[Place],
     flows: Iterable[Flows],
@@ -229,13 +265,13 @@ class _Tally:
         """Some flows of each outcome, of different services."""
         for kind, outcomes in _KINDS.items():
             examples = self._examples[kind]
+            if len(examples) >= EXAMPLES:
+                continue
             here = np.flatnonzero(np.isin(part.outcomes, outcomes))
             services = np.unique(part.protocol[here] << np.uint64(16) | part.port[here], return_index=True)
             for service, index in zip(*services, strict=True):
-                if len(examples) >= EXAMPLES:
-                    break
                 key = (number, int(service) >> 16, int(service) & 0xFFFF)
-                if key not in examples:
+                if key not in examples and len(examples) < EXAMPLES:
                     examples[key] = part.example(int(here[index]))
 
     def told(self, alarmed: Collection[str]) -> Impact:
@@ -335,7 +371,9 @@ def _fate(side: Side, family: int, header: Mapping[str, int]) -> str:
         if "permit" not in here:
             break
     told = [one for one in entries if one.doubt or one.action == UNKNOWN] if len(possible) > 1 else entries[-1:]
-    lines = "; ".join(f"line {one.line}: {one.text}" + (f" ({one.doubt})" if one.doubt else "") for one in told[-3:])
+    lines = "; ".join(
+        f"line {one.line}: {redact(one.text)}" + (f" ({one.doubt})" if one.doubt else "") for one in told[-3:]
+    )
     end = "the end of the filter" if side.filters else "no filter"
     return f"{possible.pop() if len(possible) == 1 else 'unknown'}: {lines or end}"
 
