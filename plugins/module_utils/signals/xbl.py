@@ -112,6 +112,23 @@ def prefixes_of(networks: Iterable[Network]) -> tuple[str, ...]:
     return tuple(str(one) for one in collapsed(str(one) for one in networks))
 
 
+def without(networks: Iterable[Network], taken: Iterable[Network]) -> Iterator[Network]:
+    """What is left of some prefixes of one address family, in order, when others of it are taken out."""
+    spans = sorted((int(one.network_address), int(one.broadcast_address)) for one in taken)
+    at = 0
+    for network in networks:
+        begin, end = int(network.network_address), int(network.broadcast_address)
+        make = ipaddress.IPv4Address if network.version == 4 else ipaddress.IPv6Address
+        while at < len(spans) and spans[at][0] <= end:
+            first, last = spans[at]
+            if begin < first:
+                yield from ipaddress.summarize_address_range(make(begin), make(first - 1))
+            begin = max(begin, last + 1)
+            at += 1
+        if begin <= end:
+            yield from ipaddress.summarize_address_range(make(begin), make(end))
+
+
 def listing_name(network: Network) -> str:
     """A network as a Listing names it: one address has no length."""
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
