@@ -215,16 +215,16 @@ def test_what_if_equals_brute_force_on_20000_tuples() -> None:
     assert differing > done // 20
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(configurations(), configurations(), st.integers())
 def test_random_filters_with_jumps_doubts_and_stages(one: Configuration, other: Configuration, seed: int) -> None:
     chance = random.Random(seed)
     for stages in (("first",), ("first", "second"), ()):
         place = Place("random", "up", 4, Side(one, stages), Side(other, stages or ("first",)))
-        agrees(place, list(rows_near(place, 40, chance)))
+        agrees(place, list(rows_near(place, 30, chance)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(configurations(), st.integers())
 def test_a_doubt_that_both_sides_have_is_one_doubt(configuration: Configuration, seed: int) -> None:
     side = Side(configuration, ("first", "second"), "a")

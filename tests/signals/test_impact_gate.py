@@ -26,6 +26,7 @@ from lab.__main__ import INVENTORY
 from lab.routers.base import Router
 from lab.routers.linux_nftables import Device
 from lab.server import LOOPBACK, Access, serve
+from tests.conftest import Run
 from tests.signals.flows import write_nfcapd
 from tests.signals.test_impact import SYN, Row, flows
 from tests.unit.pushes import ROOT, calm, cases, load
@@ -67,7 +68,7 @@ REFUSED = {
 
 
 @dataclass
-class Run:
+class Play:
     returncode: int
     output: str
     results: dict[str, dict[str, Any]]
@@ -77,9 +78,9 @@ class Run:
 @dataclass
 class Runs:
     before: dict[str, str]
-    check: Run
-    first: Run
-    second: Run
+    check: Play
+    first: Play
+    second: Play
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
             found = {name: calm(router.snapshot()) for name, router in routers.items()}
             return found if LINUX else found | {"linux": linux.snapshot()}
 
-        def run(number: int, gates: dict[str, tuple[tuple[str, ...], dict[str, int] | None]], *options: str) -> Run:
+        def run(number: int, gates: dict[str, tuple[tuple[str, ...], dict[str, int] | None]], *options: str) -> Play:
             hosts = {}
             for name, (files, budget) in gates.items():
                 ports = {"ansible_port": linux.ssh_port if name == "linux" else served.ports[name]}
@@ -114,7 +115,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
                     "alarmed": ["198.51.100.8"],
                 }  # fmt: skip
             done = _playbook(folder / str(number), hosts, folder / "known_hosts", *options)
-            return Run(*done, snapshot())
+            return Play(*done, snapshot())
 
         try:
             before = snapshot()
@@ -227,3 +228,21 @@ def test_the_same_push_is_made_where_it_cuts_only_whom_it_may(runs: Runs) -> Non
     denied = result["impact"]["denied"]
     assert (denied["subscribers"], denied["alarmed"], denied["flows"]) == (1, 1, 1)
     assert "table inet isp" in runs.second.texts["linux"] or "ISP-" in runs.second.texts["linux"]
+
+
+def test_the_module_compares_a_file_with_what_the_role_would_write(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bng1.cfg").write_text(IOS.old)
+    write_nfcapd(tmp_path / "nfcapd.202611250000", [flows([*ANSWERS, *FILES["worm"]])])
+    policy = load(INVENTORY / "group_vars" / "all" / "policy.yml")["isp_policy"]
+    place = {"name": IOS.names[0], "pools": ["residential"]}
+    asked = {
+        "before": {"config": str(tmp_path / "bng1.cfg")}, "after": {"policy": policy, "attachments": [place]},
+        "attachment": IOS.names[0], "direction": "down", "subscribers": ["198.51.100.0/25"], "flows": [str(tmp_path)],
+    }  # fmt: skip
+    command = ("ansible", "localhost", "-e", "ansible_network_os=cisco_ios", "-m", "isp.hardening.filter_impact", "-a")
+    answer = run(*command, json.dumps(asked)).stdout
+    found = json.loads(answer[answer.index("{") :])
+    assert (found["flows"], found["seen"], found["denied"]["sessions"], found["permitted"]["flows"]) == (4, 2, 2, 0)
+    [example] = found["denied"]["examples"]
+    assert re.match(r"permit: line \d+: 160 permit ip any any$", example["before"])
+    assert re.match(r"deny: line \d+: .*deny tcp any eq (smtp|25) any", example["after"]), example["after"]
