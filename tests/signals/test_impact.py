@@ -23,7 +23,6 @@ from ansible_collections.isp.hardening.plugins.module_utils.filters import (
     Configuration,
     Entry,
     Filter,
-    evaluate,
 )
 from tests.assurance.texts import Known, cases, rendered
 from tests.unit.test_search import configurations
@@ -31,13 +30,9 @@ from tests.unit.test_search import configurations
 np = pytest.importorskip("numpy")
 
 from ansible_collections.isp.hardening.plugins.module_utils.signals._impact_judge import (  # noqa: E402
-    CERTAIN,
-    DENIED,
-    PERMITTED,
     SEEN,
     Judge,
     as_recorded,
-    packet,
     proved,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.signals.flows import V4_MAPPED, Flows  # noqa: E402
@@ -48,6 +43,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.impact impor
     impact,
     refusal,
 )
+from tests.signals import brute_force  # noqa: E402
 
 TUPLES = 20_000
 SYN, ACK, RST, WHOLE = 0x02, 0x10, 0x04, 0x1B
@@ -87,43 +83,6 @@ def flows(rows: Sequence[Row], **facts: Any) -> Flows:
 
 
 # --- Against brute force --------------------------------------------------------------------------------------------
-
-
-def brute_force(place: Place, sides: Sequence[Side], row: Row) -> int:
-    """Every packet that the flow may be, through both sides, by the naive evaluator."""
-    addresses = int(ipaddress.ip_address(row.source)), int(ipaddress.ip_address(row.destination))
-    own = ipaddress.ip_address(row.source if place.direction == "up" else row.destination)
-    if place.subscribers and not any(own in ipaddress.ip_network(one) for one in place.subscribers):
-        return 0
-    outcomes = set()
-    for alternative in proved(row.proto, row.sport, row.dport, row.flags):
-        fates = [
-            [possible(side, place.family, packet(kind, row.proto, (row.sport, row.dport), addresses)) for side in sides]
-            for kind in alternative
-        ]
-        if all(len(was) == 1 and was == now for was, now in fates):
-            outcomes.add(0)
-            continue
-        was, now = (
-            {action for action, some in ((PERMIT, all), (DENY, any)) if some(action in one[side] for one in fates)}
-            for side in (0, 1)
-        )
-        outcome = (PERMIT in was and DENY in now) * DENIED | (DENY in was and PERMIT in now) * PERMITTED
-        outcomes.add(outcome | CERTAIN * (len(was) == len(now) == 1 and was != now))
-    every = 0
-    for one in outcomes:
-        every |= one
-    return SEEN | (every if len(outcomes) == 1 else every & (DENIED | PERMITTED))
-
-
-def possible(side: Side, family: int, header: packets.Packet) -> set[str]:
-    actions = {PERMIT}
-    for name in side.filters:
-        here, _ = evaluate(side.configuration, family, name, header)
-        actions = actions - {PERMIT} | here
-        if PERMIT not in here:
-            break
-    return actions
 
 
 def values(sides: Sequence[Side], family: int, field: str, chance: random.Random) -> list[int]:
@@ -173,7 +132,9 @@ def agrees(place: Place, rows: Sequence[Row]) -> int:
         mine, outcomes = judge.outcomes(chunk, v4)
         assert list(mine) == list(range(len(chunk)))
         for row, outcome in zip(rows[begin : begin + 300], outcomes.tolist(), strict=True):
-            assert outcome == brute_force(place, sides, row), (place.name, row)
+            addresses = int(ipaddress.ip_address(row.source)), int(ipaddress.ip_address(row.destination))
+            expected = brute_force.outcome(place, sides, row.proto, (row.sport, row.dport), addresses, row.flags)
+            assert outcome == expected, (place.name, row)
             differing += bool(outcome & ~SEEN)
     return differing
 
