@@ -115,7 +115,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.isp.hardening.plugins.module_utils.signals import quarantine_service as service
+from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import Outcome, Refused
 from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import (
     HOUR,
     QUARANTINE,
@@ -124,6 +124,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.limits impor
     Protected,
     read_case,
 )
+from ansible_collections.isp.hardening.plugins.module_utils.signals.quarantine_service import opened
 
 # The edge has no YAML library to read the DOCUMENTATION with; a test holds the two against each other.
 ARGUMENTS = {
@@ -152,11 +153,13 @@ def main() -> None:
         module.fail_json(msg=f"{error}. Nothing was changed.")
     outcomes = []
     try:
+        ledger, kernel = opened(path)
         if options["release"]:
-            outcomes.append(service.release(path, options["release"], options["by"], options["reason"], check=check))
+            by, reason = options["by"], options["reason"]
+            outcomes.append(ledger.release(kernel, options["release"], by, reason, check=check))
         if cases or not options["release"]:
-            outcomes.append(service.apply(path, cases, limits, check=check))
-    except service.Refused as error:
+            outcomes.append(ledger.apply(kernel, cases, limits, check=check))
+    except Refused as error:
         module.fail_json(msg=f"{error}.")
     result = told(outcomes)
     result["changed"] = any(one.changed for one in outcomes if not (one.decision and one.decision.dry_run))
@@ -182,7 +185,7 @@ def limits_of(policy: dict[str, Any]) -> Limits:
     )
 
 
-def told(outcomes: Iterable[service.Outcome]) -> dict[str, Any]:
+def told(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     """What was done as a result of the module."""
     result: dict[str, Any] = {"added": [], "kept": [], "released": [], "refused": [], "unknown": []}
     result |= {"frozen": "", "dry_run": False}

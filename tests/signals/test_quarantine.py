@@ -9,18 +9,14 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.isp.hardening.plugins.module_utils.signals import quarantine
-from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import DAY, HOUR, LATE, Action, Protected
+from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import HOUR, Action, Protected
 from ansible_collections.isp.hardening.plugins.module_utils.signals.quarantine import (
     Change,
     Settings,
-    State,
     Table,
     plan,
     read_settings,
-    read_state,
     read_table,
-    refusal,
-    write_state,
 )
 
 NOW = 1_790_000_000_000
@@ -41,63 +37,10 @@ def table(elements: Mapping[str, int | None], settings: Settings = SETTINGS) -> 
     return Table({name: len(rules) for name, rules in quarantine.chains(settings).items()}, found)
 
 
-def test_a_state_is_read_as_it_was_written() -> None:
-    state = State((action("a"), action("b", V6)), {"c": NOW}, NOW)
-    assert read_state(write_state(state)) == state
-
-
-@pytest.mark.parametrize("text", ["", " \n"])
-def test_an_empty_state_file_is_the_kill_switch(text: str) -> None:
-    assert read_state(text) == State(killed=True)
-    change = plan(SETTINGS, {}, table({V4: 60, V6: 60}), NOW)
-    assert set(change.removed) == {V4, V6}
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("{", "not JSON"),
-        ("[]", "not a mapping"),
-        ("<html>", "not JSON"),
-        ("{}", "version 1"),
-        (write_state(State())[:-3], "not JSON"),
-        (write_state(State()).replace('"last": 0', '"last": "now"'), "milliseconds"),
-        (write_state(State((action(), action()))), "same key"),
-        (write_state(State((action("k1", "203.0.113.0/24"),))), "more than one subscriber's"),
-    ],
-)
-def test_a_state_file_that_is_none_is_told(text: str, reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        read_state(text)
-
-
 @pytest.mark.parametrize("text", ["", "{}", '{"never": [{}]}', "[1]"])
 def test_settings_that_are_none_are_told(text: str) -> None:
     with pytest.raises(ValueError, match="not"):
         read_settings(text)
-
-
-@pytest.mark.parametrize(
-    ("actions", "changes", "now", "reason"),
-    [
-        ([action(f"k{one}", f"203.0.113.{one}/32") for one in range(4)], {}, NOW, "4 actions are more than the 3"),
-        ([action()], {"never": ()}, NOW, "never-list is empty"),
-        ([action("k1", "192.0.2.4/32")], {}, NOW, "on the never-list: 192.0.2.0/28, own servers"),
-        ([action(until=NOW + 2 * DAY)], {}, NOW, "longer than a day"),
-        ([action()], {}, NOW - DAY, "the clock went back"),
-        ([action()], {}, NOW + LATE, "after the last run"),
-        ([action("a", V6), action("b", "2001:db8:1:2::7/128")], {}, NOW, "overlap"),
-        ([action("a"), action("b")], {}, NOW, "overlap"),
-        ([action("a"), action("b", V6)], {}, NOW, ""),
-        ([], {"never": (), "most": 0}, NOW, ""),
-    ],
-)
-def test_over_size_batch_and_all_else_that_is_wrong_is_refused_whole(
-    actions: list[Action], changes: dict[str, object], now: int, reason: str
-) -> None:
-    found = refusal(replace(SETTINGS, **changes), State(tuple(actions)), now)  # type: ignore[arg-type]
-    assert reason in found
-    assert bool(found) is bool(reason)
 
 
 def test_the_second_plan_is_empty() -> None:

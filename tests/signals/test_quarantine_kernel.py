@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.isp.hardening.plugins.module_utils.signals import quarantine_service as service
+from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import Outcome, Refused, clock
 from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import HOUR, QUARANTINE, Limits, Protected
+from ansible_collections.isp.hardening.plugins.module_utils.signals.quarantine_service import load, opened
 from ansible_collections.isp.hardening.plugins.module_utils.signals.records import Case
 from lab.netns import Namespace, join, tool, unavailable
 
@@ -120,6 +121,7 @@ class Net:
         never = [{"prefix": one.prefix, "reason": one.reason} for one in NEVER]
         data = {"state": str(self.state), "audit": str(self.audit), "portal": [*PORTAL.values()], "never": never}
         self.settings.write_text(json.dumps(data | {"most": most}))
+        self.ledger, self.kernel = opened(str(self.settings))
 
     def connect(self, host: Namespace, address: str, port: int) -> socket.socket:
         made = host.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
@@ -137,8 +139,8 @@ class Net:
         except ConnectionRefusedError:
             return "refused"
 
-    def apply(self, *cases: Case, limits: Limits = LIMITS, **options: object) -> service.Outcome:
-        return self.edge.enter(lambda: service.apply(str(self.settings), cases, limits, **options))  # type: ignore[arg-type]
+    def apply(self, *cases: Case, limits: Limits = LIMITS, **options: object) -> Outcome:
+        return self.edge.enter(lambda: self.ledger.apply(self.kernel, cases, limits, **options))  # type: ignore[arg-type]
 
     def service(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """As systemd starts it."""
@@ -260,7 +262,7 @@ def test_over_size_batch_leaves_the_set_unchanged_and_says_so(net: Net) -> None:
     net.state.write_text(json.dumps(json.loads(state) | {"actions": other}))
     done = net.service()
     assert (done.returncode, "2 actions are more than the 1" in done.stdout) == (1, True)
-    assert "as they were" in done.stdout
+    assert "as it was" in done.stdout
     assert strip_times(net.elements()) == strip_times(small)
     assert strip_times(before) != ""
     assert [one[0] for one in net.log()] == ["add", "refuse", "restore", "refuse"]
@@ -274,8 +276,8 @@ def test_a_full_set_is_the_kernels_own_refusal(net: Net) -> None:
     net.nft(f"add element inet isp_quarantine subscribers4 {{ {full} }}")
     before, state = net.elements(), net.state.read_text()
     text = "".join(f"add element inet isp_quarantine subscribers4 {{ 203.0.113.{one} }}\n" for one in (30, 31))
-    with pytest.raises(service.Refused, match="a set is full"):
-        net.edge.enter(lambda: service._nft(["-f", "-"], text))
+    with pytest.raises(Refused, match="a set is full"):
+        net.edge.enter(lambda: load(text))
     assert strip_times(net.elements()) == strip_times(before)
     assert net.state.read_text() == state
 
@@ -338,19 +340,19 @@ def test_a_broken_state_file_changes_nothing(net: Net, text: str, reason: str) -
     done = net.service()
     assert (done.returncode, reason in done.stdout, "Traceback" in done.stderr) == (1, True, False)
     assert net.answer(net.subscriber, WORLD[4], 443) == "refused"
-    with pytest.raises(service.Refused, match=reason):
+    with pytest.raises(Refused, match=reason):
         net.apply(CASE)
 
 
 def test_clock_jump_freezes(net: Net) -> None:
     net.apply(CASE)
     before, state = net.elements(), net.state.read_text()
-    for now in (5, service.clock() + 400 * 24 * HOUR):
+    for now in (5, clock() + 400 * 24 * HOUR):
         outcome = net.apply(CASE, now=now)
         assert outcome.decision
         assert "the clock" in outcome.decision.frozen
         assert not outcome.changed
-        with pytest.raises(service.Refused, match="the clock"):
-            net.edge.enter(lambda now=now: service.reconcile(str(net.settings), now))
+        with pytest.raises(Refused, match="the clock"):
+            net.edge.enter(lambda now=now: net.ledger.reconcile(net.kernel, now))
     assert strip_times(net.elements()) == strip_times(before)
     assert net.state.read_text() == state

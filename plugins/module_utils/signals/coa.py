@@ -6,8 +6,8 @@
     answer.state    ACKNOWLEDGED, REFUSED or SILENT: three things, and none of them is ever taken for another
 
 An answer counts only when its authenticator proves that it comes from somebody who knows the secret, and answers this
-request (RFC 2865, 3; RFC 5176, 2.3). Whatever else arrives is not there, so that a forged packet is silence. Silence says
-nothing about the session: the request or the answer may be the one that was lost.
+request (RFC 2865, 3; RFC 5176, 2.3). Whatever else arrives is not there, so that a forged packet is silence. Silence
+says nothing about the session: the request or the answer may be the one that was lost.
 
 The secret is in no text that this file makes. The standard library alone.
 """

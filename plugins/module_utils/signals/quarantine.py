@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Quarantine on a Linux edge: what must be in the kernel's table for the actions in force, and what has to change.
 
-    state file ─► State ─► refusal() ─► deadlines() ─┐
-    nft -j list table ─► read_table() ───────────────┴─► plan() ─► one transaction for nft -f
+    actions in force ─► deadlines() ──────┐
+    nft -j list table ─► read_table() ────┴─► plan() ─► one transaction for nft -f
 
 A leaky walled garden (RFC 6561): port 25, the ports of worms and the Web are closed, the portal is open, and all else
 stays as it is: names, submission of mail (RFC 6409 on 587, RFC 8314 on 465), calls and emergency calls. What is not a
@@ -22,20 +22,19 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import itertools
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from .limits import DAY, MINUTE, MOST_PREFIXES, Action, NeverList, Protected, clock_fault, read_action
+from .ledger import read_json, read_never
+from .limits import MOST_PREFIXES, Action, Protected
 
 TABLE = "isp_quarantine"
 SETS = {4: "subscribers4", 6: "subscribers6"}
 TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 SAYS = {4: "ip", 6: "ip6"}
 SAME = 2_500  # ms: nft tells whole seconds, and time passes between two looks
-VERSION = 1
 
 WEB = "{ 80, 443 }"
 WORMS = "{ 135, 137-139, 445 }"  # NetBIOS, SMB, RPC; 593 is RPC over HTTP (controls P4 and P5)
@@ -58,16 +57,6 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """The actions in force, keys that were released by hand and until when they are left alone, and the last run."""
-
-    actions: tuple[Action, ...] = ()
-    released: Mapping[str, int] = field(default_factory=dict)
-    last: int = 0
-    killed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Table:
     """What the kernel has: rules by chain, and elements with the seconds that are left (None: no timeout)."""
 
@@ -85,73 +74,23 @@ class Change:
     removed: tuple[str, ...] = ()
     rebuilt: bool = False
 
+    @property
+    def changed(self) -> bool:
+        return bool(self.text)
+
+    def __str__(self) -> str:
+        new = "the table anew: " if self.rebuilt else ""
+        return f"{new}{len(self.added)} added, {len(self.renewed)} renewed, {len(self.removed)} removed"
+
 
 def read_settings(text: str) -> Settings:
     """The settings file of the service. Raises ValueError for what is no such file."""
-    data = _mapping(text)
+    data: Any = read_json(text)
     try:
-        never = tuple(Protected(one["prefix"], one["reason"]) for one in data["never"])
         portal = tuple(str(ipaddress.ip_address(one)) for one in data["portal"])
-        settings = Settings(str(data["state"]), str(data["audit"]), portal, never, int(data["most"]))
-        NeverList(never)
+        return Settings(str(data["state"]), str(data["audit"]), portal, read_never(data["never"]), int(data["most"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not as the role writes it ({error!r:.100}); run the role again") from None
-    return settings
-
-
-def read_state(text: str) -> State:
-    """A state file. An empty one is the kill switch. Raises ValueError."""
-    if not text.strip():
-        return State(killed=True)
-    data = _mapping(text)
-    actions, released, last = data.get("actions"), data.get("released"), data.get("last")
-    if data.get("version") != VERSION or not isinstance(actions, list) or not isinstance(released, dict):
-        raise ValueError(f"not a state file of version {VERSION}")
-    if not isinstance(last, int) or not all(isinstance(until, int) for until in released.values()):
-        raise ValueError("'last' or 'released' hold something else than milliseconds")
-    found = tuple(read_action(one) for one in actions)
-    if len({one.key for one in found}) < len(found):
-        raise ValueError("two actions have the same key")
-    return State(found, released, last)
-
-
-def write_state(state: State) -> str:
-    """The text of a state file."""
-    data = {
-        "version": VERSION,
-        "last": state.last,
-        "released": dict(sorted(state.released.items())),
-        "actions": [action.as_dict() for action in sorted(state.actions, key=lambda action: action.key)],
-    }
-    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-
-
-def refusal(settings: Settings, state: State, now: int) -> str:
-    """Why the state as a whole is not put in force, or "". It is never cut to what would fit."""
-    actions = state.actions
-    if not actions:
-        return ""
-    if len(actions) > settings.most:
-        return f"{len(actions)} actions are more than the {settings.most} of the limits"
-    if not settings.never:
-        return "the never-list is empty"
-    if reason := clock_fault(actions, now, state.last):
-        return reason
-    never = NeverList(settings.never)
-    spans = []
-    for action in actions:
-        if action.until - now > DAY + MINUTE:
-            return f"action {action.key} lasts longer than a day"
-        for prefix in action.prefixes:
-            if protected := never.hit(prefix):
-                return f"action {action.key}: {prefix} is on the never-list: {protected.prefix}, {protected.reason}"
-            network = ipaddress.ip_network(prefix)
-            spans.append((network.version, int(network[0]), int(network[-1]), prefix))
-    spans.sort()
-    for (version, _, last, one), (other_version, first, _, other) in itertools.pairwise(spans):
-        if version == other_version and first <= last:
-            return f"{one} and {other} overlap"
-    return ""
+        raise ValueError(f"not as the role writes it ({error!r:.100})") from None
 
 
 def deadlines(actions: Iterable[Action], now: int) -> dict[str, int]:
@@ -280,13 +219,3 @@ def _element(value: Any) -> str:
     if "prefix" in value:
         return str(ipaddress.ip_network((value["prefix"]["addr"], value["prefix"]["len"])))
     return f"{value['range'][0]}-{value['range'][1]}"
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"not JSON ({error})") from None
-    if not isinstance(data, dict):
-        raise ValueError("not a mapping")
-    return data

@@ -1,0 +1,76 @@
+"""The state file of a host and its limits; what the audit log says stands in the tests of the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import (
+    Ledger,
+    State,
+    breach,
+    read_state,
+    write_state,
+)
+from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import DAY, HOUR, LATE, Action, Protected
+
+NOW = 1_790_000_000_000
+LEDGER = Ledger("/state", "/audit", 3, (Protected("192.0.2.0/28", "own servers"),))
+V4, V6 = "203.0.113.7/32", "2001:db8:1:2::/64"
+
+
+def action(key: str = "k1", *prefixes: str, **changes: object) -> Action:
+    sound = Action(key, f"of {key}", prefixes or (V4,), NOW - HOUR, NOW + HOUR, "D2", ("D2",), "automatic")
+    return replace(sound, **changes)  # type: ignore[arg-type]
+
+
+def test_a_state_is_read_as_it_was_written() -> None:
+    state = State((action("a"), action("b", V6)), {"c": NOW}, NOW)
+    assert read_state(write_state(state)) == state
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_state_file_is_the_kill_switch(text: str) -> None:
+    assert read_state(text) == State(killed=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a mapping"),
+        ("<html>", "not JSON"),
+        ("{}", "version 1"),
+        (write_state(State())[:-3], "not JSON"),
+        (write_state(State()).replace('"last": 0', '"last": "now"'), "milliseconds"),
+        (write_state(State((action(), action()))), "same key"),
+        (write_state(State((action("k1", "203.0.113.0/24"),))), "more than one subscriber's"),
+    ],
+)
+def test_a_state_file_that_is_none_is_told(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        read_state(text)
+
+
+@pytest.mark.parametrize(
+    ("actions", "changes", "now", "reason"),
+    [
+        ([action(f"k{one}", f"203.0.113.{one}/32") for one in range(4)], {}, NOW, "4 actions are more than the 3"),
+        ([action()], {"never": ()}, NOW, "never-list is empty"),
+        ([action("k1", "192.0.2.4/32")], {}, NOW, "on the never-list: 192.0.2.0/28, own servers"),
+        ([action(until=NOW + 2 * DAY)], {}, NOW, "longer than a day"),
+        ([action()], {}, NOW - DAY, "the clock went back"),
+        ([action()], {}, NOW + LATE, "after the last run"),
+        ([action("a", V6), action("b", "2001:db8:1:2::7/128")], {}, NOW, "overlap"),
+        ([action("a"), action("b")], {}, NOW, "overlap"),
+        ([action("a"), action("b", V6)], {}, NOW, ""),
+        ([], {"never": (), "most": 0}, NOW, ""),
+    ],
+)
+def test_over_size_batch_and_all_else_that_is_wrong_is_refused_whole(
+    actions: list[Action], changes: dict[str, object], now: int, reason: str
+) -> None:
+    found = breach(replace(LEDGER, **changes), State(tuple(actions)), now)  # type: ignore[arg-type]
+    assert reason in found
+    assert bool(found) is bool(reason)
