@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -84,7 +84,10 @@ class Flows:
     def where(self, mask: NDArray[np.bool_]) -> Flows:
         """The rows for which the mask is true, in arrays of their own."""
         rows = mask.nonzero()[0]
-        columns = {name: column[rows] for name, column in self.columns().items()}
+        return self.having({name: column[rows] for name, column in self.columns().items()})
+
+    def having(self, columns: Mapping[str, NDArray[Any]]) -> Flows:
+        """Other rows of the same file."""
         return Flows(**columns, sampling=self.sampling, flags_known=self.flags_known, source=self.source)
 
 
@@ -101,7 +104,7 @@ class FileFacts:
         """An exporter announced a sampler; of several the coarsest counts."""
         self.samplers[exporter] = max(rate, self.samplers.get(exporter, 0))
 
-    def count(self, exporters: NDArray[np.uint16], flows: Flows) -> None:
+    def count(self, exporters: NDArray[Any], flows: Flows) -> None:
         """Count flows with and without flags. `exporters` says who sent each of them."""
         import numpy as np
 
@@ -111,10 +114,15 @@ class FileFacts:
             fragments = flagless & (flows.sport == 0) & (flows.dport == 0)
             tcp &= ~fragments
             flagless &= ~fragments
+        alone = bool(len(flows)) and (exporters == exporters[0]).all()
         for counts, rows in ((self.tcp, tcp), (self.flagless, flagless)):
-            numbers = np.bincount(exporters[rows])
-            for exporter in numbers.nonzero()[0].tolist():
-                counts[exporter] = counts.get(exporter, 0) + int(numbers[exporter])
+            if alone:
+                found = {int(exporters[0]): np.count_nonzero(rows)}
+            else:
+                found = dict(enumerate(np.bincount(exporters[rows])))
+            for exporter, number in found.items():
+                if number:
+                    counts[exporter] = counts.get(exporter, 0) + int(number)
 
     @property
     def sampling(self) -> int:
@@ -188,8 +196,7 @@ def _chunks(parts: Iterator[Flows]) -> Iterator[Flows]:
                 column[rows : rows + more] = getattr(part, name)[done : done + more]
             rows, done = rows + more, done + more
             if rows == CHUNK:
-                yield replace(part, **columns)
+                yield part.having(columns)
                 rows = 0
-    yield replace(
-        part, **{name: columns[name][:rows] if rows else np.empty(0, kind) for name, kind in Flows.KINDS.items()}
-    )
+    kinds = Flows.KINDS.items()
+    yield part.having({name: columns[name][:rows] if rows else np.empty(0, kind) for name, kind in kinds})

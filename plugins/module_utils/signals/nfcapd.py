@@ -150,8 +150,8 @@ class _Records:
         self._step = 0
         if len(starts) and (starts[0] | size) % 4 == 0 and starts[-1] - starts[0] == (len(starts) - 1) * size:
             self._step = size // 4  # nothing in between
-        elif not (starts % 4).any():
-            self._index = starts // 4
+        elif not np.bitwise_or.reduce(starts) & 3:
+            self._index = starts >> 2
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -164,9 +164,10 @@ class _Records:
         if len(self) and self._step and offset % 4 == 0:
             return self._words[(self.starts[0] + offset) // 4 :: self._step][: len(self)]
         if self._index is not None and offset % 4 == 0:
-            return self._words.take(self._index + offset // 4)
-        anywhere = np.ndarray(max(len(self._block) - 3, 0), "V4", self._block, 0, (1,))
-        return anywhere[self.starts + offset].view("<u4")
+            return self._words[offset // 4 :].take(self._index)
+        anywhere: Array = np.ndarray(max(len(self._block) - 3, 0), "V4", self._block, 0, (1,))
+        found: Array = anywhere[self.starts + offset].view("<u4")
+        return found
 
     def long(self, offset: int) -> Array:
         """The 64-bit number at this offset of every record."""
@@ -204,6 +205,10 @@ def _alike(
 def _flow_records(path: str, place: int, block: bytes, count: int, facts: FileFacts) -> tuple[Array, Array]:
     """Offsets and sizes of a block's flow records; the other records go into the facts."""
     words = np.frombuffer(block, "<u4", len(block) // 4)
+    size = int(words[0]) >> 16 if len(words) else 0
+    if size >= _SMALLEST and size * count == len(block) and (words[:: size // 4] == words[0]).all():
+        if words[0] & 0xFFFF == _FLOW and size % 4 == 0:  # the usual block: nothing but flows of one size
+            return np.arange(0, len(block), size), np.full(count, size)
     # Every record that nfcapd writes is a multiple of 4 bytes; one that is not leads to the slow branch below.
     candidates = np.flatnonzero(words & 0xFFFF == _FLOW)
     sizes = (words[candidates] >> 16).astype(np.int64)
