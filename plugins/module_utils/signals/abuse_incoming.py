@@ -89,7 +89,10 @@ def read_reports(
         elif octets.lstrip()[:1] == b"{":
             found += _json(place, octets, "", True, told)
         else:
-            found += _mail(place, octets, authserv_id.lower(), vouched, told)
+            try:
+                found += _mail(place, octets, authserv_id.lower(), vouched, told)
+            except (ValueError, LookupError, AttributeError, TypeError, RecursionError, email.errors.MessageError):
+                told.add(place, 0, "is mail that the parser cannot take apart", "somebody should read it")
     return found, told.silences()
 
 
