@@ -42,6 +42,7 @@ _TCP = PROTOCOLS["tcp"]
 _ECHO = {PROTOCOLS["icmp"]: 8 << 8, PROTOCOLS["icmp6"]: 128 << 8}  # a request, type * 256 + code
 _NEW, _ESTABLISHED, _RELATED, _INVALID = range(4)  # packets.STATES
 _SYSTEM_PORTS = 1024
+_V4 = np.uint64(0xFFFFFFFF)
 _ABSENT = ("tos", "ttl", "length")
 _ORDINARY = {"fragment": 0, "undetermined": 0, "extension": 0, "options": 0}
 _BATCH = 1 << 15  # packets that are walked at once: their bits take some megabytes
@@ -166,9 +167,11 @@ class Judge:
 
     def _code(self, flows: Flows, mine: Classes | slice) -> Words:
         """The classes of all fields of each flow as one number; flows of one number have one outcome."""
-        half = np.uint64(0xFFFFFFFF if self.place.family == 4 else 0xFFFFFFFFFFFFFFFF)
-        code = self._source.classes(flows.src_hi[mine], flows.src_lo[mine] & half)
-        destination = self._destination.classes(flows.dst_hi[mine], flows.dst_lo[mine] & half)
+        if self.place.family == 4:  # the upper half says only that it is IPv4
+            ends = [(low, low) for low in (flows.src_lo[mine] & _V4, flows.dst_lo[mine] & _V4)]
+        else:
+            ends = [(flows.src_hi[mine], flows.src_lo[mine]), (flows.dst_hi[mine], flows.dst_lo[mine])]
+        code, destination = self._source.classes(*ends[0]), self._destination.classes(*ends[1])
         flags = self._flags[flows.flags[mine]] if flows.flags_known else self._flags[:1]
         columns = (
             (destination, len(self._destination)), (self._dport.table[flows.dport[mine]], len(self._dport)),

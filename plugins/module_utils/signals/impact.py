@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -199,9 +200,19 @@ def impact(
     `alarmed` are addresses or prefixes. Raises ValueError for text that is none, and what reading the flows raises.
     """
     tally = _Tally([Judge(place) for place in places], protected)
-    for chunk in flows:
+    for chunk in _ahead(flows):
         tally.add(chunk)
     return tally.told(alarmed)
+
+
+def _ahead(flows: Iterable[Flows]) -> Iterator[Flows]:
+    """The next chunk is read while this one is judged: numpy leaves the processor to both."""
+    chunks = iter(flows)
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        waiting = reader.submit(next, chunks, None)
+        while (chunk := waiting.result()) is not None:
+            waiting = reader.submit(next, chunks, None)
+            yield chunk
 
 
 class _Tally:
