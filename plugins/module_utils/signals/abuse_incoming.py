@@ -169,7 +169,7 @@ def _vouched(message: email.message.Message, authserv_id: str, reporters: Collec
             continue
         for result in results.split(";"):
             if re.match(r"\s*dkim\s*=\s*pass\b", result, re.IGNORECASE):
-                signed = re.search(r"header\.(?:d|i)\s*=\s*\"?[^@\s\"]*@?([A-Za-z0-9.-]+)", result)
+                signed = re.search(r"header\.(?:d|i)\s*=\s*\"?(?:[^@\s\"]*@)?([A-Za-z0-9.-]+)", result)
                 domain = signed[1].lower().strip(".") if signed else ""
                 if any(domain == one or domain.endswith(f".{one}") for one in reporters):
                     return domain
