@@ -215,20 +215,8 @@ class Ledger:
             raise
 
     def _write(self, state: State) -> None:
-        """The whole file or the old one, also where the power fails. That of the kill switch stays the operator's."""
-        if state.killed:
-            return
-        handle, beside = tempfile.mkstemp(dir=Path(self.state).parent, prefix=".state-")
-        try:
-            with open(handle, "w", encoding="utf-8") as stream:
-                stream.write(write_state(state))
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(beside, self.state)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(beside)
-            raise
+        if not state.killed:  # that file is the operator's, until he takes it away
+            write_file(self.state, write_state(state))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[State]:
@@ -285,6 +273,21 @@ def write_state(state: State) -> str:
         "actions": [action.as_dict() for action in sorted(state.actions, key=lambda action: action.key)],
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def write_file(path: str, text: str) -> None:
+    """The whole file or the old one, also where the power fails; only its owner reads it."""
+    handle, beside = tempfile.mkstemp(dir=Path(path).parent, prefix=".new-")
+    try:
+        with open(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
 
 
 def read_json(text: str) -> dict[str, object]:

@@ -1,0 +1,215 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Quarantine where no Linux edge is in the way: the actions of the ledger as filters of RADIUS sessions (RFC 5176).
+
+    python3 -m ….signals.coa_service SETTINGS                             what a timer does: reconcile
+    python3 -m ….signals.coa_service SETTINGS check                       read the settings, and do nothing
+    python3 -m ….signals.coa_service SETTINGS release NAME WHO REASON…    let one subscriber go
+
+An access server has no clock for a filter: the timer asks for the normal one when an action is over. A session whose
+access server is silent is asked again by each run, in both directions; one that refuses is told, and left alone.
+The standard library alone.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .coa import (
+    ACKNOWLEDGED,
+    NO_SESSION,
+    PORT,
+    REFUSED,
+    SILENT,
+    WAITS,
+    Answer,
+    Server,
+    Target,
+    change_filter,
+    disconnect,
+)
+from .ledger import Ledger, Refused, read_json, read_never, said, write_file
+from .limits import Action
+from .quarantine_service import serve
+
+# ENDED: the session itself, by a Disconnect-Request. RELEASED: it has the normal filter, or is no more.
+NOT_ASKED, ENDED, RELEASED = "not asked", "ended", "released"
+AT_ONCE = 16  # sessions that are asked side by side, since each may take its time to be silent
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the role tells the service."""
+
+    sessions: str  # path
+    quarantine: str  # Filter-Id
+    normal: str  # Filter-Id
+    disconnect: bool  # end the session where the access server refuses another filter
+    servers: Mapping[str, Server] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A session of a case, and what its access server said last."""
+
+    key: str
+    target: Target
+    state: str = NOT_ASKED
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The sessions whose state is another one now, or that would be asked."""
+
+    sessions: tuple[Held, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.sessions)
+
+    def __str__(self) -> str:
+        return "; ".join(f"{one.key}, session {one.target.session_id}: {one.state}" for one in self.sessions)
+
+
+@dataclass(frozen=True, slots=True)
+class Radius:
+    """The access servers. `targets` are the sessions of cases as they are known now, by key."""
+
+    settings: Settings
+    targets: Mapping[str, Sequence[Target]] = field(default_factory=dict)
+
+    def preview(self, actions: Sequence[Action], now: int) -> Asked:
+        keys = {action.key for action in actions}
+        return Asked(tuple(one for one in self._held(keys) if self._step(one, keys)))
+
+    def enforce(self, actions: Sequence[Action], now: int, ledger: Ledger, told: Collection[Action]) -> Asked:
+        keys = {action.key for action in actions}
+        held = self._held(keys)
+        self._write(held)  # before anybody is asked: what was asked must be undone one day
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            after = list(pool.map(lambda one: self._carry_out(one, self._step(one, keys)), held))
+        changed = [new for old, new in zip(held, after, strict=True) if new != old]
+        for one in changed:
+            ledger.note(now, "coa", key=one.key, session=asdict(one.target), state=one.state, reason=one.reason)
+        self._write([one for one in after if self._due(one, keys) or _to_undo(one)])
+        for action in actions:
+            if action in told and not any(one.key == action.key for one in held):
+                ledger.log(now, "coa", [action], "no session is known, so nobody was asked", "automatic")
+        return Asked(tuple(changed))
+
+    def _held(self, keys: Collection[str]) -> list[Held]:
+        """The sessions of the file, and those of cases in force that are new."""
+        held = self._read()
+        known = {(one.key, one.target) for one in held}
+        new = [(key, target) for key in sorted(keys) for target in self.targets.get(key, ())]
+        return held + [Held(key, target) for key, target in new if (key, target) not in known]
+
+    def _due(self, one: Held, keys: Collection[str]) -> bool:
+        """Whether the session is to be in quarantine: its case is in force, and still has it as far as is known."""
+        return one.key in keys and one.target in self.targets.get(one.key, [one.target])
+
+    def _step(self, one: Held, keys: Collection[str]) -> str:
+        """The Filter-Id to ask for, "" for none."""
+        if self._due(one, keys):
+            return self.settings.quarantine if one.state in (NOT_ASKED, SILENT) else ""
+        return self.settings.normal if _to_undo(one) else ""
+
+    def _carry_out(self, one: Held, filter_id: str) -> Held:
+        if not filter_id:
+            return one
+        server = self.settings.servers.get(one.target.nas_address)
+        if not server:
+            return replace(one, reason=f"no secret is known for the access server {one.target.nas_address}")
+        try:
+            answer = change_filter(server, one.target, filter_id)
+            state = answer.state
+            if filter_id == self.settings.normal:
+                return replace(one, state=_undone(one, answer), reason=f"normal filter: {answer.reason}")
+            if self.settings.disconnect and state == REFUSED and answer.cause != NO_SESSION:
+                second = disconnect(server, one.target)
+                state = ENDED if second.state == ACKNOWLEDGED else second.state
+                answer = replace(answer, reason=f"{answer.reason}; {second.reason}")
+        except ValueError as error:
+            return replace(one, reason=str(error))
+        return replace(one, state=state, reason=answer.reason)
+
+    def _read(self) -> list[Held]:
+        try:
+            data: Any = read_json(Path(self.settings.sessions).read_text(encoding="utf-8"))["held"]
+            return [Held(one["key"], Target(**one["target"]), one["state"], one["reason"]) for one in data]
+        except FileNotFoundError:
+            return []
+        except (KeyError, TypeError, ValueError) as error:
+            mend = "look which sessions still have the filter, and take the file away"
+            raise Refused(f"{self.settings.sessions}: not understood ({error!r:.80}); {mend}") from None
+
+    def _write(self, held: Iterable[Held]) -> None:
+        text = json.dumps({"held": [asdict(one) for one in held]}, indent=1, ensure_ascii=False) + "\n"
+        write_file(self.settings.sessions, text)
+
+
+def _to_undo(one: Held) -> bool:
+    """Whether the session may have the quarantine's filter: silence is no proof that it has not."""
+    return one.state in (ACKNOWLEDGED, SILENT)
+
+
+def _undone(one: Held, answer: Answer) -> str:
+    """The state after the normal filter was asked for. It is over too where there is no such session any more."""
+    if answer.state == ACKNOWLEDGED or answer.cause == NO_SESSION:
+        return RELEASED
+    return one.state
+
+
+def targets_of(sessions: Iterable[Target], servers: Collection[str]) -> tuple[tuple[Target, ...], str]:
+    """The sessions that can be asked for a case; and "", or why none is to be."""
+    found = tuple(sessions)
+    if not found:
+        return (), "the accounting knows no session of the subscriber now"
+    for one in found:
+        if not one.session_id or not one.user_name:
+            return (), "the accounting has no Acct-Session-Id or no User-Name for a session"
+        if one.nas_address not in servers:
+            return (), f"a session is on {one.nas_address or 'an unnamed access server'}, which has no secret"
+    return found, ""
+
+
+def read_settings(text: str) -> tuple[Ledger, Settings]:
+    """The settings file of the service. Raises ValueError, which holds no secret."""
+    data: Any = read_json(text)
+    try:
+        servers = {}
+        for one in data["servers"]:
+            address = str(ipaddress.ip_address(one["address"]))
+            if not isinstance(one["secret"], str) or not one["secret"]:
+                raise ValueError(f"no secret for {address}")
+            waits = tuple(float(wait) for wait in one.get("waits", WAITS))
+            servers[address] = Server(address, one["secret"], int(one.get("port", PORT)), waits)
+        names = (str(data["quarantine"]), str(data["normal"]))
+        settings = Settings(str(data["sessions"]), *names, bool(data["disconnect"]), servers)
+        return Ledger(str(data["state"]), str(data["audit"]), int(data["most"]), read_never(data["never"])), settings
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not as the role writes it ({type(error).__name__}: {error!s:.40})") from None
+
+
+def opened(path: str) -> tuple[Ledger, Radius]:
+    """The books and the access servers under the settings that the role wrote. Raises Refused."""
+    try:
+        ledger, settings = read_settings(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        mend = "the role isp.hardening.quarantine_radius writes it"
+        raise Refused(f"{path}: {said(error)}. Nothing was changed; {mend}") from None
+    return ledger, Radius(settings)
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    sys.exit(serve(sys.argv[1:], opened, print))

@@ -1,0 +1,343 @@
+"""CoA against the real FreeRADIUS, and against a server that forges, garbles and mistakes its answers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.isp.hardening.plugins.module_utils.signals import coa, coa_service
+from ansible_collections.isp.hardening.plugins.module_utils.signals.coa import (
+    ACKNOWLEDGED,
+    REFUSED,
+    SILENT,
+    Server,
+    Target,
+    change_filter,
+    disconnect,
+    read_answer,
+    request,
+)
+
+from .box import Box, box
+
+SECRET = "only-the-two-of-us"
+ALICE = Target("alice@example.net", "0001", "192.0.2.1", "bng1")
+LIBRARY = Path(coa.__file__).parent
+PACKAGE = "ansible_collections/isp/hardening/plugins/module_utils/signals"
+
+# `alice` has a session with the id 0001; `bob` gets no answer; `carol` may only be disconnected.
+RADIUSD = """
+prefix = /usr
+logdir = /box/raddb
+run_dir = /box/raddb
+libdir = /usr/lib/freeradius
+raddbdir = /box/raddb
+log {
+	destination = stdout
+}
+client signals {
+	ipaddr = 127.0.0.1
+	secret = only-the-two-of-us
+	require_message_authenticator = yes
+}
+modules {
+	always ok {
+		rcode = ok
+	}
+	always reject {
+		rcode = reject
+	}
+}
+server coa {
+	listen {
+		type = coa
+		ipaddr = 127.0.0.1
+		port = 3799
+	}
+	recv-coa {
+		if (&User-Name == "bob@example.net") {
+			update control {
+				Response-Packet-Type := Do-Not-Respond
+			}
+			ok
+		}
+		elsif (&User-Name == "carol@example.net" && &Filter-Id) {
+			update reply {
+				Error-Cause := Unsupported-Attribute
+			}
+			reject
+		}
+		elsif (&Acct-Session-Id == "0001" && &NAS-IP-Address == 192.0.2.1) {
+			ok
+		}
+		else {
+			update reply {
+				Error-Cause := Session-Context-Not-Found
+			}
+			reject
+		}
+	}
+	send-coa {
+		ok
+	}
+}
+"""
+START = """
+cd /box && freeradius -d /box/raddb -X -f >/box/radius.log 2>&1 &
+for _ in $(seq 100); do grep -q 'Ready to process' /box/radius.log 2>/dev/null && exit 0; sleep 0.1; done
+tail -5 /box/radius.log; exit 1
+"""
+
+
+@pytest.fixture(scope="module")
+def radius(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """FreeRADIUS as an access server, in a box that has our code too."""
+    directory = tmp_path_factory.mktemp("radius")
+    with box(directory) as made:
+        (directory / "raddb").mkdir()
+        (directory / "raddb" / "radiusd.conf").write_text(RADIUSD)
+        (directory / PACKAGE).mkdir(parents=True)
+        for file in LIBRARY.glob("*.py"):
+            shutil.copy(file, directory / PACKAGE / file.name)
+        made.run(START)
+        yield made
+
+
+def inside(radius: Box, code: str) -> list[object]:
+    """What the code prints inside, a line of JSON each."""
+    name = PACKAGE.replace("/", ".")
+    head = f"import json\nfrom {name}.coa import *\nfrom {name} import coa, coa_service, ledger, limits, records\n"
+    (radius.directory / "code.py").write_text(head + code)
+    done = radius.run("PYTHONPATH=/box python3 /box/code.py", check=False)
+    assert done.returncode == 0, done.stdout
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_coa_ack_nak_silence_are_three_states(radius: Box) -> None:
+    code = """
+def tell(user, session="0001", **changes):
+    server = Server(**{"address": "127.0.0.1", "secret": "only-the-two-of-us", "waits": (0.3, 0.3)} | changes)
+    target = Target(user + "@example.net", session, "192.0.2.1")
+    for answer in (change_filter(server, target, "quarantine"), disconnect(server, target)):
+        print(json.dumps([answer.state, answer.cause]))
+tell("alice")
+tell("alice", "0002")
+tell("carol")
+tell("bob")
+tell("alice", secret="another")
+tell("alice", port=3798)
+"""
+    found = inside(radius, code)
+    ack, no_session, unsupported, silent = [ACKNOWLEDGED, 0], [REFUSED, 503], [REFUSED, 401], [SILENT, 0]
+    assert found == [ack, ack, no_session, no_session, unsupported, ack, *[silent] * 6]
+
+
+def test_radclient_makes_the_same_packet(radius: Box) -> None:
+    code = """
+import socket, subprocess
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+    udp.bind(("127.0.0.1", 0))
+    udp.settimeout(5)
+    said = "Message-Authenticator=0x00,NAS-IP-Address=192.0.2.1,User-Name=alice@example.net,"
+    said += "Acct-Session-Id=0001,NAS-Identifier=bng1,Filter-Id=quarantine"
+    command = ["radclient", "-r1", "-t1", f"127.0.0.1:{udp.getsockname()[1]}", "coa", "only-the-two-of-us"]
+    subprocess.run(command, input=said, text=True, capture_output=True)
+    theirs = udp.recv(4096)
+target = Target("alice@example.net", "0001", "192.0.2.1", "bng1")
+asked = [*coa.identify(target), (coa.FILTER_ID, b"quarantine")]
+ours = coa.request(coa.COA, theirs[1], asked, b"only-the-two-of-us")
+print(json.dumps([theirs.hex(), ours.hex()]))
+"""
+    ((theirs, ours),) = inside(radius, code)  # type: ignore[misc]
+    assert theirs == ours
+
+
+def test_the_service_asks_undoes_when_the_time_is_over_and_repeats_nothing(radius: Box) -> None:
+    code = """
+import time
+from pathlib import Path
+never = [{"prefix": "192.0.2.0/24", "reason": "own servers"}]
+data = {"state": "/box/q/state.json", "audit": "/box/q/audit", "sessions": "/box/q/sessions.json", "most": 9}
+data |= {"never": never, "quarantine": "quarantine", "normal": "normal", "disconnect": True}
+data["servers"] = [{"address": "192.0.2.1", "secret": "only-the-two-of-us", "waits": [0.3]}]
+Path("/box/radius.json").write_text(json.dumps(data))
+books, radius = coa_service.opened("/box/radius.json")
+# The access server is the one of this box, whatever its address in the accounting.
+radius.settings.servers["192.0.2.1"] = Server("127.0.0.1", "only-the-two-of-us", waits=(0.3,))
+people = {"alice": "0001", "bob": "0001", "carol": "0001", "dave": "0009"}
+targets = {one: [Target(f"{one}@example.net", session, "192.0.2.1")] for one, session in people.items()}
+cases = [
+    records.Case(one, one, (f"203.0.113.{number}/32",), ("D2",), 0) for number, one in enumerate(people, start=1)
+]
+bounds = limits.Limits("quarantine", 9000, books.never, ttl=limits.HOUR, dry_run=False)
+now = ledger.clock()
+asker = coa_service.Radius(radius.settings, targets)
+def tell(outcome):
+    print(json.dumps({one.key: one.state for one in outcome.change.sessions}))
+tell(books.apply(asker, cases, bounds, check=True, now=now))
+tell(books.apply(asker, cases, bounds, now=now))
+tell(books.apply(asker, cases, bounds, now=now + 1))
+tell(books.reconcile(radius, now=now + 2))
+tell(books.release(radius, ["alice"], "jane", "is clean", now=now + 3))
+tell(books.reconcile(radius, now=now + limits.HOUR + 4))
+print(json.dumps([one["target"]["user_name"] for one in json.loads(Path(data["sessions"]).read_text())["held"]]))
+log = [json.loads(line) for line in Path(data["audit"]).read_text().splitlines()]
+print(json.dumps([f"{one['what']} {one['key']}" for one in log]))
+"""
+    check, first, second, third, by_hand, over, left, log = inside(radius, code)
+    assert set(check) == {"alice", "bob", "carol", "dave"}  # type: ignore[call-overload]
+    assert first == {"alice": ACKNOWLEDGED, "bob": SILENT, "carol": "ended", "dave": REFUSED}
+    assert (second, third) == ({}, {}), "silence is asked again, and is no change while it lasts"
+    assert by_hand == {"alice": "released"}
+    # Silence may have been the answer that was lost: the normal filter is asked for too, and the session stays known.
+    assert over == {"bob": SILENT}
+    assert left == ["bob@example.net"]
+    assert log[:4] == ["add alice", "add bob", "add carol", "add dave"]  # type: ignore[index]
+    assert [line for line in log if line.startswith(("release", "expire"))] == [  # type: ignore[attr-defined]
+        "release alice",
+        "expire bob",
+        "expire carol",
+        "expire dave",
+    ]
+    filters = [line for line in (radius.directory / "radius.log").read_text().splitlines() if "Filter-Id =" in line]
+    assert sum('"normal"' in line for line in filters) == 2
+
+
+# -- a server that lies ------------------------------------------------------------------------------------------
+
+
+def answer(asked: bytes, code: int = coa.COA + 1, body: bytes = b"", secret: str = SECRET) -> bytes:
+    head = struct.pack("!BBH", code, asked[1], 20 + len(body))
+    return head + coa._md5(head + asked[4:20] + body + secret.encode()) + body
+
+
+def nak(asked: bytes, cause: int) -> bytes:
+    return answer(asked, coa.COA + 2, coa._packed([(coa.ERROR_CAUSE, struct.pack("!I", cause))]))
+
+
+Answers = Callable[[bytes], list[bytes]]
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[[Answers], Server]]:
+    """`server(answers)`: an access server that sends these packets for a request."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        threads = []
+
+        def start(answers: Answers) -> Server:
+            def serve() -> None:
+                while True:
+                    asked, peer = udp.recvfrom(4096)
+                    if asked == b"end":
+                        return
+                    for packet in answers(asked):
+                        udp.sendto(packet, peer)
+
+            threads.append(threading.Thread(target=serve))
+            threads[-1].start()
+            return Server("127.0.0.1", SECRET, udp.getsockname()[1], (0.2, 0.2))
+
+        yield start
+        for thread in threads:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+                last.sendto(b"end", udp.getsockname())
+            thread.join()
+
+
+def flipped(packet: bytes, place: int) -> bytes:
+    return packet[:place] + bytes((packet[place] ^ 1,)) + packet[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("answers", "state", "cause"),
+    [
+        (lambda a: [answer(a)], ACKNOWLEDGED, 0),
+        (lambda a: [answer(a) + b"padding"], ACKNOWLEDGED, 0),
+        (lambda a: [nak(a, 503)], REFUSED, 503),
+        (lambda a: [nak(a, 999)], REFUSED, 999),
+        (lambda a: [answer(a, coa.COA + 2)], REFUSED, 0),
+        (lambda a: [answer(a, secret="guessed")], SILENT, 0),
+        (lambda a: [flipped(answer(a), 10)], SILENT, 0),
+        (lambda a: [flipped(answer(a), 1)], SILENT, 0),
+        (lambda a: [answer(a, coa.DISCONNECT + 1)], SILENT, 0),
+        (lambda a: [answer(a, coa.COA)], SILENT, 0),
+        (lambda a: [a], SILENT, 0),
+        (lambda a: [answer(a)[:19], b"", b"<html>"], SILENT, 0),
+        (lambda a: [answer(a, body=b"\x50\x12" + bytes(16))], SILENT, 0),
+        (lambda a: [answer(a, body=b"\x50\x01")], SILENT, 0),
+        (lambda a: [answer(a, secret="guessed"), nak(a, 504)], REFUSED, 504),
+        (lambda a: [flipped(nak(a, 504), 23), answer(a)], ACKNOWLEDGED, 0),
+    ],
+)
+def test_only_what_proves_itself_is_an_answer(
+    server: Callable[[Answers], Server], answers: Answers, state: str, cause: int
+) -> None:
+    found = change_filter(server(answers), ALICE, "quarantine")
+    assert (found.state, found.cause) == (state, cause)
+    assert SECRET not in repr(found)
+
+
+def test_tries_are_bounded_and_alike(server: Callable[[Answers], Server]) -> None:
+    seen: list[bytes] = []
+
+    def answers(asked: bytes) -> list[bytes]:
+        seen.append(asked)
+        return []
+
+    found = disconnect(server(answers), ALICE)
+    assert found.state == SILENT
+    assert len(seen) == 2
+    assert len(set(seen)) == 1, "a retransmission is the same packet (RFC 5176, 2.3)"
+
+
+def test_no_text_has_the_secret() -> None:
+    secret = Server("192.0.2.1", SECRET)
+    assert SECRET not in f"{secret!r} {secret}"
+    for data in ({"servers": [{"address": "x", "secret": SECRET}]}, {"servers": [{"secret": SECRET}]}):
+        with pytest.raises(ValueError, match=r"x|address") as told:
+            coa_service.read_settings(json.dumps(data))
+        assert SECRET not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (Target("alice", "", "192.0.2.1"), "no Acct-Session-Id"),
+        (Target("", "0001", "192.0.2.1"), "no User-Name"),
+        (Target("alice", "0001", ""), "no address of an access server"),
+        (Target("alice", "0001", "bng1.example.net"), "no address of an access server"),
+        (Target("a" * 254, "0001", "192.0.2.1"), "254 octets"),
+    ],
+)
+def test_a_session_that_cannot_be_named_is_not_asked_about(target: Target, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        change_filter(Server("127.0.0.1", SECRET, 1, (0.1,)), target, "quarantine")
+
+
+def test_cases_without_a_session_to_ask_about_are_told() -> None:
+    servers = {"192.0.2.1"}
+    assert coa_service.targets_of([ALICE], servers) == ((ALICE,), "")
+    assert "no session" in coa_service.targets_of([], servers)[1]
+    assert "192.0.2.9" in coa_service.targets_of([ALICE, Target("a", "2", "192.0.2.9")], servers)[1]
+    assert "Acct-Session-Id" in coa_service.targets_of([Target("a", "", "192.0.2.1")], servers)[1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=64), st.integers(0, 63))
+def test_no_packet_is_too_strange(noise: bytes, place: int) -> None:
+    asked = request(coa.COA, 7, coa.identify(ALICE), SECRET.encode())
+    assert read_answer(noise, asked, SECRET.encode()) is None
+    sound = nak(asked, 503)
+    right = read_answer(sound, asked, SECRET.encode())
+    assert right
+    assert read_answer(sound[:place] + noise, asked, SECRET.encode()) in (None, right)
