@@ -308,6 +308,7 @@ class Postfix(Reader):
         return None if _TOLD.match(text) else False
 
     def _refusal(self, time: int, found: re.Match[str], mail: _Mail | None) -> bool:
+        # Not the login at the end of the line: a client can write one into its HELO.
         subject = mail.subject if mail else _subject(found["address"] or "")
         if subject is None:
             return False
@@ -340,6 +341,8 @@ _VERDICT = re.compile(
     r".*?; rspamd_task_write_log: id: <(?P<id>[^>]*)>,(?: qid: <(?P<queue>[^>]*)>,)?(?: ip: (?P<address>[^,]+),)?"
     r"(?: user: (?P<login>[^,]+),)?(?: from: <[^>]*>,)? \(\w+: (?P<seen>[TFS]) \((?P<action>[a-z ]+)\): \[.*"
 )
+# A mail can bring such words along, in its Message-ID or sender: a line with two verdicts says nothing for certain.
+_VERDICTS = re.compile(r" \(\w+: [TFS] \(")
 _RSPAMD = re.compile(r"(?:\S+ rspamd(?:\[\d+\])?: )?(?:#\d+)?\((?:[\w-]+)\) |\S+ rspamd(?:\[\d+\])?: |#\d+\([\w-]+\) ")
 SPAM = ("reject", "add header", "rewrite subject", "quarantine", "discard")
 NO_SPAM = ("no action",)  # greylist and soft reject: it comes again, and is judged then
@@ -351,11 +354,12 @@ class Rspamd(Reader):
     def take(self, time: int, text: str) -> bool | None:
         """As in Reader."""
         found = _VERDICT.fullmatch(text)
-        if not found:
-            return False if _RSPAMD.match(text) else None
+        if not found or len(_VERDICTS.findall(text)) != 1:
+            return None if "rspamd_task_write_log: " in text or not _RSPAMD.match(text) else False
         login = found["login"]
         subject = login.lower() if login else _subject(found["address"] or "")
-        judged = found["action"] in SPAM + NO_SPAM and found["seen"] != "S"  # S: not looked at
+        # S: passed through with a verdict given beforehand (a virus, a rule of the operator), or not looked at.
+        judged = found["action"] in SPAM or (found["action"] in NO_SPAM and found["seen"] != "S")
         if subject is None or not judged or "; csession; " in text:  # the controller: somebody teaches it
             return False
         name = found["queue"] or found["id"]

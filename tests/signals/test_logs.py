@@ -1,0 +1,314 @@
+# Copyright: isp.hardening contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Contacts out of logs. Files in logs/ with a version in their name were written by that daemon of Debian 12 or 13, for
+mails and queries of a test; the others are in the form of the documents that logs.py names."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.isp.hardening.plugins.module_utils.signals import logs
+from ansible_collections.isp.hardening.plugins.module_utils.signals.detectors import WORM_PORTS, key_of
+from ansible_collections.isp.hardening.plugins.module_utils.signals.engines import Window
+from ansible_collections.isp.hardening.plugins.module_utils.signals.logs import LogRead, NoTime, Stamps
+from ansible_collections.isp.hardening.plugins.module_utils.signals.walk import HOUR, Contact
+
+HERE = Path(__file__).parent / "logs"
+
+
+def at(text: str) -> int:
+    """ISO 8601 as milliseconds."""
+    return round(datetime.datetime.fromisoformat(text).timestamp() * 1000)
+
+
+DAY = Window(at("2026-11-26T00:00:00Z"), at("2026-11-26T23:59:59Z"), at("2026-11-26T23:59:59Z"))
+BOB, POOL, HOME = ("bob@example.net", 0), (key_of("198.51.100.10"), 0), (key_of("2001:db8:100:7::9"), 0)
+
+
+def read(
+    reader: logs.Reader, lines: Sequence[str], zone: str = "UTC", year: int = 2026, window: Window = DAY
+) -> LogRead:
+    reader.read("here.log", lines, window, Stamps(zone, year))
+    return reader.finish()
+
+
+def lines(name: str) -> list[str]:
+    return (HERE / name).read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", ["postfix-3.7.11.log", "postfix-3.10.13.log"])
+def test_postfix_tells_what_became_of_each_mail(name: str) -> None:
+    text = lines(name)
+    found = read(logs.Postfix(), text)
+    assert found.lines == len(text)
+    assert not found.unknown
+    assert not found.silences
+    mails = sorted((one for one in found.contacts["D6"] if one.subject == BOB), key=lambda one: one.time)
+    # Delivered; refused as spam; delivered; both recipients unknown; one of two blocked; mailbox full. The mail whose
+    # recipient was deferred is not decided.
+    assert Counter(one.fail for one in mails) == {False: 4, True: 2}
+    assert {one.object for one in found.contacts["D6"] if one.subject == POOL and one.fail} == {
+        "nobody1@example.org",
+        "nobody2@example.org",
+    }
+    assert [one.fail for one in found.contacts["D6"] if one.subject == POOL and "@" not in one.object] == [False]
+    assert [one.fail for one in found.contacts["D6"] if one.subject == HOME] == [True]
+    assert found.refused[POOL[0]] == {"unknown recipient": 2, "relaying": 1, "other": 1}
+    assert all(DAY.start < one.time < DAY.end for one in mails)
+
+
+@pytest.mark.parametrize("name", ["rspamd-3.4.log", "rspamd-3.12.1.log"])
+def test_rspamd_tells_its_verdict_on_each_mail(name: str) -> None:
+    text = lines(name)
+    found = read(logs.Rspamd(), text)
+    assert found.lines == len(text)
+    assert not found.unknown
+    mails = [one for one in found.contacts["D6"] if one.subject == BOB]
+    assert Counter(one.fail for one in mails) == {False: 6 if "3.4" in name else 5, True: 1 if "3.4" in name else 2}
+    assert [one.fail for one in found.contacts["D6"] if one.subject == POOL] == [True]  # add header
+    assert [one.fail for one in found.contacts["D6"] if one.subject == HOME] == [True]  # reject
+
+
+def test_of_a_mail_that_both_logs_have_the_verdict_counts() -> None:
+    postfix = read(logs.Postfix(), lines("postfix-3.10.13.log"))
+    rspamd = read(logs.Rspamd(), lines("rspamd-3.12.1.log"))
+    both = logs.together([("postfix", postfix), ("rspamd", rspamd)])["D6"]
+    assert len({(one.subject, one.object) for one in both}) == len(both)
+    marked = next(one for one in rspamd.contacts["D6"] if one.subject == POOL)
+    assert not next(one.fail for one in postfix.contacts["D6"] if one.object == marked.object)
+    assert next(one.fail for one in both if one.object == marked.object)
+    # What rspamd has not seen is there too.
+    assert {one.object for one in both} >= {"nobody1@example.org", "nobody2@example.org"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unbound-1.17.1.log",
+        "unbound-1.17.1-ascii.log",
+        "unbound-1.26.2.log",
+        "unbound-1.26.2-ascii.log",
+        "unbound-1.26.2-tagged.log",
+        "dnstap-read.txt",
+    ],
+)
+def test_mx_names_that_clients_asked_for(name: str) -> None:
+    text = lines(name)
+    found = read(logs.Dns(), text)
+    assert found.lines == len(text)
+    assert not found.unknown
+    assert found.contacts.keys() == {"D5"}
+    assert {(one.subject, one.object) for one in found.contacts["D5"]} == {
+        ((key_of("198.51.100.9"), 0), "example.net"),
+        ((key_of("198.51.100.9"), 0), "example.org"),
+        (HOME, "example.org"),
+    }
+    assert all(at("2026-11-26T18:30:00Z") < one.time < at("2026-11-26T18:36:00Z") for one in found.contacts["D5"])
+
+
+# Linux: `log prefix "port25 "` in front of a drop.
+DENIALS, NO_DENIALS = lines("filters-denied.log"), lines("filters-known.log")
+
+
+def test_what_filters_denied_is_d3_on_port_25_and_d4_on_the_ports_of_worms() -> None:
+    found = read(logs.Filter(WORM_PORTS, "port25 "), [*DENIALS, *NO_DENIALS])
+    assert (found.used, found.known, found.unknown) == (len(DENIALS), len(NO_DENIALS), 0)
+    home = (key_of("198.51.100.9"), 25)
+    assert [(one.subject, one.object) for one in found.contacts["D3"]] == [
+        (home, key_of("192.0.2.1")),
+        ((HOME[0], 25), key_of("2001:db8:8000::25")),
+        (home, key_of("192.0.2.2")),
+        ((HOME[0], 25), key_of("2001:db8:8000::26")),
+        (home, key_of("192.0.2.4")),
+        ((HOME[0], 25), key_of("2001:db8:8000::27")),
+    ]
+    assert found.contacts["D4"] == [
+        Contact((key_of("198.51.100.9"), 445), key_of("192.0.2.3"), at("2026-11-26T14:02:14Z"), True)
+    ]
+    assert all(one.fail for one in found.contacts["D3"])
+    assert found.contacts["D3"][1].time == at("2026-11-26T14:02:12.500Z")
+
+
+def test_lines_of_nftables_say_nothing_without_the_prefix_of_the_rule_that_denies() -> None:
+    assert not read(logs.Filter(WORM_PORTS), DENIALS[:2]).contacts
+
+
+def test_a_line_of_a_known_kind_that_is_not_understood_is_told() -> None:
+    strange = "Nov 26 14:02:14 r1 1: %SEC-6-IPACCESSLOGP: list UP denied tcp somewhere -> 192.0.2.2(25), 1 packet"
+    found = read(logs.Filter(WORM_PORTS), [strange, "Nov 26 14:02:14 r1 ???"])
+    assert (found.used, found.unknown) == (0, 2)
+    assert "2 unknown lines (line 1: Nov 26 14:02:14 r1 1: %SEC-6" in found.silences[0].reason
+
+
+# Real lines of others.
+
+
+def test_postfix_lines_of_others_are_read_without_loss(sample_data: Path) -> None:
+    files = sorted((sample_data / "mail" / "postfix-grok-patterns" / "test").glob("*.yaml"))
+    reader, taken = logs.Postfix(), Counter[bool | None]()
+    for file in files:
+        tree = yaml.safe_load(file.read_text())
+        taken[reader.message(0, "mx1", tree["data"])] += 1
+    assert len(files) == sum(taken.values())
+    assert taken[None] == 0
+    assert reader.found.refused[key_of("61.238.241.86")] == {
+        "unknown recipient": 1,
+        "spam or virus": 1,
+        "other": 1,
+    }
+    assert reader.found.refused[key_of("27.157.200.233")] == {"listed": 1}
+
+
+def test_logs_of_others_are_read_without_loss(sample_data: Path) -> None:
+    files = sorted((sample_data / "mail" / "crowdsec-hub" / ".tests").glob("*/*.log"))
+    files = [file for file in files if file.stat().st_size]
+    assert len(files) > 8
+    window = Window(0, at("2030-01-01T00:00:00Z"), at("2030-01-01T00:00:00Z"))
+    for file in files:
+        whole = file.read_text().splitlines()
+        for reader in (logs.Postfix(), logs.Rspamd(), logs.Dns(), logs.Filter(WORM_PORTS)):
+            found = read(reader, whole, "UTC", 2024, window)
+            left_out = any("left out" in one.reason for one in found.silences)
+            assert left_out or found.lines == len(whole), file
+            assert left_out or not found.unknown or found.silences, file
+            if "postfix" not in file.parent.name:
+                assert not found.contacts, file
+
+
+# Times.
+
+
+@pytest.mark.parametrize(
+    ("line", "zone", "expected"),
+    [
+        ("2026-11-26T14:02:11.123456+01:00 h x", "", "2026-11-26T13:02:11.123Z"),
+        ("2026-11-26T14:02:11Z h x", "", "2026-11-26T14:02:11Z"),
+        ("2026-11-26T14:02:11+0100 h x", "", "2026-11-26T13:02:11Z"),
+        ("2026-11-26 14:02:11 #1(normal) <a>; x", "Europe/Vienna", "2026-11-26T13:02:11Z"),
+        ("<22>Nov 26 14:02:11 h x", "Europe/Vienna", "2026-11-26T13:02:11Z"),
+        ("Nov  6 14:02:11.5 h x", "UTC", "2026-11-06T14:02:11.500Z"),
+        ("Sep 8 07:46:30 h x", "Europe/Vienna", "2026-09-08T05:46:30Z"),
+        ("[1795717881] unbound[148:0] info: x", "", "2026-11-26T18:31:21Z"),
+        ("26-Nov-2026 18:31:23.034 CQ x", "America/New_York", "2026-11-26T23:31:23.034Z"),
+    ],
+)
+def test_times_that_can_be_placed(line: str, zone: str, expected: str) -> None:
+    time, rest = Stamps(zone, 2026).read(line)
+    assert time == at(expected)
+    assert rest.endswith("x")
+
+
+@pytest.mark.parametrize(
+    ("line", "zone", "year", "said"),
+    [
+        ("Nov 26 14:02:11 h x", "", 2026, "no zone"),
+        ("Nov 26 14:02:11 h x", "UTC", 0, "no year"),
+        ("2026-11-26 14:02:11 #1(normal) x", "", 0, "no zone"),
+        ("Oct 25 02:30:00 h x", "Europe/Vienna", 2026, "twice or never"),
+        ("Mar 29 02:30:00 h x", "Europe/Vienna", 2026, "twice or never"),
+        ("Feb 30 02:30:00 h x", "UTC", 2026, "none of any calendar"),
+        ("2026-02-30T02:30:00Z h x", "", 0, "none of any calendar"),
+        ("14:02:11.123456 CQ 198.51.100.9 UDP 40b", "UTC", 2026, "no date"),
+        ("[12345.678901] port25 IN=ppp7", "UTC", 2026, "no date"),
+        ("<html>", "UTC", 2026, "does not begin with a time"),
+    ],
+)
+def test_times_that_cannot_be_placed_are_no_evidence(line: str, zone: str, year: int, said: str) -> None:
+    with pytest.raises(NoTime, match=said):
+        Stamps(zone, year).read(line)
+
+
+def test_a_log_without_zone_is_told_with_its_first_line_and_what_to_do() -> None:
+    found = read(logs.Filter(WORM_PORTS), DENIALS[2:4], zone="")
+    assert not found.contacts
+    assert found.unknown == found.lines == 2
+    (told,) = found.silences
+    assert "here.log: 2 lines are no evidence: its time has no zone (line 1: Nov 26 14:02:13 r1" in told.reason
+    assert told.mend == "name the zone of that host in 'zone'"
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Honolulu"])
+def test_a_log_in_another_zone_lies_in_the_future_and_is_left_out(zone: str) -> None:
+    now = Window(DAY.start, at("2026-11-26T14:03:00Z"), at("2026-11-26T14:03:00Z"))
+    found = read(logs.Filter(WORM_PORTS), DENIALS[2:4], zone=zone, window=now)
+    assert not found.contacts
+    assert found.lines == 0
+    assert "left out: line 1 is of the future" in found.silences[0].reason
+
+
+@pytest.mark.parametrize("kind", ["filter", "postfix"])
+def test_a_clock_that_jumps_back_leaves_the_file_out(kind: str) -> None:
+    if kind == "filter":
+        found = read(logs.Filter(WORM_PORTS), [*DENIALS[3:], DENIALS[2].replace("14:02:13", "12:02:13")])
+    else:
+        text = lines("postfix-3.10.13.log")
+        found = read(logs.Postfix(), [*text, text[0].replace(" 18:", " 14:")])
+    assert not found.contacts["D6"] + found.contacts["D3"]
+    assert "its clock jumps" in found.silences[0].reason
+
+
+def test_the_year_ends_within_a_log() -> None:
+    whole = Window(at("2026-12-31T00:00:00Z"), at("2027-01-02T00:00:00Z"), at("2027-01-02T00:00:00Z"))
+    text = [DENIALS[2].replace("Nov 26", "Dec 31"), DENIALS[3].replace("Nov 26", "Jan  1")]
+    found = read(logs.Filter(WORM_PORTS), text, window=whole)
+    assert found.contacts["D4"][0].time == at("2027-01-01T14:02:14Z")
+
+
+def test_lines_outside_of_the_window_count_as_known() -> None:
+    late = Window(DAY.start + 23 * HOUR, DAY.end, DAY.end)
+    found = read(logs.Filter(WORM_PORTS, "port25 "), DENIALS, window=late)
+    assert (found.used, found.known) == (0, len(DENIALS))
+
+
+def test_a_zone_that_is_none() -> None:
+    with pytest.raises(ValueError, match=r"'Vienna' is no time zone; write one as UTC"):
+        Stamps("Vienna")
+
+
+# What somebody else can write into a log.
+
+
+@pytest.mark.parametrize("line", lines("rspamd-forged.txt"))  # in the Message-ID, and in the sender
+def test_a_sender_cannot_write_another_user_into_the_log_of_rspamd(line: str) -> None:
+    found = read(logs.Rspamd(), [line])
+    assert not any(one.subject[0] == "victim@example.net" for one in found.contacts["D6"])
+    assert found.unknown or found.contacts["D6"][0].subject == (key_of("203.0.113.66"), 0)
+
+
+def test_a_client_cannot_write_another_user_into_the_log_of_postfix() -> None:
+    (found,) = read(logs.Postfix(), lines("postfix-forged.txt")).contacts["D6"]
+    assert found.subject == (key_of("203.0.113.66"), 0)
+
+
+def test_the_same_queue_id_on_two_hosts_is_two_mails_and_so_it_is_later() -> None:
+    found = read(logs.Postfix(), lines("postfix-two-hosts.log")).contacts["D6"]
+    assert [(one.subject[0], one.fail) for one in found] == [("bob@example.net", False), ("eve@example.net", True)]
+
+
+_LINE = st.one_of(
+    st.sampled_from([line for file in sorted(HERE.glob("*")) for line in file.read_text().splitlines()[::7]]),
+    st.sampled_from([*DENIALS, *NO_DENIALS]),
+    st.text(st.characters(exclude_characters="\n\r"), max_size=60),
+)
+
+
+@given(st.lists(st.tuples(_LINE, st.integers(0, 300), st.text(max_size=3)), max_size=12), st.sampled_from(["", "UTC"]))
+def test_no_line_is_lost_and_none_raises(made: list[tuple[str, int, str]], zone: str) -> None:
+    text = [line[:cut] + added + line[cut + 1 :] if cut < len(line) else line for line, cut, added in made]
+    for reader in (logs.Postfix(), logs.Rspamd(), logs.Dns(), logs.Filter(WORM_PORTS, "port25 ")):
+        found = read(reader, text, zone)
+        assert found.lines == len(text) or "left out" in found.silences[0].reason
+
+
+def test_compressed_logs_are_read(tmp_path: Path) -> None:
+    (tmp_path / "mail.log.2.gz").write_bytes(gzip.compress(b"one\ntwo \xff\n"))
+    assert list(logs.open_log(str(tmp_path / "mail.log.2.gz"))) == ["one\n", "two �\n"]
