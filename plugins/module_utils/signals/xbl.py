@@ -39,8 +39,8 @@ _ERRORS = {
 # RFC 5782 5: these are listed in any DNSBL, and these are not.
 LISTED_TESTS = {4: "127.0.0.2", 6: "::ffff:7f00:2"}
 UNLISTED_TESTS = {4: "127.0.0.1", 6: "::ffff:7f00:1"}
-# No ISP has half of its addresses on a list of infected hosts; a broken DNSBL has all of them.
-FEW, IMPLAUSIBLE = 256, 0.5
+# No ISP has a quarter of its addresses on a list of infected hosts; a broken DNSBL has all of them.
+FEW, IMPLAUSIBLE = 256, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,11 @@ def listing_name(network: Network) -> str:
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
+def followed(code: str, where: str) -> bool:
+    """Whether an answer of a DNSBL is about an infection. Raises Doubt for an answer that is no listing."""
+    return all(name not in NOT_FOLLOWED for name, _ in lists_of([code], where))
+
+
 def lists_of(codes: Iterable[str], where: str) -> Iterator[tuple[str, str]]:
     """(list, code) for each answer of a DNSBL. Raises Doubt for an answer that is no listing."""
     for code in codes:
@@ -152,9 +157,15 @@ def checked(answer: Answer, own: Ranges) -> Answer:
         return Answer(answer.source, (), prefixes_of(own.networks), answer.problems, answer.frozen)
     listings = tuple(one for one in answer.listings if one.list not in NOT_FOLLOWED)
     silent = sum(one.num_addresses for one in collapsed(answer.unanswered) if one.version == 4)
-    asked = sum(one.num_addresses for one in own.of(4)) - silent
     listed = len({one.network for one in listings if ":" not in one.network})
-    if listed >= FEW and listed > asked * IMPLAUSIBLE:
-        reason = f"{answer.source}: {listed} of {asked} own addresses are listed; such a list is broken, ask its maker"
-        return Answer(answer.source, (), prefixes_of(own.networks), answer.problems, reason)
+    try:
+        plausible(answer.source, listed, sum(one.num_addresses for one in own.of(4)) - silent)
+    except Doubt as doubt:
+        return Answer(answer.source, (), prefixes_of(own.networks), answer.problems, str(doubt))
     return Answer(answer.source, listings, answer.unanswered, answer.problems)
+
+
+def plausible(source: str, listed: int, asked: int) -> None:
+    """Raises Doubt where so many addresses are listed that the source must be broken."""
+    if listed >= FEW and listed > asked * IMPLAUSIBLE:
+        raise Doubt(f"{source}: {listed} of {asked} own addresses are listed; such a list is broken, ask its maker")

@@ -11,10 +11,10 @@ Service" (the key is the first label of the zone). That a /64 of Spamhaus is lis
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import ipaddress
 import itertools
+import os
 import random
 import re
 import select
@@ -55,8 +55,9 @@ _NIBBLES = {digit: b"\1" + digit.encode() for digit in "0123456789abcdef"}
 Subject = Network | int  # an IPv4 address of a sweep is a number
 # What a DNSBL answers for a question: the A records, or why there is no answer.
 Reply = tuple[str, ...] | str
-_Query = tuple[Subject, bytes, int]  # with the question, and the how manieth attempt it is
-_Sent = tuple[Subject, bytes, int, float]  # and when it was sent
+_Question = tuple[Subject, bytes]  # as RFC 1035 4.1.2 has it
+_Query = tuple[_Question, int]  # with the number of the attempt
+_Sent = tuple[_Question, int, float]  # and when it was sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,52 +208,59 @@ class Lookups:
         self._next = 0.0  # when the next query may be sent
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
-        identifiers = list(range(1 << 16))
-        random.SystemRandom().shuffle(identifiers)
-        self._identifiers = itertools.cycle([struct.pack(">H", one) for one in identifiers])
+        identifiers = [struct.pack(">H", number) for number in range(1 << 16)]
+        random.Random(os.urandom(16)).shuffle(identifiers)
+        self._identifiers = itertools.cycle(identifiers)
         self._waiting: dict[bytes, _Sent] = {}  # by identifier, in the order in which they were sent
         self._later: list[tuple[float, int, _Query]] = []  # a heap, by time
         self._count = itertools.count()
         self._failed = 0  # questions since the last answer
 
-    def all(self, questions: Iterable[tuple[Subject, bytes]]) -> Iterator[tuple[Subject, Reply]]:
+    def all(self, questions: Iterable[_Question]) -> Iterator[tuple[Subject, Reply]]:
         """Each subject with its reply, as they come. Raises Doubt where the server answers nothing any more."""
-        queries = ((subject, question, 1) for subject, question in questions)
+        source = iter(questions)
         while True:
-            more = self._send(queries)
+            more = self._send(source)
             if not self._waiting and not self._later and not more:
                 return
-            yield from self._receive(more)
+            found = self._receive()
+            if not found:
+                found = self._expired()
+                self._wait(more)
+            yield from found
 
-    def _send(self, queries: Iterator[_Query]) -> bool:
+    def _send(self, source: Iterator[_Question]) -> bool:
         """What may be sent now; whether there is more to send."""
-        waiting, later, send = self._waiting, self._later, self._connection.send
+        waiting, later, gap, send = self._waiting, self._later, self._gap, self._connection.send
+        identifiers = self._identifiers
         now = time.monotonic()
-        while len(waiting) < IN_FLIGHT:
-            if self._gap and now < self._next:
+        for _ in range(IN_FLIGHT - len(waiting)):
+            if gap and now < self._next:
                 return True
             if later and later[0][0] <= now:
-                query = heapq.heappop(later)[2]
+                question, attempt = heapq.heappop(later)[2]
             else:
-                following = next(queries, None)
+                following = next(source, None)
                 if following is None:
                     return False
-                query = following
-            identifier = next(self._identifiers)
+                question, attempt = following, 1
+            identifier = next(identifiers)
             while identifier in waiting:
-                identifier = next(self._identifiers)
-            subject, question, attempt = query
-            waiting[identifier] = (subject, question, attempt, now)
-            with contextlib.suppress(OSError):  # a full buffer or a closed port: as a packet lost on the way
-                send(identifier + _HEADER + question)
-            self._next = max(self._next, now - self._gap) + self._gap
+                identifier = next(identifiers)
+            waiting[identifier] = (question, attempt, now)
+            if gap:
+                self._next = max(self._next, now - gap) + gap
+            try:
+                send(identifier + _HEADER + question[1])
+            except OSError:  # a full buffer or a closed port: as a packet that was lost on the way
+                continue
         return True
 
-    def _receive(self, more: bool) -> Iterator[tuple[Subject, Reply]]:
-        """The replies that are there; where there are none, those that come before there is something else to do."""
+    def _receive(self) -> list[tuple[Subject, Reply]]:
+        """The replies that are there."""
         waiting, receive = self._waiting, self._connection.recv
-        count = len(waiting)
-        while True:
+        found: list[tuple[Subject, Reply]] = []
+        while waiting:
             try:
                 packet = receive(4096)
             except BlockingIOError:
@@ -260,46 +268,54 @@ class Lookups:
             except OSError:  # a closed port
                 continue
             sent = waiting.get(packet[:2])
-            if sent is None or not packet.startswith(sent[1], 12):
+            if sent is None or not packet.startswith(sent[0][1], 12):
                 continue  # nobody asked for that
             del waiting[packet[:2]]
-            reply = parse_reply(packet, 12 + len(sent[1]))
+            subject, asked = sent[0]
+            reply = parse_reply(packet, 12 + len(asked))
             if isinstance(reply, str):
-                yield from self._again(sent, reply)
+                found += self._again(sent, reply)
             else:
                 self._failed = 0
-                yield sent[0], reply
-        if len(waiting) < count:
-            return
-        now = time.monotonic()
-        for identifier, sent in list(waiting.items()):
-            if sent[3] + self._timeout > now:
-                break
-            del waiting[identifier]
-            yield from self._again(sent, "timeout")
-        times = [sent[3] + self._timeout for sent in itertools.islice(waiting.values(), 1)]
-        times += [self._later[0][0]] if self._later else []
-        times += [self._next] if more and len(waiting) < IN_FLIGHT else []
-        if times:
-            self._poll.poll(max(0, min(times) - now) * 1000)
+                found.append((subject, reply))
+        return found
 
-    def _again(self, sent: _Sent, reason: str) -> Iterator[tuple[Subject, Reply]]:
+    def _expired(self) -> list[tuple[Subject, Reply]]:
+        """What has waited too long, and is not asked again."""
+        late = time.monotonic() - self._timeout
+        found: list[tuple[Subject, Reply]] = []
+        for identifier, sent in list(self._waiting.items()):
+            if sent[2] > late:
+                break
+            del self._waiting[identifier]
+            found += self._again(sent, "timeout")
+        return found
+
+    def _wait(self, more: bool) -> None:
+        """Until there is something to receive, to send, or to give up."""
+        times = [sent[2] + self._timeout for sent in itertools.islice(self._waiting.values(), 1)]
+        times += [self._later[0][0]] if self._later else []
+        times += [self._next] if more and len(self._waiting) < IN_FLIGHT else []
+        if times:
+            self._poll.poll(max(0.0, min(times) - time.monotonic()) * 1000)
+
+    def _again(self, sent: _Sent, reason: str) -> list[tuple[Subject, Reply]]:
         """Ask later, or give up."""
-        subject, question, attempt, _ = sent
+        question, attempt, _ = sent
         if attempt < ATTEMPTS:
             due = time.monotonic() + self._timeout * 2 ** (attempt - 1)
-            heapq.heappush(self._later, (due, next(self._count), (subject, question, attempt + 1)))
-            return
+            heapq.heappush(self._later, (due, next(self._count), (question, attempt + 1)))
+            return []
         self._failed += 1
         if self._failed >= SILENCE:
             raise Doubt(f"dns: no answer to {SILENCE} questions in a row ({reason}); does the server still run?")
-        yield subject, reason
+        return [(question[0], reason)]
 
 
 def parse_reply(packet: bytes, at: int) -> Reply:
     """The A records of a response whose answers begin at `at`; none where the name does not exist, or has none."""
     flags, code = packet[2], packet[3] & 15
-    if not flags & 0x80 or flags & 2:
+    if flags & 0x82 != 0x80:
         return "a truncated answer" if flags & 2 else "no response"
     if code == 3:
         return ()

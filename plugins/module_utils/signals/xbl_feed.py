@@ -20,7 +20,9 @@ from .xbl import (
     Listing,
     Ranges,
     checked,
+    followed,
     lists_of,
+    plausible,
     prefixes_of,
 )
 from .xbl_rbldnsd import Content, Dataset, read_dataset
@@ -40,10 +42,12 @@ class Feed:
             contents = [read_dataset(dataset, ranges, time.time()) for dataset in self.datasets]
             for family in (4, 6):
                 _self_test(contents, family, [one for one in self.datasets if one.kind.startswith(f"ip{family}")])
+            listed = sum(content.count(mine, _followed) for content in contents)
+            plausible("feed", listed, sum(one.num_addresses for one in mine.of(4)))
             found = {
                 Listing(network, name, code)
                 for content in contents
-                for network, answer in content.listed(mine)
+                for network, answer in content.listed(mine, _followed)
                 for name, code in lists_of([answer], "the feed")
             }
         except Doubt as doubt:
@@ -52,6 +56,10 @@ class Feed:
         unread = prefixes_of(one for one in mine.networks if one.version not in read)
         problems = (f"feed: no file is about {', '.join(unread)}; name one of IPv6 too",) if unread else ()
         return checked(Answer("feed", tuple(sorted(found, key=_order)), unread, problems), mine)
+
+
+def _followed(code: str) -> bool:
+    return followed(code, "the feed")
 
 
 def _order(listing: Listing) -> tuple[int, int, str]:

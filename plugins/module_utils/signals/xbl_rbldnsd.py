@@ -29,7 +29,7 @@ from .xbl import Doubt, Ranges, listing_name
 KINDS = ("ip4set", "ip4tset", "ip6trie", "ip6tset")
 DEFAULT = "127.0.0.2"
 STALE_HOURS = 24  # a feed comes several times a day
-_CHUNK = 1 << 20
+_CHUNK, _BLOCK = 1 << 20, 256  # octets, lines
 _LONGEST_LINE = 1 << 14
 _ENOUGH = 1000  # lines that are not understood
 _PAGE = 1 << 13  # octets of a bitmap for 65,536 addresses
@@ -74,16 +74,26 @@ class Content:
         high, low = number >> 16, number & 0xFFFF
         return {answer for answer, page in self._pages(high) if page[low >> 3] >> (low & 7) & 1}
 
-    def listed(self, own: Ranges) -> Iterator[tuple[str, str]]:
-        """(address or IPv6 prefix, answer) for all that is listed in these prefixes."""
+    def count(self, own: Ranges, wanted: Callable[[str], bool]) -> int:
+        """How many IPv4 addresses of these prefixes are listed with an answer that is wanted."""
+        return sum(bits.bit_count() for _, _, bits in self._bits(own, wanted))
+
+    def listed(self, own: Ranges, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+        """(address or IPv6 prefix, answer) for all that is listed in these prefixes with an answer that is wanted."""
+        for high, answer, bits in self._bits(own, wanted):
+            for at, octet in enumerate(bits.to_bytes(_PAGE, "little")):
+                for bit in _BITS[octet]:
+                    number = high << 16 | at << 3 | bit
+                    yield f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}", answer
+        yield from (one for one in self._listed_prefixes(own) if wanted(one[1]))
+
+    def _bits(self, own: Ranges, wanted: Callable[[str], bool]) -> Iterator[tuple[int, str, int]]:
+        """(upper 16 bits, answer, bitmap of the lower ones)."""
         for high, mask in sorted(_masks(own).items()):
             for answer, page in self._pages(high):
-                both = int.from_bytes(page, "little") & int.from_bytes(mask, "little")
-                for at, octet in enumerate(both.to_bytes(_PAGE, "little")):
-                    for bit in _BITS[octet]:
-                        number = high << 16 | at << 3 | bit
-                        yield f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}", answer
-        yield from self._listed_prefixes(own)
+                bits = int.from_bytes(page, "little") & int.from_bytes(mask, "little")
+                if bits and wanted(answer):
+                    yield high, answer, bits
 
     def _pages(self, high: int) -> list[tuple[str, bytearray]]:
         """The bitmap of every answer for 65,536 addresses, exclusions taken out."""
@@ -217,14 +227,15 @@ class _Reader:
 
     def take(self, lines: list[str]) -> None:
         """Some more lines. Those that are nothing but an IPv4 address, as most of a large feed, go the fast way."""
-        if self.dataset.kind.startswith("ip4"):
+        if self.dataset.kind.startswith("ip4") and len(lines) > _BLOCK:
             try:
                 self._addresses(lines)
             except (OSError, ValueError):  # not all of them are
-                pass
+                self.take(lines[: len(lines) // 2])
+                self.take(lines[len(lines) // 2 :])
             else:
                 self.number += len(lines)
-                return
+            return
         for line in lines:
             self.number += 1
             self._line(line)
