@@ -110,20 +110,11 @@ unknown:
 """
 
 import os
-from collections.abc import Iterable
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import Outcome, Refused
-from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import (
-    HOUR,
-    QUARANTINE,
-    Action,
-    Limits,
-    Protected,
-    read_case,
-)
+from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import Refused, shown, told, warnings
+from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import QUARANTINE, limits_of, read_case
 from ansible_collections.isp.hardening.plugins.module_utils.signals.quarantine_service import opened
 
 # The edge has no YAML library to read the DOCUMENTATION with; a test holds the two against each other.
@@ -143,16 +134,11 @@ def main() -> None:
     options, check = module.params, module.check_mode
     path = options["settings"]
     if check and not os.path.exists(path):
-        module.exit_json(changed=bool(options["cases"]), msg=f"Not checked: {path} is not there yet.", **told([]))
-    try:
-        limits = limits_of(options["policy"])
-        cases = [read_case(one) for one in options["cases"]]
-    except (KeyError, TypeError, AttributeError) as error:
-        module.fail_json(msg=f"policy: {error} is missing or wrong; give what isp.hardening.signals_host gives")
-    except ValueError as error:
-        module.fail_json(msg=f"{error}. Nothing was changed.")
+        module.exit_json(**told([]) | {"changed": bool(options["cases"]), "msg": f"Not checked: no {path} yet."})
     outcomes = []
     try:
+        limits = limits_of(options["policy"], QUARANTINE)
+        cases = [read_case(one) for one in options["cases"]]
         ledger, kernel = opened(path)
         if options["release"]:
             by, reason = options["by"], options["reason"]
@@ -161,54 +147,16 @@ def main() -> None:
             outcomes.append(ledger.apply(kernel, cases, limits, check=check))
     except Refused as error:
         module.fail_json(msg=f"{error}.")
+    except (KeyError, TypeError, AttributeError) as error:
+        module.fail_json(msg=f"policy: {error} is missing or wrong; give what isp.hardening.signals_host gives")
+    except ValueError as error:
+        module.fail_json(msg=f"{error}. Nothing was changed.")
     result = told(outcomes)
-    result["changed"] = any(one.changed for one in outcomes if not (one.decision and one.decision.dry_run))
     if module._diff and result["changed"]:
         result["diff"] = {"before": shown(outcomes[0].before), "after": shown(outcomes[-1].after)}
-    for line in (result["frozen"], *(f"{one['key']}: {one['why']}" for one in result["refused"])):
-        if line:
-            module.warn(line)
-    for name in result["unknown"]:
-        module.warn(f"{name}: nothing in force has this key, subscriber or address")
+    for line in warnings(result):
+        module.warn(line)
     module.exit_json(**result)
-
-
-def limits_of(policy: dict[str, Any]) -> Limits:
-    """The limits of the policy. Raises KeyError, TypeError or AttributeError where it is none."""
-    return Limits(
-        QUARANTINE,
-        policy["subscribers"],
-        tuple(Protected(one["prefix"], one["reason"]) for one in policy["never"]),
-        ttl=policy["hours"] * HOUR,
-        most=policy["most"],
-        dry_run=policy["dry_run"],
-    )
-
-
-def told(outcomes: Iterable[Outcome]) -> dict[str, Any]:
-    """What was done as a result of the module."""
-    result: dict[str, Any] = {"added": [], "kept": [], "released": [], "refused": [], "unknown": []}
-    result |= {"frozen": "", "dry_run": False}
-    for outcome in outcomes:
-        result["unknown"] += outcome.unknown
-        if decision := outcome.decision:
-            result["added"] += [one.as_dict() for one in decision.add]
-            result["kept"] += [one.as_dict() for one in decision.keep]
-            result["released"] += [ended(one.action, one.reason) for one in decision.release]
-            result["refused"] += [{"key": one.case.key, "why": one.reason} for one in decision.refused]
-            result |= {"frozen": decision.frozen, "dry_run": decision.dry_run}
-        else:
-            result["released"] += [ended(one, "by hand") for one in outcome.before if one not in outcome.after]
-    return result
-
-
-def ended(action: Action, why: str) -> dict[str, Any]:
-    return {"key": action.key, "prefixes": list(action.prefixes), "why": why}
-
-
-def shown(actions: Iterable[Action]) -> str:
-    """For a diff: a line for each prefix."""
-    return "".join(sorted(f"{prefix} until {one.until} {one.key}\n" for one in actions for prefix in one.prefixes))
 
 
 if __name__ == "__main__":

@@ -6,14 +6,20 @@ import json
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
 from ansible_collections.isp.hardening.plugins.module_utils.signals import coa, coa_service
 from ansible_collections.isp.hardening.plugins.module_utils.signals.coa import (
     ACKNOWLEDGED,
@@ -26,6 +32,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.coa import (
     read_answer,
     request,
 )
+from ansible_collections.isp.hardening.plugins.modules import radius_quarantine
 
 from .box import Box, box
 
@@ -330,6 +337,94 @@ def test_cases_without_a_session_to_ask_about_are_told() -> None:
     assert "no session" in coa_service.targets_of([], servers)[1]
     assert "192.0.2.9" in coa_service.targets_of([ALICE, Target("a", "2", "192.0.2.9")], servers)[1]
     assert "Acct-Session-Id" in coa_service.targets_of([Target("a", "", "192.0.2.1")], servers)[1]
+
+
+# -- the module ------------------------------------------------------------------------------------------------------
+
+DETAIL = """{when}
+	Acct-Status-Type = {status}
+	Acct-Session-Id = "{session}"
+	User-Name = "{user}"
+	NAS-IP-Address = 127.0.0.1
+	Framed-IP-Address = 203.0.113.7
+	Event-Timestamp = {seconds}
+	Timestamp = {seconds}
+
+"""
+
+
+def accounting(path: Path, *events: tuple[str, str, str, int]) -> None:
+    """A detail file: status, user, session, and how many seconds ago."""
+    lines = []
+    for status, user, session, ago in events:
+        seconds = int(time.time()) - ago
+        when = time.strftime("%a %b %d %H:%M:%S %Y", time.gmtime(seconds))
+        lines.append(DETAIL.format(when=when, status=status, session=session, user=user, seconds=seconds))
+    path.write_text("".join(lines))
+
+
+def call(module: ModuleType, arguments: Mapping[str, object]) -> dict[str, Any]:
+    """The module's answer, from a process of its own."""
+    code = "from ansible.module_utils.testing import patch_module_args as patch; import json, sys\n"
+    code += f"from {module.__name__} import main\nwith patch(json.load(sys.stdin)): main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(arguments),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": ".collections", "PATH": "/usr/bin"},
+    )
+    assert done.stdout, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_the_module_asks_about_sessions_of_the_accounting(tmp_path: Path, server: Callable[[Answers], Server]) -> None:
+    asked: list[bytes] = []
+
+    def answers(packet: bytes) -> list[bytes]:
+        asked.append(packet)
+        return [answer(packet)]
+
+    policy = {"subscribers": 4_000, "never": [{"prefix": "192.0.2.0/24", "reason": "own servers"}]}
+    policy |= {"hours": 24, "most": 100, "dry_run": False}
+    access = {"address": "127.0.0.1", "secret": SECRET, "port": server(answers).port, "waits": [0.3]}
+    path = tmp_path / "settings.json"
+    data = {name: str(tmp_path / "state" / name) for name in ("state", "audit", "sessions")}
+    data |= {"quarantine": "walled", "normal": "open"}
+    path.write_text(json.dumps(data | {"never": policy["never"], "most": 4, "disconnect": False, "servers": [access]}))
+    detail = tmp_path / "detail"
+    accounting(detail, ("Start", "alice@example.net", "0001", 3600))
+    case = {"key": "c1", "subscriber": "alice@example.net", "prefixes": ["203.0.113.7/32"], "sources": ["D2"]}
+    case |= {"since": 0, "evidence": []}
+    arguments = {"policy": policy, "settings": str(path), "detail": [str(detail)], "cases": [case]}
+
+    assert call(radius_quarantine, arguments | {"_ansible_check_mode": True})["changed"]
+    assert not asked
+    first = call(radius_quarantine, arguments | {"cases": [case, case | {"key": "c2", "subscriber": "nobody"}]})
+    assert [(one["key"], one["state"]) for one in first["sessions"]] == [("c1", ACKNOWLEDGED)]
+    assert [one["key"] for one in first["refused"]] == ["c2"]
+    assert b"walled" in asked[0]
+    assert b"0001" in asked[0]
+    assert not call(radius_quarantine, arguments)["changed"]
+    # The address goes to somebody else, who must not be the one in quarantine.
+    accounting(
+        detail,
+        ("Start", "alice@example.net", "0001", 3600),
+        ("Stop", "alice@example.net", "0001", 1800),
+        ("Start", "bob@example.net", "0002", 1200),
+    )
+    moved = call(radius_quarantine, arguments | {"cases": []})
+    assert [one["why"] for one in moved["released"]] == ["203.0.113.7/32 belongs to another subscriber now"]
+    assert [(one["key"], one["state"]) for one in moved["sessions"]] == [("c1", "released")]
+    assert b"open" in asked[-1]
+    assert len(asked) == 2
+    assert SECRET not in json.dumps([first, moved]) + (tmp_path / "state" / "audit").read_text()
+
+
+def test_the_spec_of_the_module_is_its_documentation() -> None:
+    assert argument_spec(radius_quarantine.DOCUMENTATION) == radius_quarantine.ARGUMENTS
 
 
 @settings(max_examples=200, deadline=None)

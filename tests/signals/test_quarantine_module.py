@@ -127,7 +127,7 @@ def test_bad_input_is_a_clear_error(call: Call, arguments: dict[str, object], sa
 
 def test_a_host_without_the_role_is_told_in_check_mode(call: Call) -> None:
     answer = call(check=True, cases=[CASE], settings="/nowhere")
-    assert (answer["changed"], answer["msg"]) == (True, "Not checked: /nowhere is not there yet.")
+    assert (answer["changed"], answer["msg"]) == (True, "Not checked: no /nowhere yet.")
 
 
 def test_the_spec_of_the_module_is_its_documentation() -> None:

@@ -36,9 +36,11 @@ from .coa import (
     change_filter,
     disconnect,
 )
-from .ledger import Ledger, Refused, read_json, read_never, said, write_file
-from .limits import Action
+from .identity import Sources, owner, sessions
+from .ledger import Ledger, Outcome, Refused, clock, read_json, read_never, said, write_file
+from .limits import Action, Limits, Refusal
 from .quarantine_service import serve
+from .records import Case
 
 # ENDED: the session itself, by a Disconnect-Request. RELEASED: it has the normal filter, or is no more.
 NOT_ASKED, ENDED, RELEASED = "not asked", "ended", "released"
@@ -167,6 +169,46 @@ def _undone(one: Held, answer: Answer) -> str:
     if answer.state == ACKNOWLEDGED or answer.cause == NO_SESSION:
         return RELEASED
     return one.state
+
+
+def run(
+    ledger: Ledger,
+    radius: Radius,
+    cases: Iterable[Case],
+    limits: Limits,
+    sources: Sources,
+    *,
+    check: bool = False,
+    now: int | None = None,
+) -> tuple[Outcome, list[Refusal]]:
+    """Decide about the cases whose sessions can be asked about, and ask; the others are refused. Raises Refused."""
+    now = clock() if now is None else now
+    targets, able, without = {}, [], []
+    for case in cases:
+        known = [
+            Target(one.user_name, one.session_id, one.nas_address, one.nas_identifier)
+            for one in sessions(sources, case.subscriber, now)
+        ]
+        found, reason = targets_of(known, radius.settings.servers)
+        if reason:
+            without.append(Refusal(case, reason))
+        else:
+            targets[case.key] = found
+            able.append(case)
+    held = ledger.actions()
+    owners = {prefix: owner(sources, prefix, now) for action in held for prefix in action.prefixes}
+    asker = replace(radius, targets=targets)
+    return ledger.apply(asker, able, limits, owners=owners, check=check, now=now), without
+
+
+def told_sessions(outcomes: Iterable[Outcome]) -> list[dict[str, str]]:
+    """The sessions whose state changed, as a result of a module."""
+    return [
+        {"key": one.key, "session": one.target.session_id, "state": one.state, "why": one.reason}
+        for outcome in outcomes
+        if isinstance(outcome.change, Asked)
+        for one in outcome.change.sessions
+    ]
 
 
 def targets_of(sessions: Iterable[Target], servers: Collection[str]) -> tuple[tuple[Target, ...], str]:

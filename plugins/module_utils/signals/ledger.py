@@ -23,7 +23,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from .limits import DAY, MINUTE, Action, Decision, Limits, NeverList, Protected, clock_fault, decide, read_action
 from .records import Case, Owner
@@ -89,6 +89,11 @@ class Ledger:
     audit: str  # path
     most: int
     never: tuple[Protected, ...]
+
+    def actions(self) -> tuple[Action, ...]:
+        """What the state file has now. Raises Refused."""
+        with self._locked() as state:
+            return state.actions
 
     def reconcile(self, enforcer: Enforcer, now: int | None = None) -> Outcome:
         """Carry out what the state file says; what a timer does. Raises Refused."""
@@ -246,6 +251,41 @@ class Ledger:
 def clock() -> int:
     """Milliseconds since 1970 UTC."""
     return time.time_ns() // 1_000_000
+
+
+def told(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    """What was done, as a result of a module."""
+    result: dict[str, Any] = {"added": [], "kept": [], "released": [], "refused": [], "unknown": []}
+    result |= {"frozen": "", "dry_run": False, "changed": False}
+    for outcome in outcomes:
+        result["unknown"] += outcome.unknown
+        decision = outcome.decision
+        if decision:
+            result["added"] += [one.as_dict() for one in decision.add]
+            result["kept"] += [one.as_dict() for one in decision.keep]
+            result["released"] += [_ended(one.action, one.reason) for one in decision.release]
+            result["refused"] += [{"key": one.case.key, "why": one.reason} for one in decision.refused]
+            result |= {"frozen": decision.frozen, "dry_run": decision.dry_run}
+        else:
+            result["released"] += [_ended(one, "by hand") for one in outcome.before if one not in outcome.after]
+        result["changed"] |= outcome.changed and not (decision and decision.dry_run)
+    return result
+
+
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """What nobody should overlook in the result of a module."""
+    found = [result["frozen"], *(f"{one['key']}: {one['why']}" for one in result["refused"])]
+    found += [f"{name}: nothing in force has this key, subscriber or address" for name in result["unknown"]]
+    return [line for line in found if line]
+
+
+def shown(actions: Iterable[Action]) -> str:
+    """For a diff: a line for each prefix."""
+    return "".join(sorted(f"{prefix} until {one.until} {one.key}\n" for one in actions for prefix in one.prefixes))
+
+
+def _ended(action: Action, why: str) -> dict[str, Any]:
+    return {"key": action.key, "prefixes": list(action.prefixes), "why": why}
 
 
 def read_state(text: str) -> State:

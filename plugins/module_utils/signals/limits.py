@@ -21,12 +21,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .records import AMBIGUOUS, KNOWN, Case, Owner
-
-if TYPE_CHECKING:
-    from .policy import SignalsPolicy  # the services of a host run without the rest of the collection
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -152,17 +149,18 @@ class Decision:
     dry_run: bool
 
 
-def limits_for(signals: SignalsPolicy, kind: str, *, families: int = 1, enabled: bool = True) -> Limits:
-    """The limits of one kind of action, out of the policy."""
+def limits_of(policy: Mapping[str, Any], kind: str) -> Limits:
+    """The limits of one kind of action, out of what the filter signals_host gives.
+
+    Raises KeyError, TypeError or AttributeError for what is no such thing.
+    """
     return Limits(
         kind,
-        signals.subscribers,
-        tuple(Protected(one.prefix, one.reason) for one in signals.never),
-        ttl=signals.inbound_minutes * MINUTE if kind == INBOUND else signals.hours * HOUR,
-        most=signals.most,
-        families=families,
-        dry_run=signals.dry_run,
-        enabled=enabled,
+        policy["subscribers"],
+        tuple(Protected(one["prefix"], one["reason"]) for one in policy["never"]),
+        ttl=policy["inbound_minutes"] * MINUTE if kind == INBOUND else policy["hours"] * HOUR,
+        most=policy["most"],
+        dry_run=policy["dry_run"],
     )
 
 
