@@ -12,7 +12,7 @@ the client identifier, the DUID.
 
 from __future__ import annotations
 
-import calendar
+import datetime
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -34,37 +34,41 @@ class Entry:
     device: str
     doubt: str = ""
     line: int = 0
+    said: int = 0  # the start of the last entry that went into this one
+    before: Entry | None = None  # what the file said of the same address until then
 
 
 def tenures(path: str, entries: Iterable[Entry], skew: int, told: Told) -> list[Tenure]:
     """The entries of one file, in its order.
 
-    A later entry about the same device and address says how it went on from its start: the one before ends there. Two
-    devices at once stay two. An entry that starts before the one that it follows tells of a clock that went back.
+    A later entry about the same device and address, or about nobody, says how it went on from its start: the one before
+    ends there. Two devices at once stay two. An entry that starts before the one that it follows tells of a clock that
+    went back.
     """
-    latest: dict[tuple[int, int, int], list[Entry]] = {}
-    said: dict[tuple[int, int, int], int] = {}
+    latest: dict[tuple[int, int, int], Entry] = {}
     found: list[Tenure] = []
     for entry in entries:
-        chain = latest.setdefault(entry.prefix, [])
-        before = said.get(entry.prefix, entry.start)
-        said[entry.prefix] = entry.start
-        if entry.start < before - skew:
-            reason = "a clock went back: a lease starts before the one that it follows"
-            told.add(path, entry.line, reason, "the time that came twice has no owner there; run an NTP client")
-            found.append(Tenure(*entry.prefix, entry.start, before + 1, DHCP, doubt=f"{path}: {reason}"))
-        if chain and chain[-1].device == entry.device and not entry.doubt and not chain[-1].doubt:
-            if chain[-1].start <= entry.start <= chain[-1].end:
-                chain[-1].end = entry.end  # renewed, shortened or given back; the same device all along
-                continue
-            chain[-1].end = min(chain[-1].end, entry.start)
-        if entry.device or entry.doubt:
-            chain.append(entry)
-    for chain in latest.values():
-        found += [
-            Tenure(*entry.prefix, entry.start, entry.end, DHCP, "" if entry.doubt else entry.device, doubt=entry.doubt)
-            for entry in chain
-        ]
+        entry.said = entry.start
+        before = latest.get(entry.prefix)
+        if before:
+            if entry.start < before.said - skew:
+                reason = "a clock went back: a lease starts before the one that it follows"
+                told.add(path, entry.line, reason, "the time that came twice has no owner there; run an NTP client")
+                found.append(Tenure(*entry.prefix, entry.start, before.said + 1, DHCP, doubt=f"{path}: {reason}"))
+            if not entry.doubt and not before.doubt and entry.device in ("", before.device):
+                if entry.device and before.start <= entry.start <= before.end:
+                    before.end, before.said = entry.end, entry.start
+                    continue  # renewed, shortened or given back; the same device all along
+                before.end = min(before.end, entry.start)
+        entry.before = before
+        latest[entry.prefix] = entry
+    for last in latest.values():
+        one: Entry | None = last
+        while one:
+            if one.device or one.doubt:
+                name = "" if one.doubt else one.device
+                found.append(Tenure(*one.prefix, one.start, one.end, DHCP, name, doubt=one.doubt))
+            one = one.before
     return found
 
 
@@ -80,11 +84,10 @@ _OTHER = re.compile(
     r"(?:server-duid|authoring-byte-order|failover|host|group|subgroup|class|subclass|shared-network|option|set) ?.*"
 )
 # Statements of a lease that say nothing about who has it.
-_QUIET = {
-    "tstp", "tsfp", "atsfp", "next", "rewind", "client-hostname", "hostname", "option", "set", "on", "vendor-class",
-    "bootp;", "reserved;", "dynamic-bootp;", "billing", "preferred-life", "max-life", "ddns-text", "ddns-fwd-name",
-    "ddns-rev-name", "ddns-client-fqdn", "uid", "hardware", "user-class", "dynamic", "infinite", "deleted;",
-}  # fmt: skip
+_QUIET = frozenset(
+    "cltt tstp tsfp atsfp next rewind client-hostname hostname option set on vendor-class bootp; reserved; dynamic-bootp; billing "
+    "preferred-life max-life ddns-text ddns-fwd-name ddns-rev-name ddns-client-fqdn uid hardware user-class".split()
+)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\([0-7]{3}|.)", re.DOTALL)
 
@@ -114,7 +117,10 @@ class _Lines:
         """The lines up to the brace that closes what line `number` opens; None, and told, where there is none."""
         depth = 1
         block: list[tuple[int, str]] = []
-        for line, text in self:
+        for line, raw in self._lines:  # a million leases have ten million lines: no call for each of them
+            text = raw.strip()
+            if not text or text[0] == "#":
+                continue
             if text[0] == "}":
                 depth -= 1
                 if not depth:
@@ -136,17 +142,17 @@ def read_isc(path: str, told: Told) -> Iterator[Entry]:
     A release sets `ends` to its time (release_lease in dhcpd's mdb.c). The last lease without its closing brace is left
     out: the server is writing it.
     """
-    days: dict[str, int] = {}
+    dates: dict[str, int | None] = {}
     lines = _Lines(path, told)
     for number, text in lines:
         if head := _HEAD4.fullmatch(text):
             block = lines.block(number)
-            if block is not None and (entry := _lease(path, number, head[1], block, days, told)):
+            if block is not None and (entry := _lease(path, number, head[1], block, dates, told)):
                 yield entry
         elif head := _HEAD6.fullmatch(text):
             block = lines.block(number)
             if block is not None:
-                yield from _association(path, number, head[2], block, days, told)
+                yield from _association(path, number, head[2], block, dates, told)
         elif not _OTHER.fullmatch(text):
             told.add(path, number, "is nothing that dhcpd writes into a lease file", "is it one?")
         elif text.endswith("{"):
@@ -154,7 +160,7 @@ def read_isc(path: str, told: Told) -> Iterator[Entry]:
 
 
 def _lease(
-    path: str, number: int, address: str, block: list[tuple[int, str]], days: dict[str, int], told: Told
+    path: str, number: int, address: str, block: list[tuple[int, str]], dates: dict[str, int | None], told: Told
 ) -> Entry | None:
     prefix = _prefix(path, number, address, told)
     times: dict[str, int | None] = {}
@@ -166,8 +172,8 @@ def _lease(
         if depth or text[0] == "}":
             continue
         word, _, rest = text.partition(" ")
-        if word in ("starts", "ends", "cltt"):
-            times[word] = _date(rest, days)
+        if word in ("starts", "ends"):
+            times[word] = _date(rest, dates)
             if times[word] is None:
                 doubt = f"{path} line {line}: no date that dhcpd writes"
         elif word == "binding":
@@ -175,7 +181,7 @@ def _lease(
         elif word == "hardware":
             hardware = "mac " + rest.rpartition(" ")[2].rstrip(";").lower()
         elif word == "uid":
-            client = "client " + _octets(rest.rstrip(";"))
+            client = rest.rstrip(";")
         elif word == "option" and rest.startswith("agent.remote-id "):
             remote = "remote-id " + _identity(rest.partition(" ")[2].rstrip(";"))
         elif word == "abandoned;":
@@ -199,11 +205,12 @@ def _lease(
     if end < start and state == _ACTIVE:
         told.add(path, number, "the lease ends before it starts", "its address counts as somebody's then; run NTP")
         return Entry(prefix, end, start + 1, "", f"{path} line {number}: ends before it starts", number)
-    return Entry(prefix, start, end, remote or hardware or client, doubt, number)
+    device = remote or hardware or (client and f"client {_octets(client)}")
+    return Entry(prefix, start, end, device, doubt, number)
 
 
 def _association(
-    path: str, number: int, identity: str, block: list[tuple[int, str]], days: dict[str, int], told: Told
+    path: str, number: int, identity: str, block: list[tuple[int, str]], dates: dict[str, int | None], told: Told
 ) -> Iterator[Entry]:
     """An identity association: its IAID (four octets) and DUID, and the addresses and prefixes in it."""
     octets = _octets(identity).split(":")
@@ -215,13 +222,13 @@ def _association(
         depth += (text[-1] == "{") - (text[0] == "}")
         word, _, rest = text.partition(" ")
         if depth == 0 and word == "cltt":
-            start = _date(rest, days)
+            start = _date(rest, dates)
         elif depth == 1 and (match := _PART6.fullmatch(text)):
             part, state, end, doubt = match, _ACTIVE, FOREVER, ""
         elif depth == 1 and word == "binding":
             state = rest.removeprefix("state ").rstrip(";")
         elif depth == 1 and word == "ends":
-            date = _date(rest, days)
+            date = _date(rest, dates)
             end, doubt = (date, doubt) if date is not None else (end, f"{path} line {line}: no date that dhcpd writes")
         elif depth == 0 and text[0] == "}" and part:
             prefix = _prefix(path, line, part[2], told)
@@ -246,20 +253,27 @@ def _prefix(path: str, number: int, text: str, told: Told) -> tuple[int, int, in
         return None
 
 
-def _date(text: str, days: dict[str, int]) -> int | None:
-    """`6 2016/02/27 07:11:41;`, `epoch 1507216949; # …` or `never;` in ms; None for anything else."""
+def _date(text: str, known: dict[str, int | None]) -> int | None:
+    """`6 2016/02/27 07:11:41;`, `epoch 1507216949; # …` or `never;` in ms; None for anything else.
+
+    `known` are the dates so far: many leases have the same.
+    """
+    if text not in known:
+        known[text] = _read_date(text)
+    return known[text]
+
+
+def _read_date(text: str) -> int | None:
     stamp, mark, _ = text.partition(";")
     words = stamp.split(" ")
     if not mark:
         return None
     try:
-        if len(words) == 3 and len(words[2]) == 8:
-            day = days.get(words[1])
-            if day is None:
-                year, month, date = (int(part) for part in words[1].split("/"))
-                day = days[words[1]] = calendar.timegm((year, month, date, 0, 0, 0))
-            hours, minutes, seconds = words[2].split(":")
-            return (day + int(hours) * 3600 + int(minutes) * 60 + int(seconds)) * 1000
+        if len(words) == 3:
+            year, month, day = (int(part) for part in words[1].split("/"))
+            hours, minutes, seconds = (int(part) for part in words[2].split(":"))
+            moment = datetime.datetime(year, month, day, hours, minutes, seconds, tzinfo=datetime.UTC)
+            return round(moment.timestamp()) * 1000
         if len(words) == 2 and words[0] == "epoch":
             return int(words[1]) * 1000
     except (ValueError, OverflowError):
@@ -307,8 +321,7 @@ def read_kea(path: str, told: Told) -> Iterator[Entry]:
     if missing:
         told.add(path, 1, f"has no column {missing[0]}: no lease file of Kea", "give a lease file, heading included")
         return
-    at = {name: place for place, name in enumerate(columns)}
-    version6 = "duid" in at
+    row = _Row(path, columns, told)
     for number, line in enumerate(lines, 2):
         if not line.endswith("\n"):
             told.add(path, number, "the last row is half written", _NEXT_RUN)
@@ -319,44 +332,65 @@ def read_kea(path: str, told: Told) -> Iterator[Entry]:
         if len(cells) != len(columns):
             told.add(path, number, f"has not {len(columns)} columns", _LEFT_OUT)
             continue
-        entry = _row(path, number, {name: cells[place] for name, place in at.items()}, version6, told)
+        entry = row.entry(number, cells)
         if entry:
             yield entry
 
 
-def _row(path: str, number: int, row: dict[str, str], version6: bool, told: Told) -> Entry | None:
+class _Row:
+    """The rows of one file: where its columns are."""
+
+    def __init__(self, path: str, columns: list[str], told: Told) -> None:
+        self._path, self._told = path, told
+        at = {name: place for place, name in enumerate(columns)}
+        self._address, self._lifetime, self._expire, self._state = (at[name] for name in _COMMON)
+        self._length, self._kind = at.get("prefix_len"), at.get("lease_type")
+        self._context = at.get("user_context")
+        names = (("mac", "hwaddr"), ("duid", "duid"), ("client", "client_id"))
+        self._names = [(name, at[column]) for name, column in names if column in at]
+
+    def entry(self, number: int, cells: list[str]) -> Entry | None:
+        """What a row says; None, and told, where that is nothing."""
+        path, told = self._path, self._told
+        try:
+            lifetime, expire = int(cells[self._lifetime]), int(cells[self._expire])
+            state = int(cells[self._state] or 0)
+            length = cells[self._length] if self._length is not None else "128"
+            address = cells[self._address]
+            prefix = read_prefix(address if length == "128" else f"{address}/{length}")
+        except ValueError:
+            told.add(path, number, "an address or a number is none", _LEFT_OUT)
+            return None
+        if self._kind is not None and cells[self._kind] not in ("0", "1", "2"):  # address, temporary one, prefix
+            told.add(path, number, f"the lease type {cells[self._kind][:20]!r} is not known", _LEFT_OUT)
+            return None
+        start = (expire if lifetime == _INFINITE and expire <= _INFINITE else expire - lifetime) * 1000
+        end = FOREVER if lifetime == _INFINITE else expire * 1000
+        doubt = ""
+        if state == 1:
+            doubt = "declined: somebody uses it without a lease"
+        elif not 0 <= state <= 4:
+            told.add(path, number, f"the state {state} is not known", "its address counts as somebody's")
+            doubt = f"{path} line {number}: the state is not known"
+        elif state == 3 or not lifetime:
+            end = start
+        return Entry(prefix, start, end, self._device(cells), doubt, number)
+
+    def _device(self, cells: list[str]) -> str:
+        if self._context is not None and "remote-id" in cells[self._context]:
+            remote = _remote(cells[self._context])
+            if remote:
+                return remote
+        for name, place in self._names:
+            if cells[place]:
+                return f"{name} {cells[place].lower()}"
+        return ""
+
+
+def _remote(context: str) -> str:
+    """The remote-id that Kea keeps in a lease's user context (its manual, "Storing Extended Lease Information")."""
     try:
-        lifetime, expire, state = int(row["valid_lifetime"]), int(row["expire"]), int(row["state"] or 0)
-        length = row.get("prefix_len", "128")
-        kind = row.get("lease_type", "0")
-        prefix = read_prefix(f"{row['address']}/{length}" if version6 and length != "128" else row["address"])
-    except ValueError:
-        told.add(path, number, "an address or a number is none", _LEFT_OUT)
-        return None
-    if kind not in ("0", "1", "2"):  # an address, a temporary address, a delegated prefix
-        told.add(path, number, f"the lease type {kind[:20]!r} is not known", _LEFT_OUT)
-        return None
-    if not 0 <= state <= 4:
-        told.add(path, number, f"the state {state} is not known", "its address counts as somebody's")
-    start = (expire if lifetime == _INFINITE and expire <= _INFINITE else expire - lifetime) * 1000
-    end = FOREVER if lifetime == _INFINITE else expire * 1000
-    doubt = ""
-    if state == 1:
-        doubt = "declined: somebody uses it without a lease"
-    elif not 0 <= state <= 4:
-        doubt = f"{path} line {number}: the state is not known"
-    elif state == 3 or not lifetime:
-        end = start
-    return Entry(prefix, start, end, _device(row, version6), doubt, number)
-
-
-def _device(row: dict[str, str], version6: bool) -> str:
-    context = row.get("user_context", "")
-    if "remote-id" in context:
-        try:  # Kea's manual, "Storing Extended Lease Information"
-            relay = json.loads(_COMMA.sub(lambda match: chr(int(match[1], 16)), context))["ISC"]["relay-agent-info"]
-            return "remote-id " + _identity(relay["remote-id"].removeprefix("0x"))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            pass
-    names = (("mac", "hwaddr"), ("duid", "duid")) if version6 else (("mac", "hwaddr"), ("client", "client_id"))
-    return next((f"{name} {row[column].lower()}" for name, column in names if row.get(column)), "")
+        plain = _COMMA.sub(lambda match: chr(int(match[1], 16)), context)
+        return "remote-id " + _identity(json.loads(plain)["ISC"]["relay-agent-info"]["remote-id"].removeprefix("0x"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
