@@ -85,8 +85,10 @@ _OTHER = re.compile(
 )
 # Statements of a lease that say nothing about who has it.
 _QUIET = frozenset(
-    "cltt tstp tsfp atsfp next rewind client-hostname hostname option set on vendor-class bootp; reserved; "
-    "dynamic-bootp; billing preferred-life max-life ddns-text ddns-fwd-name ddns-rev-name ddns-client-fqdn uid hardware user-class".split()
+    """
+    cltt tstp tsfp atsfp next rewind client-hostname hostname option set on vendor-class bootp; reserved; dynamic-bootp;
+    billing preferred-life max-life ddns-text ddns-fwd-name ddns-rev-name ddns-client-fqdn uid hardware user-class
+    """.split()
 )
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\([0-7]{3}|.)", re.DOTALL)
