@@ -205,10 +205,10 @@ def _alike(
 def _flow_records(path: str, place: int, block: bytes, count: int, facts: FileFacts) -> tuple[Array, Array]:
     """Offsets and sizes of a block's flow records; the other records go into the facts."""
     words = np.frombuffer(block, "<u4", len(block) // 4)
-    size = int(words[0]) >> 16 if len(words) else 0
-    if size >= _SMALLEST and size * count == len(block) and (words[:: size // 4] == words[0]).all():
-        if words[0] & 0xFFFF == _FLOW and size % 4 == 0:  # the usual block: nothing but flows of one size
-            return np.arange(0, len(block), size), np.full(count, size)
+    kind, size = _RECORD.unpack_from(block) if len(words) else (0, 0)
+    usual = kind == _FLOW and size >= _SMALLEST and size % 4 == 0 and size * count == len(block)
+    if usual and (words[:: size // 4] == words[0]).all():  # nothing but flows of one size
+        return np.arange(0, len(block), size), np.full(count, size)
     # Every record that nfcapd writes is a multiple of 4 bytes; one that is not leads to the slow branch below.
     candidates = np.flatnonzero(words & 0xFFFF == _FLOW)
     sizes = (words[candidates] >> 16).astype(np.int64)
