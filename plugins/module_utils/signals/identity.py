@@ -224,11 +224,12 @@ def _touchable(sources: Sources, subscriber: str, asked: tuple[int, int, int] | 
     for row in sources.index.of(subscriber, time):
         family, network, length = row.family, row.network, row.length
         if length < narrow[family]:
-            if not asked or asked[0] != family or asked[1] >> BITS[family] - length != network >> BITS[family] - length:
+            spare = BITS[family] - length
+            if not asked or asked[0] != family or asked[2] < narrow[family] or asked[1] >> spare != network >> spare:
                 continue
             length = narrow[family]
             network = asked[1] >> BITS[family] - length << BITS[family] - length
         found.append(prefix_text(family, network, length))
-    if asked and not found:
+    if asked and not found and asked[2] >= narrow[asked[0]]:
         found.append(prefix_text(*asked))
     return tuple(dict.fromkeys(found))
