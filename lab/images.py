@@ -13,7 +13,11 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import re
 import shlex
+import sys
+import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +25,8 @@ from pathlib import Path
 from .engine import CACHE, Problem, run, settle
 from .netns import tool
 
+ROOT = Path(__file__).parents[1]
+UV = str(ROOT / ".cache" / "uv" / "bin" / "uv")
 RELEASES = ("bookworm", "trixie")
 KINDS = {"bare": RELEASES, "mail": RELEASES, "signals": ("bookworm",)}
 
@@ -87,6 +93,8 @@ SIGNALS = (
     "tcpdump",
 )
 
+PYTHON = ("duckdb", "lz4", "numpy")  # of the lock, which Debian does not have, or has too old
+
 # Into apt's cache, with what they recommend: the role that installs them says whether it wants that too.
 _DOWNLOAD = "apt-get --yes --download-only --install-recommends install " + " ".join(MAIL)
 
@@ -123,9 +131,12 @@ def install(kind: str) -> str:
 
 def identity(kind: str, release: str) -> str:
     """What tells an image from one that was made of something else."""
-    made_of = [release, BARE]
+    made_of: list[object] = [release, BARE]
     made_of += [_DOWNLOAD] if kind != "signals" else []
     made_of += [install(kind)] if kind != "bare" else []
+    if kind == "signals":
+        locked = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
+        made_of += [(one["name"], one["version"]) for one in locked if one["name"] in PYTHON]
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
 
 
@@ -200,12 +211,37 @@ def _imported(kind: str, release: str) -> bool:
 def _make(kind: str, release: str, target: Path) -> None:
     if not tool("mmdebstrap"):
         raise Problem("no mmdebstrap on this machine to make images with (Debian: apt install mmdebstrap)")
+    with tempfile.TemporaryDirectory() as packages:
+        if kind == "signals":
+            _python_packages(Path(packages))
+        _bootstrap(kind, release, target, packages)
+
+
+def _locked() -> str:
+    """What Debian has not of what detectors stand on, as uv.lock has it: requirements with their hashes."""
+    options = ("--quiet", "--frozen", "--extra=signals", "--no-default-groups", "--format=requirements-txt")
+    blocks = re.split(r"(?m)^(?=[a-z])", run(UV, "export", "--no-header", f"--project={ROOT}", *options))
+    return "".join(block for block in blocks if block.split("==")[0] in PYTHON)
+
+
+def _python_packages(target: Path) -> None:
+    """Into a directory, for the Python of Debian 12, whichever this one is."""
+    (target / "requirements").write_text(_locked())
+    options = ("--quiet", "--python-version=3.11", "--only-binary=:all:", "--require-hashes", "--no-deps")
+    where = (f"--python={sys.executable}", f"--target={target / 'dist-packages'}")
+    run(UV, "pip", "install", *options, *where, "--requirement", str(target / "requirements"))
+
+
+def _bootstrap(kind: str, release: str, target: Path, packages: str) -> None:
     bare = (
         f'--customize-hook=chroot "$1" {_DOWNLOAD}',
         "--skip=cleanup/apt/lists",
         "--skip=cleanup/apt/cache",
     )
-    whole = (f'--customize-hook=chroot "$1" sh -c {shlex.quote(install(kind))}',)
+    whole = (
+        f'--customize-hook=chroot "$1" sh -c {shlex.quote(install(kind))}',
+        f"--customize-hook=copy-in {packages}/dist-packages /usr/local/lib/python3.11",
+    )
     run(
         "mmdebstrap",
         "--variant=minbase",
