@@ -39,6 +39,13 @@ options:
     type: list
     elements: dict
     default: []
+  owners:
+    description:
+      - Who has the addresses in quarantine now, as M(isp.hardening.address_owner) tells. An action whose address
+        belongs to another subscriber by now, or perhaps, ends.
+    type: list
+    elements: dict
+    default: []
   release:
     description:
       - Whom to let go now, each by the key of the case, the subscriber or an address. The case is left alone for a day.
@@ -115,12 +122,14 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import Refused, shown, told, warnings
 from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import QUARANTINE, limits_of, read_case
+from ansible_collections.isp.hardening.plugins.module_utils.signals.owners import read_owners
 from ansible_collections.isp.hardening.plugins.module_utils.signals.quarantine_service import opened
 
 # The edge has no YAML library to read the DOCUMENTATION with; a test holds the two against each other.
 ARGUMENTS = {
     "policy": {"type": "dict", "required": True},
     "cases": {"type": "list", "elements": "dict", "default": []},
+    "owners": {"type": "list", "elements": "dict", "default": []},
     "release": {"type": "list", "elements": "str", "default": []},
     "by": {"type": "str", "default": "operator"},
     "reason": {"type": "str", "default": "released by hand"},
@@ -139,12 +148,13 @@ def main() -> None:
     try:
         limits = limits_of(options["policy"], QUARANTINE)
         cases = [read_case(one) for one in options["cases"]]
+        owners = read_owners(options["owners"])
         ledger, kernel = opened(path)
         if options["release"]:
             by, reason = options["by"], options["reason"]
             outcomes.append(ledger.release(kernel, options["release"], by, reason, check=check))
         if cases or not options["release"]:
-            outcomes.append(ledger.apply(kernel, cases, limits, check=check))
+            outcomes.append(ledger.apply(kernel, cases, limits, owners=owners, check=check))
     except Refused as error:
         module.fail_json(msg=f"{error}.")
     except (KeyError, TypeError, AttributeError) as error:

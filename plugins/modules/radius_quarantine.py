@@ -43,25 +43,45 @@ options:
     type: list
     elements: dict
     default: []
-  detail:
-    description: Detail files of FreeRADIUS that say which sessions a subscriber has.
-    type: list
-    elements: path
-    default: []
-  radacct:
-    description: The table radacct for the same, as CSV or as a dump.
-    type: list
-    elements: path
-    default: []
-  subscriber:
-    description: The RADIUS attribute that names a customer.
-    type: str
-    choices: [User-Name, Class, NAS-Port-Id, Calling-Station-Id]
-    default: User-Name
-  zone:
-    description: The time zone of dumps that do not say one, as C(Europe/Berlin).
-    type: str
-    default: ""
+  identity:
+    description: Which sessions a subscriber has, and who has which address.
+    type: dict
+    default: {}
+    suboptions:
+      radius:
+        description: Detail files of FreeRADIUS, or patterns.
+        type: list
+        elements: str
+      radacct:
+        description: The table radacct as CSV or dump.
+        type: list
+        elements: str
+      isc_dhcp:
+        description: Lease files of ISC DHCP.
+        type: list
+        elements: str
+      kea:
+        description: Lease files of Kea.
+        type: list
+        elements: str
+      cgn:
+        description: Logs of port blocks.
+        type: list
+        elements: str
+      static:
+        description: Assignments, subscriber by prefix.
+        type: dict
+      cgn_prefixes:
+        description: Prefixes that many subscribers share.
+        type: list
+        elements: str
+      subscriber:
+        description: The RADIUS attribute that names a customer.
+        type: str
+        choices: [User-Name, Class, NAS-Port-Id, Calling-Station-Id]
+      zone:
+        description: The time zone of dumps that do not say theirs.
+        type: str
   release:
     description:
       - Whom to let go now, each by the key of the case, the subscriber or an address. The case is left alone for a day.
@@ -87,7 +107,7 @@ EXAMPLES = r"""
   isp.hardening.radius_quarantine:
     policy: "{{ isp_signals | isp.hardening.signals_host(isp_policy, isp_mail) }}"
     cases: "{{ found.cases }}"
-    detail: [/var/log/freeradius/radacct/192.0.2.1/detail]
+    identity: {radius: ["/var/log/freeradius/radacct/*/detail-*"]}
 """
 
 RETURN = r"""
@@ -139,7 +159,6 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.isp.hardening.plugins.module_utils.signals.coa_service import opened, run, told_sessions
-from ansible_collections.isp.hardening.plugins.module_utils.signals.identity import read_sources
 from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import (
     Outcome,
     Refused,
@@ -148,20 +167,14 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger impor
     warnings,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import QUARANTINE, limits_of, read_case
+from ansible_collections.isp.hardening.plugins.module_utils.signals.owners import IDENTITY, sources_of
 from ansible_collections.isp.hardening.plugins.module_utils.signals.records import Silence
 
 # The host may have no YAML library to read the DOCUMENTATION with; a test holds the two against each other.
 ARGUMENTS = {
     "policy": {"type": "dict", "required": True},
     "cases": {"type": "list", "elements": "dict", "default": []},
-    "detail": {"type": "list", "elements": "path", "default": []},
-    "radacct": {"type": "list", "elements": "path", "default": []},
-    "subscriber": {
-        "type": "str",
-        "choices": ["User-Name", "Class", "NAS-Port-Id", "Calling-Station-Id"],
-        "default": "User-Name",
-    },
-    "zone": {"type": "str", "default": ""},
+    "identity": IDENTITY,
     "release": {"type": "list", "elements": "str", "default": []},
     "by": {"type": "str", "default": "operator"},
     "reason": {"type": "str", "default": "released by hand"},
@@ -188,8 +201,7 @@ def main() -> None:
             by, reason = options["by"], options["reason"]
             outcomes.append(ledger.release(radius, options["release"], by, reason, check=check))
         if cases or not options["release"]:
-            files = {"radius": options["detail"], "radacct": options["radacct"]}
-            sources = read_sources(files, subscriber=options["subscriber"], zone=options["zone"])
+            sources = sources_of(options["identity"])
             silences = sources.told
             outcome, without = run(ledger, radius, cases, limits, sources, check=check)
             outcomes.append(outcome)

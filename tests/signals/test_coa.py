@@ -398,7 +398,7 @@ def test_the_module_asks_about_sessions_of_the_accounting(tmp_path: Path, server
     accounting(detail, ("Start", "alice@example.net", "0001", 3600))
     case = {"key": "c1", "subscriber": "alice@example.net", "prefixes": ["203.0.113.7/32"], "sources": ["D2"]}
     case |= {"since": 0, "evidence": []}
-    arguments = {"policy": policy, "settings": str(path), "detail": [str(detail)], "cases": [case]}
+    arguments = {"policy": policy, "settings": str(path), "identity": {"radius": [str(detail)]}, "cases": [case]}
 
     assert call(radius_quarantine, arguments | {"_ansible_check_mode": True})["changed"]
     assert not asked

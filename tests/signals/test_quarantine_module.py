@@ -93,6 +93,15 @@ def test_release_by_hand(call: Call) -> None:
     assert (refused["changed"], refused["refused"]) == (False, [{"key": "case-1", "why": "it was released by hand"}])
 
 
+def test_an_address_that_is_somebody_elses_by_now_is_let_go(call: Call) -> None:
+    call(cases=[CASE])
+    known = {"address": "203.0.113.7/32", "state": "known", "subscriber": "alice@example.net", "reason": ""}
+    assert not call(owners=[known])["changed"]
+    answer = call(owners=[known | {"subscriber": "bob@example.net"}])
+    assert [one["why"] for one in answer["released"]] == ["203.0.113.7/32 belongs to another subscriber now"]
+    assert call(owners=[{"address": "203.0.113.7"}])["failed"]
+
+
 def test_cap_breach_adds_nothing_and_alarms(call: Call) -> None:
     many = [CASE | {"key": f"k{one}", "prefixes": [f"203.0.113.{one}"]} for one in range(5)]
     assert call()["changed"], "the table is new"

@@ -355,8 +355,8 @@ def clock_fault(active: Iterable[Action], now: int, last: int) -> str:
         return f"the clock went back: it is {now} ms, and the last run was at {latest} ms; mend the clock"
     if latest and now - latest > LATE:
         return (
-            f"the clock is {(now - latest) // DAY} days after the last run; if that is right, release what is in force"
-            " and empty the state file"
+            f"the clock is {(now - latest) // DAY} days after the last run; if that is right, take the state file"
+            " away and run again"
         )
     return ""
 
