@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -562,3 +564,73 @@ def test_a_kill_switch_that_was_faster_wins(tmp_path: Path) -> None:
         module.replace(path, "{}", '{"routes": []}')
     assert path.read_text() == ""
     assert list(tmp_path.iterdir()) == [path]
+
+
+Call = Callable[..., dict[str, Any]]
+CASE = case(since=0).as_dict()
+
+
+@pytest.fixture
+def call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call:
+    """`call(cases=…, check=True)`: the module's answer about tmp_path/state.json."""
+
+    def ask(check: bool = False, **arguments: Any) -> dict[str, Any]:
+        given = {"policy": POLICY, "state": str(tmp_path / "state.json")} | arguments
+        with patch_module_args(given | {"_ansible_check_mode": check, "_ansible_diff": True}):
+            with pytest.raises(SystemExit):
+                module.main()
+            return dict(json.loads(capsys.readouterr().out))
+
+    return ask
+
+
+def test_check_mode_tells_what_the_run_does_and_a_second_run_changes_nothing(call: Call, tmp_path: Path) -> None:
+    would = call(check=True, cases=[CASE])
+    assert not (tmp_path / "state.json").exists()
+    did = call(cases=[CASE])
+    written = (tmp_path / "state.json").read_text()
+    again = call(cases=[CASE])
+    assert (would["changed"], did["changed"], again["changed"]) == (True, True, False)
+    assert [one["key"] for one in would["added"]] == [one["key"] for one in did["added"]] == ["k7"]
+    assert [one["key"] for one in again["kept"]] == ["k7"]
+    assert did["diff"]["after"] == written == (tmp_path / "state.json").read_text()
+    assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_dry_run_writes_nothing(call: Call, tmp_path: Path) -> None:
+    told = call(policy=POLICY | {"dry_run": True}, cases=[CASE])
+    assert (told["changed"], told["dry_run"], len(told["added"])) == (False, True, 1)
+    assert not (tmp_path / "state.json").exists()
+
+
+@pytest.mark.parametrize("text", ["{", '{"routes": [{}]}', "<html></html>"])
+def test_a_state_that_is_not_understood_fails_and_stays(call: Call, tmp_path: Path, text: str) -> None:
+    (tmp_path / "state.json").write_text(text)
+    told = call(cases=[CASE])
+    assert told["failed"]
+    assert "Nothing was changed" in told["msg"]
+    assert (tmp_path / "state.json").read_text() == text
+
+
+def test_an_empty_state_file_stays_empty(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("")
+    told = call(cases=[CASE])
+    assert not told["changed"]
+    assert "kill switch" in told["frozen"]
+    assert (tmp_path / "state.json").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"policy": {}}, "policy"),
+        ({"policy": POLICY | {"never": []}}, "never is empty"),
+        ({"policy": POLICY | {"never": ["192.0.2.0/24"]}}, "policy"),
+        ({"cases": [{"key": "k7"}]}, "'subscriber'"),
+    ],
+)
+def test_bad_input_fails_with_a_line(call: Call, tmp_path: Path, arguments: dict[str, Any], said: str) -> None:
+    told = call(**arguments)
+    assert told["failed"]
+    assert said in told["msg"]
+    assert not (tmp_path / "state.json").exists()

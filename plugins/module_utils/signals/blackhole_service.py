@@ -86,7 +86,7 @@ class Trigger:
     announced: dict[str, int] = field(default_factory=dict)  # each prefix with its last time
     deadlines: dict[tuple[str, int], float] = field(default_factory=dict)  # the same by the clock that cannot be set
     waiting: deque[tuple[str, float]] = field(default_factory=deque)  # commands without an answer
-    sessions: dict[str, str] = field(default_factory=dict)
+    sessions: dict[str, str] = field(default_factory=dict)  # what was told of them since this process began
     alarm: str = ""
     refused: tuple[tuple[str, str], ...] = ()
 
@@ -132,7 +132,7 @@ class Trigger:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # other messages are not asked for
                 neighbor = json.loads(line)["neighbor"]
                 address, word = str(neighbor["address"]["peer"]), str(neighbor["state"])
-                if self.sessions.get(address) != word:
+                if word in ("up", "down") and self.sessions.get(address) != word:
                     self.sessions[address] = word
                     self.tell(f"session with {address}: {word}")
 
