@@ -160,12 +160,8 @@ def test_postfix_lines_of_others_are_read_without_loss(sample_data: Path) -> Non
         taken[reader.message(0, "mx1", tree["data"])] += 1
     assert len(files) == sum(taken.values())
     assert taken[None] == 0
-    assert reader.found.refused[key_of("61.238.241.86")] == {
-        "unknown recipient": 1,
-        "spam or virus": 1,
-        "other": 1,
-    }
-    assert reader.found.refused[key_of("27.157.200.233")] == {"listed": 1}
+    reasons = sum(reader.found.refused.values(), Counter[str]())
+    assert reasons == {"unknown recipient": 1, "spam or virus": 1, "listed": 1, "relaying": 1, "other": 6}
 
 
 def test_logs_of_others_are_read_without_loss(sample_data: Path) -> None:

@@ -87,10 +87,9 @@ def of_flows(
     for name in sorted(usable, key=lambda one: (one != "D4", one)):
         detector = usable[name]
         crossed = _crossed(engine, detector, network.pools, {} if name == "D4" else worms)
-        if name == "D4":
-            for (key, _port), (crossing, _contacts) in crossed.items():
-                worms[key] = min(crossing.time, worms.get(key, crossing.time))
-        found += spare(_alarms(detector, crossed), network.never)
+        alarmed = list(_alarms(detector, crossed))
+        worms |= worms_of(reversed(alarmed))  # of several ports the first
+        found += spare(alarmed, network.never)
     return found
 
 
@@ -135,10 +134,14 @@ def of_contacts(
     detectors: Mapping[str, Detector],
     network: Network,
     worms: Mapping[int, int],
+    refused: Mapping[object, Mapping[str, int]] | None = None,
 ) -> Found:
-    """The alarms of the contacts that logs tell of, by detector. Subjects are (key or login, port)."""
-    found = Found()
-    for name, ones in sorted(contacts.items()):
+    """The alarms of the contacts that logs tell of, by detector. Subjects are (key or login, port).
+
+    `refused` says how often the own mail hosts refused a subject, by reason: no contacts, but worth telling.
+    """
+    found, worms = Found(), dict(worms)
+    for name, ones in sorted(contacts.items(), key=lambda one: (one[0] != "D4", one[0])):
         detector = detectors[name]
         if not detector.enabled:
             continue
@@ -148,8 +151,15 @@ def of_contacts(
             # A login is a customer's wherever he is; an address only where a pool has it.
             if isinstance(one.subject[0], str) or network.pools.kind(one.subject[0]) in detector.kinds
         )
-        found += spare(_alarms(detector, crossed(first, detector, {} if name == "D4" else worms)), network.never)
+        alarmed = list(_alarms(detector, crossed(first, detector, {} if name == "D4" else worms), refused or {}))
+        worms |= worms_of(reversed(alarmed))
+        found += spare(alarmed, network.never)
     return found
+
+
+def worms_of(suspects: Iterable[Suspect]) -> dict[int, int]:
+    """The alarms of D4 among them: key -> time."""
+    return {key_of(one.alarm.subject): one.alarm.time for one in suspects if one.alarm.detector == "D4"}
 
 
 def spare(suspects: Iterable[Suspect], never: NeverList) -> Found:
@@ -177,18 +187,24 @@ def earliest(suspects: Iterable[Suspect]) -> list[Suspect]:
     for one in sorted(suspects, key=lambda one: (one.alarm.time, one.alarm.detector, one.alarm.subject)):
         place = one.alarm.detector, one.alarm.subject
         known = found.get(place, one)
-        lines = tuple(dict.fromkeys((*known.alarm.evidence, *one.alarm.evidence)))
+        lines = _each((known.alarm.evidence, one.alarm.evidence))
         found[place] = Suspect(replace(known.alarm, evidence=lines), min(known.since, one.since))
     return list(found.values())
 
 
 def _alarms(
-    detector: Detector, crossed: Mapping[walk.Key, tuple[walk.Crossing, list[walk.Contact]]]
+    detector: Detector,
+    crossed: Mapping[walk.Key, tuple[walk.Crossing, list[walk.Contact]]],
+    refused: Mapping[object, Mapping[str, int]] | None = None,
 ) -> Iterator[Suspect]:
     for (who, port), (crossing, contacts) in sorted(crossed.items(), key=lambda one: (one[1][0].time, str(one[0]))):
         subject = who if isinstance(who, str) else address_of(who)
         shown = who if isinstance(who, str) else shown_key(who)
         lines = _evidence(detector.name, shown, port, crossing, contacts)
+        why = (refused or {}).get(who)
+        if why:
+            counts = ", ".join(f"{reason} {count}" for reason, count in sorted(why.items()))
+            lines += (f"Our mail hosts refused it in this time: {counts}",)
         score = crossing.score / walk.NAT
         yield Suspect(Alarm(detector.name, subject, crossing.time, score, crossing.contacts, lines), crossing.since)
 
@@ -272,24 +288,27 @@ def surge(alarms: Iterable[Alarm], known: Iterable[tuple[str, int]], detector: D
 
 
 def cases(
-    suspects: Iterable[Suspect], sources: Sources, store: Store | None = None
+    suspects: Iterable[Suspect], sources: Sources | None, store: Store | None = None
 ) -> tuple[list[Case], list[Silence]]:
     """One case for each subscriber who is known for certain, and why there is none for the others.
 
     Whoever had the address when the climb began must have had it at the alarm too: otherwise it is half of somebody
     else's evidence. A login is a customer by itself, without addresses: who used it need not have been at home.
     The key of a case stays for as long as its episode lasts, which ends with 24 hours without an alarm; that is known
-    where there is a store.
+    where there is a store. Without `sources` only logins have cases.
     """
-    silences, of = [], defaultdict(list)
+    silences, of, nameless = [], defaultdict(list), 0
     for one in sorted(suspects, key=lambda one: (one.alarm.time, one.alarm.detector)):
         alarm = one.alarm
         if alarm.detector == "D7":
             continue
         found = Owner(KNOWN, alarm.subject)
         if _address(alarm):
-            found = owner(sources, alarm.subject, alarm.time)
-            before = owner(sources, alarm.subject, one.since)
+            if sources is None:
+                nameless += 1
+                continue
+            asked = alarm.subject + ("/64" if ":" in alarm.subject else "")
+            found, before = (owner(sources, asked, time) for time in (alarm.time, one.since))
             if found.state == KNOWN and (before.state, before.subscriber) != (KNOWN, found.subscriber):
                 reason = before.reason or f"{before.subscriber} had it when the evidence begins"
                 found = Owner(AMBIGUOUS, reason=reason)
@@ -300,6 +319,9 @@ def cases(
                 f"{alarm.subject} at {shown_time(alarm.time)} is nobody's for certain ({found.state}): {found.reason}"
             )
             silences.append(Silence(alarm.detector, said, "give the accounting or leases of that time; see by hand"))
+    if nameless:
+        mend = "give RADIUS accounting, leases or port blocks in 'identity'"
+        silences.append(Silence("", f"{nameless} alarms are no cases: nobody says who had the address", mend))
     made = []
     for subscriber, parts in of.items():
         since, latest = min(one.since for one, _prefixes in parts), max(one.alarm.time for one, _prefixes in parts)
@@ -308,10 +330,10 @@ def cases(
             Case(
                 f"detected:{subscriber}:{since}",
                 subscriber,
-                tuple(dict.fromkeys(prefix for _one, prefixes in parts for prefix in prefixes)),
+                _each(prefixes for _one, prefixes in parts),
                 tuple(sorted({one.alarm.detector for one, _prefixes in parts})),
                 since,
-                tuple(dict.fromkeys(line for one, _prefixes in parts for line in one.alarm.evidence)),
+                _each(one.alarm.evidence for one, _prefixes in parts),
             )
         )
     return made, silences
@@ -327,3 +349,27 @@ def _episode(store: Store, subscriber: str, since: int, latest: int) -> int:
             store.run("DELETE FROM suspects WHERE subscriber = ? AND since = ?", (subscriber, row[0]))
     store.run("INSERT INTO suspects VALUES (?, ?, ?)", (subscriber, since, latest))
     return since
+
+
+def merged(cases: Iterable[Case]) -> list[Case]:
+    """Cases of one subscriber as one, under the key of the oldest: what several sources say is seen together."""
+    of: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        of[case.subscriber].append(case)
+    found = []
+    for ones in of.values():
+        ones.sort(key=lambda case: (case.since, case.key))
+        found.append(
+            replace(
+                ones[0],
+                prefixes=_each(case.prefixes for case in ones),
+                sources=tuple(sorted(_each(case.sources for case in ones))),
+                evidence=_each(case.evidence for case in ones),
+            )
+        )
+    return found
+
+
+def _each(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """All of them, each once, in their order."""
+    return tuple(dict.fromkeys(one for some in lists for one in some))

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -107,7 +108,7 @@ def steps(height: int, ratio: tuple[float, float] | None = None, rate: tuple[flo
 
 
 def first_contacts(contacts: Iterable[Contact]) -> list[Contact]:
-    """Each (subject, object) once, at its first time, sorted by subject, time and object.
+    """Each (subject, object) once, at its first time; one subject after the other, by time and object.
 
     It failed if every contact of the two did: exporters cut a long session into several flows (active timeout; the
     last of them looks short), and a greylisted mail comes again.
@@ -118,8 +119,10 @@ def first_contacts(contacts: Iterable[Contact]) -> list[Contact]:
         if known:
             time, fail = min(time, known[0]), fail and known[1]
         first[subject, counterpart] = time, fail
-    found = [Contact(subject, counterpart, *rest) for (subject, counterpart), rest in first.items()]
-    return sorted(found, key=itemgetter(0, 2, 1))
+    of: dict[Key, list[Contact]] = defaultdict(list)  # logins and keys have no order among each other
+    for (subject, counterpart), rest in first.items():
+        of[subject].append(Contact(subject, counterpart, *rest))
+    return [contact for some in of.values() for contact in sorted(some, key=itemgetter(2, 1))]
 
 
 def walk(
