@@ -1,7 +1,8 @@
 # Copyright: isp.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Contacts out of logs. Files in logs/ with a version in their name were written by that daemon of Debian 12 or 13, for
-mails and queries of a test; the others are in the form of the documents that logs.py names."""
+mails and queries of a test (reversed addresses in it are "reverse"); the others are in the form of the documents that
+logs.py names."""
 
 from __future__ import annotations
 
