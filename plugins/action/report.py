@@ -34,6 +34,7 @@ _SPEC = argument_spec(DOCUMENTATION)
 # Postfix does as it is configured: an answer that could not be had (postscreen takes an early talker for one that it
 # has passed before, a port is closed to the asker) changes nothing. Of a DNSBL or a scanner only answers tell.
 _BY_CONFIGURATION = frozenset({"M2", "M8", "M9", "M13"})
+_SIGNALS = ("signals", "edges", "blackhole_routers")  # the groups of their hosts
 _FORMS = {
     "html": ("report.html", html.document),
     "json": ("report.json", json.document),
@@ -67,6 +68,7 @@ class ActionModule(ActionBase):
                 "finished": now.isoformat(timespec="seconds"),
                 "policy": _policy(arguments["policy"], now.date()),
                 "hosts": hosts + domains,
+                "signals": list(_signals(variables, arguments["signals_results"])),
             }
         )
         files = {}
@@ -169,6 +171,17 @@ def _domains(registered: Sequence[Any], hosts: Sequence[str]) -> list[dict[str, 
         {"host": name, "platform": "DNS", "state": "audited", "started": "", "findings": of}
         for name, of in findings.items()
     ]
+
+
+def _signals(variables: Mapping[str, Any], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What the plays of the signals left on their hosts, be they in this play or not."""
+    hosts = [host for group in _SIGNALS for host in variables["groups"].get(group, ())]
+    for host in dict.fromkeys(hosts):
+        known = variables["hostvars"].raw_get(host)
+        for name in names:
+            found = known.get(name)
+            if isinstance(found, Mapping) and not found.get("skipped"):
+                yield {**found, "host": host}
 
 
 def _policy(raw: object, today: datetime.date) -> dict[str, Any]:

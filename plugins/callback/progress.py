@@ -21,9 +21,9 @@ from ansible_collections.isp.hardening.plugins.module_utils.report import (
     NOT_AUDITED,
     STATES,
     VERDICTS,
-    clean,
     host_verdict,
 )
+from ansible_collections.isp.hardening.plugins.module_utils.report.text import clean
 
 DOCUMENTATION = """
 name: progress

@@ -40,6 +40,13 @@ options:
       hosts. Each host gets what is about it, and a domain stands for itself.
     type: str
     default: dns_audit_result
+  signals_results:
+    description: Names of the variables under which the plays of the signals registered their results, on the hosts of
+      the groups C(signals) and C(edges). M(isp.hardening.signals_status) says how it stands, the others what they switched
+      off, refused, or did not do. Without any the report has no page about the signals.
+    type: list
+    elements: str
+    default: [signals_status_result, detect_result, xbl_result, quarantine_result, blackhole_result, notify_result]
   fail_on:
     description: With which verdicts of a host the task fails, once the files are written.
     type: list

@@ -307,6 +307,89 @@ def push_run() -> dict[str, Any]:
     )  # fmt: skip
 
 
+_NOW, _HOUR = 1_795_000_000_000, 3_600_000  # 2026-11-18 11:06:40 UTC
+
+
+def signals() -> list[dict[str, Any]]:
+    """What the plays of the signals leave: two infected, one of them held, detectors switched off, a frozen run."""
+    status = {
+        "generated": _NOW, "asked": _NOW - _HOUR, "frozen": "", "killed": [], "problems": [],
+        "suspects": [
+            {
+                "subject": "198.51.100.9", "detectors": ["D1", "D2"], "time": _NOW - 2 * _HOUR, "score": 15.02,
+                "evidence": [
+                    "2026-11-18 09:01:07 UTC: 198.51.100.9 opened port 25 of 18 servers; 17 sessions carried no mail",
+                    "To: 203.0.113.25, 203.0.113.26, 203.0.113.27, 203.0.113.28, 203.0.113.29 and 13 more",
+                ],
+            },
+            {"subject": "2001:db8:100:7::", "detectors": ["D4"], "time": _NOW - _HOUR, "score": 14, "evidence": ["…"]},
+        ],
+        "surge": [{"time": _NOW, "evidence": ["30 subscribers more are suspect within 1 hour"]}],
+        "listings": [
+            {
+                "network": "198.51.100.9", "list": "XBL", "began": _NOW - 10 * _HOUR, "seen": _NOW, "detail": "bot",
+                "subscriber": "line-9",
+            },
+            {
+                "network": "198.51.100.77", "list": "XBL", "began": _NOW - 5 * _HOUR, "seen": _NOW, "detail": "",
+                "subscriber": "",
+            },
+        ],
+        "lists": [
+            {
+                "list": "XBL", "open": 2, "closed": 15, "median": 9 * _HOUR, "p90": 75 * _HOUR, "relapsed": 2,
+                "watched": 12, "led": 5, "lead": 3 * _HOUR,
+            },
+            {
+                "list": "CSS", "open": 0, "closed": 1, "median": None, "p90": None, "relapsed": 0, "watched": 0,
+                "led": 0, "lead": None,
+            },
+        ],
+        "actions": [], "notices": [
+            {
+                "episode": "a", "subscriber": "line-9", "channel": "customer", "state": "sent", "reason": "",
+                "time": _NOW - _HOUR,
+            },
+            {
+                "episode": "b", "subscriber": "line-4", "channel": "customer", "state": "failed", "time": _NOW,
+                "reason": "450 4.7.1 try again later; the next run tries again",
+            },
+        ],
+    }  # fmt: skip
+    held = {
+        "key": "detected:line-9:1", "kind": "quarantine", "subscriber": "line-9", "prefixes": ["198.51.100.9/32"],
+        "since": _NOW - _HOUR, "until": _NOW + 23 * _HOUR, "reason": "D1, D2", "sources": ["D1", "D2"],
+        "by": "automatic",
+    }  # fmt: skip
+    gone = held | {
+        "key": "case-4",
+        "kind": "source",
+        "subscriber": "line-4",
+        "prefixes": ["198.51.100.4/32"],
+        "by": "noc",
+    }
+    edge = {"generated": _NOW, "actions": [held], "killed": [], "problems": []}
+    silence = {
+        "detector": "D3", "reason": "the exporters look at one packet of 1,000, so ratios of SYN-only flows would lie",
+        "mend": "export without sampling, or read the filter's own log",
+    }  # fmt: skip
+    frozen = "2 more beside 99 in force are more than the cap of 100 for 131072 subscribers; nothing was added"
+    return [
+        {"host": "watch1", "signals": status | {"actions": [gone]}},
+        {"host": "watch1", "silences": [silence], "changed": False},
+        {"host": "edge-lnx1", "signals": edge},
+        {
+            "host": "edge-lnx1", "frozen": frozen, "dry_run": False, "added": [], "kept": [held],
+            "refused": [{"key": "detected:line-6:2", "why": "one family of evidence; two are needed"}],
+        },
+    ]  # fmt: skip
+
+
+def signals_run() -> dict[str, Any]:
+    """An audit, and the signals beside it."""
+    return run(munich(), signals=signals())
+
+
 def fleet(hosts: int, share_violated: float = 0.05) -> dict[str, Any]:
     """`hosts` routers with about 60 findings each, every 1/share-th of them with the faults of edge-ber1."""
     attachments = {"Virtual-Template1": "residential", "GigabitEthernet0/0/1.200": "business"}

@@ -16,9 +16,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.isp.hardening.plugins.module_utils.policy import read_policy
 from ansible_collections.isp.hardening.plugins.module_utils.report import (
-    LONGEST_TEXT,
     STATES,
-    clean,
     headline,
     html,
     json,
@@ -28,6 +26,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.report import (
     read,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.report.summary import summary
+from ansible_collections.isp.hardening.plugins.module_utils.report.text import LONGEST_TEXT, clean
 from tests.unit import report_samples as samples
 
 FORMS = {
@@ -36,7 +35,9 @@ FORMS = {
     "junit": junit.document,
     "html": html.document,
 }
-RUNS = {"audit": samples.audit_run, "push": samples.push_run, "empty": samples.run}
+RUNS = {
+    "audit": samples.audit_run, "push": samples.push_run, "empty": samples.run, "signals": samples.signals_run,
+}  # fmt: skip
 
 # What a router could send to whoever reads the report.
 HOSTILE = (
@@ -71,7 +72,18 @@ def hostile_run() -> dict[str, Any]:
         "smarthosts": [{"name": text, "prefixes": [text]}],
         "exceptions": [samples.POLICY["exceptions"][0] | dict.fromkeys(("prefix", "owner", "reason", "until"), text)],
     }
-    return samples.run(host, policy=policy, started=text, finished=text, version=text)
+    return samples.run(
+        host, policy=policy, started=text, finished=text, version=text, signals=hostile(samples.signals(), text)
+    )  # fmt: skip
+
+
+def hostile(value: Any, text: str) -> Any:
+    """The same with this text for every text."""
+    if isinstance(value, dict):
+        return {key: hostile(one, text) for key, one in value.items()}
+    if isinstance(value, list):
+        return [hostile(one, text) for one in value]
+    return text if isinstance(value, str) else value
 
 
 def test_the_headline_says_the_worst_first() -> None:
@@ -129,6 +141,7 @@ def test_one_reason_is_one_cause_with_all_its_packets() -> None:
 def test_the_same_run_gives_the_same_bytes_in_whatever_order_it_comes(form: str, run: str) -> None:
     one, other = RUNS[run](), RUNS[run]()
     other["hosts"].reverse()
+    other.get("signals", []).reverse()
     for host in other["hosts"]:
         host["findings"].reverse()
     assert FORMS[form](read(one)) == FORMS[form](read(other))
@@ -250,6 +263,85 @@ def test_a_line_of_a_megabyte_is_cut_with_a_note(form: str) -> None:
     text = FORMS[form](read(run))
     assert "999,000 more characters" in text
     assert len(text) < 200_000
+
+
+def test_the_signals_are_in_json_with_what_a_manager_asks_first() -> None:
+    told = document(samples.signals_run())["signals"]
+    assert told["counts"] == {
+        "suspect": 2, "listed": 2, "in quarantine": 1, "black-holed": 1, "told this week": 1,
+    }  # fmt: skip
+    assert told["alarms"][0] == "surge of new suspects: 30 subscribers more are suspect within 1 hour"
+    assert told["alarms"][1].startswith("edge-lnx1: nothing new was done or believed: 2 more beside 99 in force")
+    assert [(one["subject"], one["detectors"]) for one in told["suspects"]] == [
+        ("2001:db8:100:7::", ["D4"]), ("198.51.100.9", ["D1", "D2"]),
+    ]  # fmt: skip
+    assert told["lists"][0] == {
+        "list": "XBL", "open": 2, "closed": 15, "median_seconds": 9 * 3600, "p90_seconds": 75 * 3600, "relapsed": 2,
+        "watched": 12, "led": 5, "lead_seconds": 3 * 3600,
+    }  # fmt: skip
+    assert [(one["kind"], one["host"], one["until"]) for one in told["actions"]] == [
+        ("quarantine", "edge-lnx1", "2026-11-19T10:06:40+00:00"), ("source", "watch1", "2026-11-19T10:06:40+00:00"),
+    ]  # fmt: skip
+    assert [one["detector"] for one in told["silences"]] == ["D3"]
+    assert told["refused"] == [
+        {"host": "edge-lnx1", "key": "detected:line-6:2", "reason": "one family of evidence; two are needed"}
+    ]
+    assert [one["state"] for one in told["notices"]] == ["failed", "sent"]
+
+
+@pytest.mark.parametrize("form", ["summary", "html"])
+def test_who_reads_sees_what_is_off_and_what_must_be_looked_at(form: str) -> None:
+    text = FORMS[form](read(samples.signals_run()))
+    for words in (
+        "30 subscribers more are suspect within 1 hour", "more than the cap of 100", "export without sampling",
+        "3 days", "ratios of SYN-only flows would lie",
+    ):  # fmt: skip
+        assert words.lower() in text.lower()
+    if form == "summary":
+        assert "signals  2 suspect, 2 listed, 1 in quarantine, 1 black-holed, 1 told this week" in text
+        assert (
+            "XBL: 2 open, 15 over · remediated in 9 h (median), 3 days (p90) · 2 of 12 came again within a week" in text
+        )
+        assert "own detection was first in 5, by 3 h" in text
+        assert "CSS: 0 open, 1 over · remediated in – (median), – (p90)" in text
+    else:
+        for words in ("not certain", "opened port 25 of 18 servers", "one family of evidence", "450 4.7.1 try again"):
+            assert words in text.replace("One family", "one family")
+
+
+def test_without_signals_no_form_speaks_of_them() -> None:
+    run = samples.run(samples.munich())
+    assert "signals" not in document(run)
+    assert 'id="signals"' not in FORMS["html"](read(run))
+    assert "quarantine" not in FORMS["summary"](read(run))
+
+
+def test_a_dry_run_of_the_signals_says_what_it_would_do() -> None:
+    dry = {"host": "edge-lnx1", "dry_run": True, "frozen": "", "added": [{"key": "a"}, {"key": "b"}], "refused": []}
+    run = samples.run(samples.munich(), signals=[dry])
+    assert (document(run)["signals"]["dry_run"], document(run)["signals"]["planned"]) == (True, 2)
+    assert "dry run: 2 more would be held" in FORMS["summary"](read(run))
+    assert "2 more would be held, nothing was done" in FORMS["html"](read(run))
+
+
+def test_results_of_signals_that_nobody_understands_are_no_page_that_fails() -> None:
+    odd = [
+        {"host": None, "signals": {"suspects": [{"score": "x", "time": "yesterday"}, 7], "lists": [{}], "actions": ""}},
+        {"host": "x", "signals": 3, "refused": [None], "silences": {"a": 1}, "surge": [1]},
+        {"host": "x", "failed": True, "msg": "no way"},
+        {"host": "x", "signals": {"listings": [{"began": 10**30}], "problems": "not a list"}},
+    ]  # fmt: skip
+    told = document(samples.run(samples.munich(), signals=odd))["signals"]
+    assert told["alarms"] == ["x: no way"]
+    assert told["suspects"] == [{"subject": "", "detectors": [], "time": "", "score": 0.0, "evidence": []}]
+
+
+def test_ten_thousand_suspects_are_counted_and_not_all_shown() -> None:
+    many = [{"subject": f"198.51.{one // 256}.{one % 256}", "time": one + 1} for one in range(10_000)]
+    run = samples.run(samples.munich(), signals=[{"host": "watch1", "signals": {"suspects": many}}])
+    told = document(run)["signals"]
+    assert (told["counts"]["suspect"], len(told["suspects"]), told["more"]) == (10_000, 500, {"suspects": 9_500})
+    assert "And 9,500 more." in FORMS["html"](read(run))
 
 
 @given(st.text())

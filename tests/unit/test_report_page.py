@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(not chromium.PATH, reason="chromium is not insta
 PAGES = {
     "audit": samples.audit_run,
     "push": samples.push_run,
+    "signals": samples.signals_run,
     "hostile": hostile_run,
     "empty": samples.run,
     "fleet": lambda: samples.fleet(1000),
@@ -238,7 +239,7 @@ def test_what_a_screen_reader_gets(page: chromium.Page, pages: dict[str, Path]) 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["audit", "push", "empty"])
+@pytest.mark.parametrize("name", ["audit", "push", "empty", "signals"])
 def test_every_text_has_enough_contrast(page: chromium.Page, pages: dict[str, Path], name: str, scheme: str) -> None:
     page.open(pages[name], prefers_color_scheme=scheme)
     page.run("document.querySelectorAll('details').forEach((box) => { box.open = true; })")
@@ -249,7 +250,7 @@ def test_every_text_has_enough_contrast(page: chromium.Page, pages: dict[str, Pa
     assert dark == (scheme == "dark")
 
 
-@pytest.mark.parametrize("name", ["audit", "push", "hostile"])
+@pytest.mark.parametrize("name", ["audit", "push", "hostile", "signals"])
 @pytest.mark.parametrize("width", [320, 400, 768, 1280])
 def test_nothing_is_wider_than_the_window(page: chromium.Page, pages: dict[str, Path], name: str, width: int) -> None:
     page.open(pages[name], width=width)

@@ -67,7 +67,11 @@ def play(tmp_path: Path, root: Path) -> Play:
     """`play(run, …)`: the finished playbook over the hosts of this run; `terminal=True` gives it a terminal."""
 
     def run_play(
-        run: dict[str, Any], terminal: bool = False, mail_hosts: dict[str, Any] | None = None, **variables: Any
+        run: dict[str, Any],
+        terminal: bool = False,
+        mail_hosts: dict[str, Any] | None = None,
+        more: dict[str, Any] | None = None,
+        **variables: Any,
     ) -> subprocess.CompletedProcess[str]:
         (tmp_path / "action_plugins").mkdir(exist_ok=True)
         (tmp_path / "action_plugins" / "stand_in.py").write_text(STAND_IN, encoding="utf-8")
@@ -77,7 +81,7 @@ def play(tmp_path: Path, root: Path) -> Play:
         hosts |= mail_hosts or {}
         common = {"isp_policy": POLICY, "ansible_connection": "ansible.builtin.local"}
         common |= {"report_directory": str(tmp_path / "reports")} | variables
-        inventory = {"routers": {"hosts": hosts, "vars": common}}
+        inventory = {"routers": {"hosts": hosts, "vars": common}} | (more or {})
         (tmp_path / "hosts.yml").write_text(json.dumps(inventory), encoding="utf-8")
         command = [
             shutil.which("ansible-playbook") or "",
@@ -193,6 +197,26 @@ def test_the_results_of_a_mail_host_are_one_record_beside_the_routers(play: Play
     assert (found["example.net"]["verdict"], len(found["example.net"]["findings"])) == ("compliant", 1)
     assert (found["mx3"]["state"], found["mx3"]["message"]) == ("failed", refused)
     assert found["mx3"]["verdict"] == "unknown"
+
+
+def test_what_the_plays_of_the_signals_left_is_a_page_of_its_own(play: Play, tmp_path: Path) -> None:
+    """On hosts that are not in the play that reports."""
+    hosts: dict[str, dict[str, Any]] = {}
+    for one in samples.signals():
+        name = "signals_status_result" if "signals" in one else "detect_result" if "silences" in one else ""
+        hosts.setdefault(one["host"], {})[name or "quarantine_result"] = {
+            key: value for key, value in one.items() if key != "host"
+        }
+    done = play(
+        samples.run(samples.munich()),
+        more={"signals": {"hosts": {"watch1": hosts["watch1"]}}, "edges": {"hosts": {"edge-lnx1": hosts["edge-lnx1"]}}},
+    )
+    told = json.loads((tmp_path / "reports" / "report.json").read_text(encoding="utf-8"))
+    assert {host["name"] for host in told["hosts"]} == {"edge-muc1", "edge-new1"}
+    assert told["signals"]["counts"]["in quarantine"] == 1
+    assert [one["host"] for one in told["signals"]["actions"]] == ["edge-lnx1", "watch1"]
+    assert "signals  2 suspect, 2 listed" in done.stdout
+    assert 'id="signals"' in (tmp_path / "reports" / "report.html").read_text(encoding="utf-8")
 
 
 def test_what_may_be_wrong_is_the_operators_choice(play: Play) -> None:

@@ -12,15 +12,17 @@ from __future__ import annotations
 import datetime
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from ..controls import CONTROLS, CRITICAL, HIGH, LOW, MEDIUM, Control
 from ..findings import COMPLIANT, UNKNOWN, VIOLATED, Evidence, Finding
 from ..policy import Policy
-from ..secrets import redact, redact_lines
+from ..secrets import redact_lines
+from .signals import Signals, read_signals
+from .text import clean, number_of, text_of, texts_of
 
 NOT_AUDITED = "not audited"  # of a host: nothing could be judged
 VERDICTS = (VIOLATED, UNKNOWN, COMPLIANT)
@@ -45,14 +47,7 @@ IN_FORCE, ENDS_SOON, EXPIRED = "in force", "ends soon", "expired"
 SOON = datetime.timedelta(days=30)
 
 # What a person can still read; the rest is counted.
-LONGEST_TEXT, MOST_EVIDENCE, MOST_DIFF_LINES = 1_000, 50, 2_000
-
-# C0, C1, surrogates, noncharacters and every format character that hides or turns text (bidi, zero width, tags).
-_INVISIBLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
-    "\u2060-\u206f\u3164\ud800-\udfff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff"
-    "\U0001fffe\U0001ffff\U000e0000-\U0010ffff]"
-)
+MOST_EVIDENCE, MOST_DIFF_LINES = 50, 2_000
 
 
 @dataclass(frozen=True)
@@ -189,6 +184,7 @@ class Report:
     exceptions: tuple[Exemption, ...]
     controls: tuple[Control, ...]
     hosts: tuple[Host, ...]
+    signals: Signals | None = None
 
     @cached_property
     def host_totals(self) -> Mapping[str, int]:
@@ -247,11 +243,11 @@ def read(run: Mapping[str, Any]) -> Report:
     hosts = sorted((_host(one) for one in run.get("hosts", ())), key=_worst_host_first)
     unlisted = {finding.control for host in hosts for finding in host.findings} - set(CONTROLS)
     return Report(
-        version=_text(run.get("version")),
+        version=text_of(run.get("version")),
         mode="apply" if run.get("mode") == "apply" else "check",
-        started=_text(run.get("started")),
-        finished=_text(run.get("finished")),
-        profile=_text(policy.get("profile")),
+        started=text_of(run.get("started")),
+        finished=text_of(run.get("finished")),
+        profile=text_of(policy.get("profile")),
         pools=tuple(_addresses(one) for one in policy.get("pools", ())),
         smarthosts=tuple(_addresses(one) for one in policy.get("smarthosts", ())),
         exceptions=tuple(_exemption(one) for one in policy.get("exceptions", ())),
@@ -260,6 +256,7 @@ def read(run: Mapping[str, Any]) -> Report:
             *(Control(id, id, "", (), "", "", (), ()) for id in sorted(unlisted, key=natural)),
         ),
         hosts=tuple(hosts),
+        signals=read_signals(run.get("signals") or ()),
     )
 
 
@@ -276,70 +273,41 @@ def where(finding: Finding) -> str:
     return " · ".join(part for part in parts if part)
 
 
-@lru_cache(maxsize=65536)
-def clean(text: str) -> str:
-    """One line without secrets, that cannot hide anything, turn the text around or drive a terminal.
-
-    What is longer than LONGEST_TEXT is cut, with a note.
-    """
-    more = len(text) - LONGEST_TEXT
-    text = redact(text[:LONGEST_TEXT])
-    if not (text.isascii() and text.isprintable()):
-        text = _INVISIBLE.sub(_visible, text)
-    return f"{text} … ({more:,} more characters)" if more > 0 else text
-
-
-def _visible(found: re.Match[str]) -> str:
-    return "    " if found[0] == "\t" else f"<U+{ord(found[0]):04X}>"
-
-
-def _text(value: object) -> str:
-    return "" if value is None else clean(str(value))
-
-
-def _number(value: object) -> int:
-    return int(value) if isinstance(value, (int, float)) else 0
-
-
-def _texts(values: Iterable[object] | None) -> tuple[str, ...]:
-    return tuple(map(_text, values or ()))
-
-
 def _addresses(raw: Mapping[str, Any]) -> Addresses:
-    return Addresses(_text(raw.get("name")), _text(raw.get("kind")), _texts(raw.get("prefixes")))
+    return Addresses(text_of(raw.get("name")), text_of(raw.get("kind")), texts_of(raw.get("prefixes")))
 
 
 def _exemption(raw: Mapping[str, Any]) -> Exemption:
     status = raw.get("status")
     return Exemption(
-        prefix=_text(raw.get("prefix")),
-        owner=_text(raw.get("owner")),
-        reason=_text(raw.get("reason")),
-        until=_text(raw.get("until")),
-        controls=_texts(raw.get("controls")),
+        prefix=text_of(raw.get("prefix")),
+        owner=text_of(raw.get("owner")),
+        reason=text_of(raw.get("reason")),
+        until=text_of(raw.get("until")),
+        controls=texts_of(raw.get("controls")),
         status=status if status in (IN_FORCE, ENDS_SOON) else EXPIRED,
     )
 
 
 def _host(raw: Mapping[str, Any]) -> Host:
-    name = _text(raw.get("host"))
+    name = text_of(raw.get("host"))
     findings = tuple(sorted((_finding(one, name) for one in raw.get("findings") or ()), key=_worst_finding_first))
     state = raw["state"] if raw.get("state") in STATES else "failed"
     return Host(
         name=name,
-        platform=_text(raw.get("platform")),
-        address=_text(raw.get("address")),
+        platform=text_of(raw.get("platform")),
+        address=text_of(raw.get("address")),
         state=state,
-        message=_text(raw.get("message")),
+        message=text_of(raw.get("message")),
         verdict=host_verdict(state, {finding.verdict for finding in findings}),
         findings=findings,
-        kept=_texts(raw.get("kept")),
+        kept=texts_of(raw.get("kept")),
         diff=_diff(str(raw.get("diff") or "")),
-        steps=_texts(raw.get("steps")),
-        backup=_text(raw.get("backup")),
+        steps=texts_of(raw.get("steps")),
+        backup=text_of(raw.get("backup")),
         seconds=round(float(raw.get("seconds") or 0), 1),
-        lines_read=_number(raw.get("lines_read")),
-        lines_understood=_number(raw.get("lines_understood")),
+        lines_read=number_of(raw.get("lines_read")),
+        lines_understood=number_of(raw.get("lines_understood")),
         drift=_drift(raw.get("drift") or {}),
         hygiene=tuple(_note(one) for one in raw.get("hygiene") or ()),
     )
@@ -348,42 +316,43 @@ def _host(raw: Mapping[str, Any]) -> Host:
 def _note(raw: Mapping[str, Any]) -> Note:
     lines = raw.get("lines") or ()
     return Note(
-        control=_text(raw.get("control")),
-        filter=_text(raw.get("filter")),
+        control=text_of(raw.get("control")),
+        filter=text_of(raw.get("filter")),
         family=raw["family"] if raw.get("family") in (4, 6) else 0,
-        title=_text(raw.get("title")),
-        lines=tuple(Evidence(_number(one.get("line")), _text(one.get("text"))) for one in lines),
-        reasons=tuple(_text(one.get("reason")) for one in lines),
-        more=_number(raw.get("more")),
+        title=text_of(raw.get("title")),
+        lines=tuple(Evidence(number_of(one.get("line")), text_of(one.get("text"))) for one in lines),
+        reasons=tuple(text_of(one.get("reason")) for one in lines),
+        more=number_of(raw.get("more")),
     )
 
 
 def _drift(raw: Mapping[str, Any]) -> Drift:
     return Drift(
-        since=_text(raw.get("since")),
+        since=text_of(raw.get("since")),
         changes=tuple(_change(one) for one in raw.get("changes") or ()),
-        left_out=_number(raw.get("left_out")),
-        problem=_text(raw.get("problem")),
+        left_out=number_of(raw.get("left_out")),
+        problem=text_of(raw.get("problem")),
     )
 
 
 def _change(raw: Mapping[str, Any]) -> Change:
     before, after = (
         tuple(
-            Evidence(_number(one.get("line")), _text(one.get("text"))) for one in (raw.get(side) or {}).get("lines", ())
+            Evidence(number_of(one.get("line")), text_of(one.get("text")))
+            for one in (raw.get(side) or {}).get("lines", ())
         )
         for side in ("before", "after")
     )
     return Change(
-        attachment=_text(raw.get("attachment")),
+        attachment=text_of(raw.get("attachment")),
         direction=raw["direction"] if raw.get("direction") in ("up", "down") else "",
         family=raw["family"] if raw.get("family") in (4, 6) else 0,
-        change=_text(raw.get("change")),
-        packets=_text(raw.get("packets")),
-        packet=_text(raw.get("packet")),
+        change=text_of(raw.get("change")),
+        packets=text_of(raw.get("packets")),
+        packet=text_of(raw.get("packet")),
         before=before[-1:],
         after=after[-1:],
-        reason=_text(raw.get("reason")),
+        reason=text_of(raw.get("reason")),
     )
 
 
@@ -397,24 +366,26 @@ def host_verdict(state: str, found: Collection[str]) -> str:
 
 
 def _finding(raw: Mapping[str, Any], host: str) -> Finding:
-    evidence = [Evidence(_number(one.get("line")), _text(one.get("text"))) for one in raw.get("evidence") or ()]
+    evidence = [Evidence(number_of(one.get("line")), text_of(one.get("text"))) for one in raw.get("evidence") or ()]
     if len(evidence) > MOST_EVIDENCE:
         evidence[MOST_EVIDENCE:] = [Evidence(0, f"… and {len(evidence) - MOST_EVIDENCE:,} more lines")]
     return Finding(
-        control=_text(raw.get("control")),
+        control=text_of(raw.get("control")),
         host=host,
-        attachment=_text(raw.get("attachment")),
-        pool=_text(raw.get("pool")),
+        attachment=text_of(raw.get("attachment")),
+        pool=text_of(raw.get("pool")),
         direction=raw["direction"] if raw.get("direction") in ("up", "down") else "",
         family=raw["family"] if raw.get("family") in (4, 6) else 0,
         verdict=raw["verdict"] if raw.get("verdict") in VERDICTS else UNKNOWN,
-        title=_text(raw.get("title")),
-        reason=_text(raw.get("reason")),
-        packet=_text(raw.get("packet")),
-        fields=tuple(sorted((_text(name), _number(value)) for name, value in dict(raw.get("fields") or {}).items())),
+        title=text_of(raw.get("title")),
+        reason=text_of(raw.get("reason")),
+        packet=text_of(raw.get("packet")),
+        fields=tuple(
+            sorted((text_of(name), number_of(value)) for name, value in dict(raw.get("fields") or {}).items())
+        ),
         evidence=tuple(evidence),
-        mend=_text(raw.get("mend")),
-        source=_text(raw.get("source")),
+        mend=text_of(raw.get("mend")),
+        source=text_of(raw.get("source")),
     )
 
 

@@ -23,7 +23,8 @@ from markupsafe import Markup
 
 from ..controls import Control
 from ..findings import COMPLIANT, UNKNOWN, VIOLATED, Finding
-from . import FINE, HOST_VERDICTS, SEVERITIES, Host, Report, duration, headline, natural, severity, where
+from . import FINE, HOST_VERDICTS, SEVERITIES, Host, Report, duration, headline, moment, natural, severity, where
+from .signals import lasting
 
 # How much of a long list stands open; the rest is one click away.
 OPEN_FINDINGS, OPEN_NAMES, WORST_CONTROLS = 8, 6, 5
@@ -90,6 +91,8 @@ def document(report: Report) -> str:
         sentence=_sentence,
         severity=severity,
         where=where,
+        moment=moment,
+        lasting=lasting,
         style=Markup(style),
         script=Markup(script),
         style_hash=_hash(style),

@@ -35,6 +35,8 @@ def document(report: Report) -> str:
             for one in report.controls
         ],
     }
+    if report.signals:
+        head["signals"] = {**asdict(report.signals), "counts": report.signals.counts}
     hosts = ",\n".join(_host(host) for host in report.hosts)
     return f'{json.dumps(head, indent=2).removesuffix(chr(10) + "}")},\n  "hosts": [\n{hosts}\n  ]\n}}\n'
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from ..findings import COMPLIANT, UNKNOWN, VIOLATED, Finding
 from . import ENDS_SOON, EXPIRED, FINE, NOT_AUDITED, STATES, Report, duration, headline, severity, where
+from .signals import lasting
 
 _COLOURS = {VIOLATED: "1;31", UNKNOWN: "33", COMPLIANT: "32", NOT_AUDITED: "35", "strong": "1", "quiet": "2"}
 _SIGNS = {VIOLATED: "✗", UNKNOWN: "?", COMPLIANT: "✓", NOT_AUDITED: "!"}
@@ -30,6 +31,7 @@ def summary(report: Report, colour: bool) -> str:
         _drift(report, paint),
         _hosts(report, paint),
         _policy(report, paint),
+        _signals(report, paint),
     )
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
 
@@ -144,3 +146,25 @@ def _policy(report: Report, paint: _Paint) -> Iterator[str]:
         for one in report.exceptions_that(status):
             name = paint(f"{_SIGNS[role]} exception {one.prefix}", role)
             yield f"{name}  {status}, until {one.until} · {one.owner} · {one.reason}"
+
+
+def _signals(report: Report, paint: _Paint) -> Iterator[str]:
+    """How the signals stand: what must be looked at, then the figures, then what nobody can say."""
+    signals = report.signals
+    if not signals:
+        return
+    for alarm in signals.alarms[:MOST_CAUSES]:
+        yield f"{paint('! signals', VIOLATED)}  {alarm}"
+    counts = ", ".join(f"{count:,} {words}" for words, count in signals.counts.items())
+    dry = f" · dry run: {signals.planned:,} more would be held" if signals.dry_run else ""
+    yield f"{paint('signals', 'strong')}  {counts}{dry}"
+    for one in signals.lists:
+        times = f"remediated in {lasting(one.median_seconds)} (median), {lasting(one.p90_seconds)} (p90)"
+        again = f"{one.relapsed:,} of {one.watched:,} came again within a week"
+        lead = f"own detection was first in {one.led:,}, by {lasting(one.lead_seconds)}"
+        yield paint(f"  {one.list}: {one.open:,} open, {one.closed:,} over · {times} · {again} · {lead}", "quiet")
+    for silence in signals.silences[:MOST_CAUSES]:
+        name = f"? {silence.detector or 'signals'}"
+        yield f"{paint(name, UNKNOWN)}  {silence.reason} · {silence.mend}"
+    if signals.refused:
+        yield paint(f"  nothing is done about {len(signals.refused):,} cases: the page says why", "quiet")
