@@ -122,8 +122,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import Refused, shown, told, warnings
 from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import QUARANTINE, limits_of, read_case
+from ansible_collections.isp.hardening.plugins.module_utils.signals.nftables_service import opened
 from ansible_collections.isp.hardening.plugins.module_utils.signals.owners import read_owners
-from ansible_collections.isp.hardening.plugins.module_utils.signals.quarantine_service import opened
 
 # The edge has no YAML library to read the DOCUMENTATION with; a test holds the two against each other.
 ARGUMENTS = {

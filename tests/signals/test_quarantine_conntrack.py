@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.isp.hardening.plugins.module_utils.signals import quarantine_service
+from ansible_collections.isp.hardening.plugins.module_utils.signals import nftables_service
 
 from .box import Box, box
 
@@ -37,7 +37,7 @@ ip netns exec edge nft 'table inet others { chain forward {
 # Sessions of the subscriber, before and after he is put into quarantine.
 SESSIONS = """
 import ctypes, json, os, socket, subprocess, sys, threading, time
-from ansible_collections.isp.hardening.plugins.module_utils.signals import ledger, limits, quarantine_service, records
+from ansible_collections.isp.hardening.plugins.module_utils.signals import ledger, limits, nftables_service, records
 
 def into(name):
     handle = os.open(f"/run/netns/{name}", os.O_RDONLY)
@@ -76,7 +76,7 @@ before = known()
 never = [{"prefix": "198.51.100.0/24", "reason": "own servers"}]
 data = {"state": "/box/q/state.json", "audit": "/box/q/audit", "most": 4, "portal": ["198.51.100.80"], "never": never}
 open("/box/settings.json", "w").write(json.dumps(data))
-books, kernel = quarantine_service.opened("/box/settings.json")
+books, kernel = nftables_service.opened("/box/settings.json")
 case = records.Case("c1", "alice", ("203.0.113.7/32", "2001:db8:1:7::/64"), ("D2",), 0)
 books.apply(kernel, [case], limits.Limits("quarantine", 4000, books.never, ttl=limits.HOUR, dry_run=False))
 print(json.dumps([before, known()]), flush=True)
@@ -88,7 +88,7 @@ os._exit(0)
 def edge(tmp_path: Path) -> Iterator[Box]:
     with box(tmp_path) as made:
         (tmp_path / PACKAGE).mkdir(parents=True)
-        for file in Path(quarantine_service.__file__).parent.glob("*.py"):
+        for file in Path(nftables_service.__file__).parent.glob("*.py"):
             shutil.copy(file, tmp_path / PACKAGE / file.name)
         (tmp_path / "sessions.py").write_text(SESSIONS)
         made.run(NETWORK)

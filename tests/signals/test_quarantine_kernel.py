@@ -17,7 +17,7 @@ import pytest
 
 from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import Outcome, Refused, clock
 from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import HOUR, QUARANTINE, Limits, Protected
-from ansible_collections.isp.hardening.plugins.module_utils.signals.quarantine_service import load, opened
+from ansible_collections.isp.hardening.plugins.module_utils.signals.nftables_service import load, opened
 from ansible_collections.isp.hardening.plugins.module_utils.signals.records import Case
 from lab.netns import Namespace, join, tool, unavailable
 
@@ -144,7 +144,7 @@ class Net:
 
     def service(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """As systemd starts it."""
-        name = "ansible_collections.isp.hardening.plugins.module_utils.signals.quarantine_service"
+        name = "ansible_collections.isp.hardening.plugins.module_utils.signals.nftables_service"
         command = [tool("nsenter"), f"--net={self.edge.path}", sys.executable, "-m", name, str(self.settings)]
         where = {"PYTHONPATH": ".collections", "PATH": "/usr/bin"}
         return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=where)

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 ACKNOWLEDGED, REFUSED, SILENT = "acknowledged", "refused", "silent"
 
 PORT = 3799  # RFC 5176, 2.1
-WAITS = (2.0, 4.0, 8.0)  # seconds for an answer to each try; doubled each time as RFC 5080, 2.2.1, has it
+WAITS = (2.0, 4.0, 8.0)  # seconds for an answer to each try: RFC 5080 as FreeRADIUS has it (proxy.conf, coa)
 LARGEST = 4096  # octets of a packet (RFC 2865, 3)
 HEADER = 20
 
@@ -37,7 +37,7 @@ DISCONNECT, COA = 40, 43  # the request; ACK and NAK are the next two
 USER_NAME, NAS_ADDRESS, FILTER_ID, NAS_IDENTIFIER, SESSION_ID = 1, 4, 11, 32, 44
 EVENT_TIMESTAMP, MESSAGE_AUTHENTICATOR, NAS_IPV6_ADDRESS, ERROR_CAUSE = 55, 80, 95, 101
 
-# RFC 5176, 3.5.
+# RFC 5176, 3.5; FreeRADIUS, dictionary.rfc3576 and dictionary.rfc5176.
 CAUSES = {
     201: "residual session context removed",
     202: "invalid EAP packet",

@@ -39,7 +39,7 @@ from .coa import (
 from .identity import Sources, owner, sessions
 from .ledger import Ledger, Outcome, Refused, clock, read_json, read_never, said, write_file
 from .limits import Action, Limits, Refusal
-from .quarantine_service import serve
+from .nftables_service import serve
 from .records import Case
 
 # ENDED: the session itself, by a Disconnect-Request. RELEASED: it has the normal filter, or is no more.

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Quarantine on a Linux edge: the actions of the ledger in the kernel.
 
-    python3 -m ….signals.quarantine_service SETTINGS                             what a timer does: reconcile
-    python3 -m ….signals.quarantine_service SETTINGS check                       read the settings, and do nothing
-    python3 -m ….signals.quarantine_service SETTINGS release NAME WHO REASON…    let one subscriber go
+    python3 -m ….signals.nftables_service SETTINGS                             what a timer does: reconcile
+    python3 -m ….signals.nftables_service SETTINGS check                       read the settings, and do nothing
+    python3 -m ….signals.nftables_service SETTINGS release NAME WHO REASON…    let one subscriber go
 
 The standard library, nft and, where it is there, conntrack.
 """
