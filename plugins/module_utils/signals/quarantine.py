@@ -6,8 +6,8 @@
     nft -j list table ─► read_table() ────┴─► plan() ─► one transaction for nft -f
 
 A leaky walled garden (RFC 6561 [memory]): port 25, the ports of worms and the Web are closed, the portal is open, and
-all else stays as it is: names, submission of mail (RFC 6409 on 587, RFC 8314 on 465), calls and emergency calls. What is
-not a member of the sets is not looked at.
+all else stays as it is: names, submission of mail (RFC 6409 on 587, RFC 8314 on 465), calls and emergency calls. What
+is not a member of the sets is not looked at.
 
 Each element has a timeout, so that it ends by itself. A reload of nftables empties the sets; the service puts back what
 is still due, for the time that is left. The chains look at every packet, and the table accepts nothing for others: no
