@@ -39,11 +39,11 @@ _GIVEN = {  # the attribute, or the column of radacct in lower case -> what is g
     "Framed-IPv6-Prefix": "v6 prefix",
     "Delegated-IPv6-Prefix": "v6 delegated",
 }
-_WANTED = {
-    "Acct-Status-Type", "Acct-Session-Id", "User-Name", "Class", "NAS-IP-Address", "NAS-IPv6-Address", "NAS-Identifier",
-    "NAS-Port-Id", "Calling-Station-Id", "Acct-Delay-Time", "Acct-Session-Time", "Event-Timestamp", "Timestamp",
-    "Packet-Type", *_GIVEN,
-}  # fmt: skip
+_KEPT = (
+    "Acct-Session-Id", "User-Name", "Class", "NAS-IP-Address", "NAS-IPv6-Address", "NAS-Identifier", "NAS-Port-Id",
+    "Calling-Station-Id", "Acct-Session-Time",
+)  # fmt: skip
+_WANTED = {*_KEPT, "Acct-Status-Type", "Acct-Delay-Time", "Event-Timestamp", "Timestamp", *_GIVEN}
 _COLUMNS = {
     "acctsessionid": "Acct-Session-Id",
     "username": "User-Name",
@@ -58,7 +58,7 @@ _COLUMNS = {
 }
 SUBSCRIBERS = ("User-Name", "Class", "NAS-Port-Id", "Calling-Station-Id")
 
-_ATTRIBUTE = re.compile(r"\s*([A-Za-z][\w.-]*) :?= (.*?)\s*")
+_NAME = re.compile(r"[A-Za-z][\w.-]*")
 _EVENT = re.compile(r"(\w{3} +\d+ \d{4} \d\d:\d\d:\d\d)(?: (\S+))?")
 _OCTAL = re.compile(r"\\([0-7]{3}|.)", re.DOTALL)
 _UNNAMED = ("255.255.255.255", "255.255.255.254")  # RFC 2865 5.8: let the user, or the NAS, choose
@@ -127,24 +127,30 @@ def everywhere(since: int, until: int, source: str, doubt: str) -> list[Tenure]:
 def _detail(path: str, told: Told) -> Iterator[tuple[int, dict[str, list[str]]]]:
     """The records of a detail file: the line that each begins at, and its values by attribute."""
     pairs: dict[str, list[str]] = {}
-    begins = 0
+    begins, inside = 0, False
+    same: dict[str, str] = {}  # what is said a million times over is kept once
     for number, line in enumerate(read_lines(path, told), 1):
-        if line == "\n" or not line.strip():
-            if pairs:
+        text = line.strip()
+        if not text:
+            if inside:
                 yield begins, pairs
-            pairs, begins = {}, 0
+            pairs, begins, inside = {}, 0, False
             continue
         begins = begins or number
-        match = _ATTRIBUTE.fullmatch(line)
-        if match:
-            if match[1] in _WANTED:
-                pairs.setdefault(match[1], []).append(_value(match[2]))
+        name, mark, value = text.partition(" = ")
+        name = name.removesuffix(" :")
+        if name in _WANTED:
+            value = _value(value.strip())
+            pairs.setdefault(name, []).append(same.setdefault(value, value))
+            inside = True
+        elif mark and _NAME.fullmatch(name):
+            inside = True
         elif line[0] in "\t " or "=" in line:
             told.add(path, number, "is no attribute of a detail file", "the rest of its record was read")
-        elif pairs:  # a heading inside a record: the one before was never finished
+        elif inside:  # a heading inside a record: the one before was never finished
             told.add(path, number, "a record begins before the one before it ends", f"{_LEFT_OUT}: the disk was full?")
-            pairs, begins = {}, number
-    if pairs:
+            pairs, begins, inside = {}, number, False
+    if inside:
         told.add(path, begins, "the last record is half written", f"{_LEFT_OUT}; the next run reads it")
 
 
@@ -175,7 +181,7 @@ def _record(
         mend = "let the detail file have its Timestamp, or give the zone of its Event-Timestamp"
         told.add(*place, "the record says no time that can be understood", f"{_LEFT_OUT}; {mend}")
         return None
-    texts = {name: values[0] for name, values in pairs.items() if name not in _GIVEN}
+    texts = {name: pairs[name][0] for name in _KEPT if name in pairs}
     given = [
         (kind, prefix)
         for name, kind in _GIVEN.items()
