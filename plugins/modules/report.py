@@ -41,12 +41,21 @@ options:
     type: str
     default: dns_audit_result
   signals_results:
-    description: Names of the variables under which the plays of the signals registered their results, on the hosts of
-      the groups C(signals) and C(edges). M(isp.hardening.signals_status) says how it stands, the others what they switched
-      off, refused, or did not do. Without any the report has no page about the signals.
+    description:
+      - Names of the variables under which the plays of the signals registered their results, on the hosts of the groups
+        C(signals), C(edges) and C(blackhole_routers), be they in this play or not.
+      - M(isp.hardening.signals_status) says how it stands, the others what they switched off, refused or left out.
+        Without any of them the report has no page about the signals.
     type: list
     elements: str
-    default: [signals_status_result, detect_result, xbl_result, quarantine_result, blackhole_result, notify_result]
+    default:
+      - signals_status_result
+      - spam_suspects_result
+      - xbl_sweep_result
+      - quarantine_result
+      - quarantine_radius_result
+      - blackhole_result
+      - notify_result
   fail_on:
     description: With which verdicts of a host the task fails, once the files are written.
     type: list

@@ -27,6 +27,10 @@ options:
     description: State file of the quarantine.
     type: path
     default: /var/lib/isp-hardening-quarantine/state.json
+  quarantine_radius:
+    description: State file of the quarantine by RADIUS.
+    type: path
+    default: /var/lib/isp-hardening-quarantine-radius/state.json
   blackhole:
     description: State file of the black-hole trigger.
     type: path
@@ -73,6 +77,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals import metri
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "default": "", "no_log": True},
     "quarantine": {"type": "path", "default": "/var/lib/isp-hardening-quarantine/state.json"},
+    "quarantine_radius": {"type": "path", "default": "/var/lib/isp-hardening-quarantine-radius/state.json"},
     "blackhole": {"type": "path", "default": "/var/lib/isp-hardening-blackhole/state.json"},
     "textfile": {"type": "path"},
 }

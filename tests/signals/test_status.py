@@ -32,7 +32,7 @@ from tests.conftest import Run
 NOW = 1_795_000_000_000
 HOUR = 3_600_000
 DAY = 24 * HOUR
-NOBODY = {"quarantine": "/nowhere/quarantine.json", "blackhole": "/nowhere/blackhole.json"}
+NOBODY = {name: f"/nowhere/{name}.json" for name in status.FILES}
 
 
 @pytest.fixture
@@ -85,6 +85,8 @@ def files(tmp_path: Path) -> dict[str, str]:
     action = Action("a", "line-9", ("198.51.100.9/32",), NOW - HOUR, NOW + HOUR, "D1, D2", ("D1", "D2"), "automatic")
     over = Action("o", "line-3", ("198.51.100.3/32",), NOW - DAY, NOW - 1, "D1", ("D1",), "automatic")
     (tmp_path / "quarantine.json").write_text(ledger.write_state(ledger.State((action, over), {}, NOW)))
+    action = Action("r", "line-2", ("198.51.100.2/32",), NOW - HOUR, NOW + HOUR, "XBL", ("XBL",), "automatic")
+    (tmp_path / "quarantine_radius.json").write_text(ledger.write_state(ledger.State((action,), {}, NOW)))
     route = blackhole.Route(
         "s:198.51.100.4/32", "source", "198.51.100.4/32", NOW + HOUR, "case-4", "D1, XBL", NOW, "line-4",
         ("D1", "XBL"), "noc",
@@ -107,7 +109,7 @@ def test_all_that_is_kept_is_told(state: str, files: dict[str, str]) -> None:
     assert (xbl["open"], xbl["closed"], xbl["led"], xbl["lead"]) == (2, 1, 1, 20 * HOUR)
     assert (found["asked"], found["frozen"]) == (NOW - 2 * HOUR, "127.0.0.2 is not listed")
     assert [(one["kind"], one["subscriber"], one["prefixes"]) for one in found["actions"]] == [
-        ("quarantine", "line-9", ["198.51.100.9/32"]), ("source", "line-4", ["198.51.100.4/32"]),
+        ("quarantine", "line-9", ["198.51.100.9/32"]), ("quarantine", "line-2", ["198.51.100.2/32"]), ("source", "line-4", ["198.51.100.4/32"]),
     ]  # fmt: skip
     assert [(one["subscriber"], one["state"]) for one in found["notices"]] == [("line-9", "sent")]
     assert (found["killed"], found["problems"]) == ([], [])
@@ -129,14 +131,14 @@ def test_the_kill_switch_is_told(files: dict[str, str]) -> None:
     for path in files.values():
         Path(path).write_text("")
     found = status.read("", files, NOW)
-    assert (found["actions"], found["killed"]) == ([], ["quarantine", "blackhole"])
+    assert (found["actions"], found["killed"]) == ([], ["quarantine", "quarantine_radius", "blackhole"])
 
 
 def test_what_cannot_be_read_is_a_problem_and_not_an_empty_list(state: str, files: dict[str, str]) -> None:
     for path in (*files.values(), state):
         Path(path).write_text("no state at all, and longer than any header of a database would have to be ...\n" * 40)
     found = status.read(state, files, NOW)
-    assert len(found["problems"]) == 3
+    assert len(found["problems"]) == 4
     assert all(any(path in problem for problem in found["problems"]) for path in (*files.values(), state))
 
 
@@ -176,8 +178,8 @@ def test_the_figures_are_there_for_prometheus(state: str, files: dict[str, str])
         ("listings", 'list="CSS"'): 1, ("episodes_open", 'list="XBL"'): 2, ("episodes_closed", 'list="XBL"'): 1,
         ("detected_first", 'list="XBL"'): 1, ("detection_lead_seconds", 'list="XBL"'): 20 * 3600,
         ("list_frozen", ""): 1, ("list_answered_timestamp_seconds", ""): (NOW - 2 * HOUR) / 1000,
-        ("actions", 'kind="quarantine"'): 1, ("actions", 'kind="source"'): 1, ("actions", 'kind="inbound"'): 0,
-        ("kill_switch", 'kind="quarantine"'): 0, ("notices", 'channel="customer",state="sent"'): 1, ("problems", ""): 0,
+        ("actions", 'kind="quarantine"'): 2, ("actions", 'kind="source"'): 1, ("actions", 'kind="inbound"'): 0,
+        ("kill_switch", 'of="quarantine"'): 0, ("notices", 'channel="customer",state="sent"'): 1, ("problems", ""): 0,
     }  # fmt: skip
     assert {key: found.get(key) for key in expected} == expected
     assert ("detection_lead_seconds", 'list="CSS"') not in found  # it cannot be said yet

@@ -377,6 +377,7 @@ def signals() -> list[dict[str, Any]]:
     return [
         {"host": "watch1", "signals": status | {"actions": [gone]}},
         {"host": "watch1", "silences": [silence], "changed": False},
+        {"host": "watch1", "frozen": "", "problems": ["198.51.100.77: two subscribers had it within a minute"]},
         {"host": "edge-lnx1", "signals": edge},
         {
             "host": "edge-lnx1", "frozen": frozen, "dry_run": False, "added": [], "kept": [held],

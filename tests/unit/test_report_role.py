@@ -203,10 +203,9 @@ def test_what_the_plays_of_the_signals_left_is_a_page_of_its_own(play: Play, tmp
     """On hosts that are not in the play that reports."""
     hosts: dict[str, dict[str, Any]] = {}
     for one in samples.signals():
-        name = "signals_status_result" if "signals" in one else "detect_result" if "silences" in one else ""
-        hosts.setdefault(one["host"], {})[name or "quarantine_result"] = {
-            key: value for key, value in one.items() if key != "host"
-        }
+        names = {"signals": "signals_status_result", "silences": "spam_suspects_result", "problems": "xbl_sweep_result"}
+        name = next((name for key, name in names.items() if key in one), "quarantine_result")
+        hosts.setdefault(one["host"], {})[name] = {key: value for key, value in one.items() if key != "host"}
     done = play(
         samples.run(samples.munich()),
         more={"signals": {"hosts": {"watch1": hosts["watch1"]}}, "edges": {"hosts": {"edge-lnx1": hosts["edge-lnx1"]}}},

@@ -142,7 +142,10 @@ def read_signals(results: Sequence[Mapping[str, Any]]) -> Signals | None:
     states = [{**_mapping(one.get("signals")), "host": one["host"]} for one in parts]
     rows: dict[str, list[Any]] = {
         "suspects": [_suspect(one) for _, one in _rows(states, "suspects")],
-        "silences": [_silence(one) for _, one in _rows(parts, "silences", "told")],
+        "silences": [
+            *(_silence(one) for _, one in _rows(parts, "silences", "told")),
+            *(Silence("", line, "") for part in parts for line in _lines(part, "problems")),
+        ],
         "listings": [_listing(one) for _, one in _rows(states, "listings")],
         "lists": [_figures(one) for _, one in _rows(states, "lists")],
         "actions": [_act(one, state["host"]) for state, one in _rows(states, "actions")],
@@ -190,15 +193,19 @@ def _rows(parts: Sequence[Mapping[str, Any]], *names: str) -> Iterator[tuple[Map
             yield from ((part, one) for one in found if isinstance(one, Mapping))
 
 
+def _lines(part: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = part.get(name)
+    return texts_of(found) if isinstance(found, list | tuple) else ()
+
+
 def _alarms(part: Mapping[str, Any]) -> Iterator[str]:
     host = part["host"]
     for _, surge in _rows([part], "surge"):
         yield f"{_SURGE}: {'; '.join(texts_of(surge.get('evidence')))}"
     if part.get("frozen"):
         yield f"{host}: nothing new was done or believed: {part['frozen']}"
-    for name, words in (("killed", "the kill switch is on: "), ("problems", "")):
-        found = part.get(name)
-        yield from (f"{host}: {words}{one}" for one in (found if isinstance(found, list | tuple) else ()))
+    yield from (f"{host}: the kill switch is on: {one}" for one in _lines(part, "killed"))
+    yield from (f"{host}: {one}" for one in _lines(part, "problems") if "generated" in part)
     if part.get("failed") or part.get("unreachable"):
         yield f"{host}: {part.get('msg') or 'failed'}"
 

@@ -165,6 +165,8 @@ def _signals(report: Report, paint: _Paint) -> Iterator[str]:
         yield paint(f"  {one.list}: {one.open:,} open, {one.closed:,} over · {times} · {again} · {lead}", "quiet")
     for silence in signals.silences[:MOST_CAUSES]:
         name = f"? {silence.detector or 'signals'}"
-        yield f"{paint(name, UNKNOWN)}  {silence.reason} · {silence.mend}"
+        yield f"{paint(name, UNKNOWN)}  {' · '.join(filter(None, (silence.reason, silence.mend)))}"
+    if len(signals.silences) > MOST_CAUSES:
+        yield paint(f"… and {len(signals.silences) - MOST_CAUSES:,} more: the page has them", "strong")
     if signals.refused:
         yield paint(f"  nothing is done about {len(signals.refused):,} cases: the page says why", "quiet")

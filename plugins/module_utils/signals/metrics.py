@@ -52,7 +52,7 @@ METRICS = (
     Metric("list_answered_timestamp_seconds", "When a blocklist was last asked and answered."),
     Metric("list_frozen", "1 where the last answer of a blocklist did not count."),
     Metric("actions", "Actions in force, by kind."),
-    Metric("kill_switch", "1 where the kill switch of a kind of actions is on."),
+    Metric("kill_switch", "1 where a kill switch is on."),
     Metric("notices", "Notices of the last week, by channel and state."),
     Metric("problems", "Parts of the state that could not be read."),
 )
@@ -100,7 +100,7 @@ def _samples(status: Mapping[str, Any]) -> dict[str, Samples]:
         "list_answered_timestamp_seconds": _plain(status["asked"] / 1000),
         "list_frozen": _plain(bool(status["frozen"])),
         "actions": [({"kind": one}, kinds[one]) for one in _KINDS],
-        "kill_switch": [({"kind": one}, one in status["killed"]) for one in FILES],
+        "kill_switch": [({"of": one}, one in status["killed"]) for one in FILES],
         "notices": [({"channel": channel, "state": state}, many) for (channel, state), many in sorted(notices.items())],
         "problems": _plain(len(status["problems"])),
     }

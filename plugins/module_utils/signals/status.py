@@ -20,10 +20,11 @@ from . import abuse_send, blackhole, episodes, ledger, suspects
 from .store import Store, StoreError, open_store
 
 DAY = 86_400_000
-QUARANTINE = "quarantine"
+QUARANTINE, BLACKHOLE = "quarantine", "blackhole"
 FILES = {  # where the roles keep the actions of a host
     QUARANTINE: "/var/lib/isp-hardening-quarantine/state.json",
-    "blackhole": blackhole.STATE,
+    "quarantine_radius": "/var/lib/isp-hardening-quarantine-radius/state.json",
+    BLACKHOLE: blackhole.STATE,
 }
 _SCHEMA = suspects.SCHEMA + episodes.SCHEMA + abuse_send.SCHEMA
 
@@ -38,7 +39,7 @@ def read(state: str, files: Mapping[str, str], now: int) -> dict[str, Any]:
     - asked: when a list was last asked and answered; 0 for never. frozen: why the last time it did not count
     - actions: kind, key, subscriber, prefixes, since, until, reason, sources, by
     - notices: of the last week: episode, subscriber, channel, state, time, reason
-    - killed: the kinds of actions whose kill switch is on; problems: what could not be read, and why
+    - killed: whose kill switch is on; problems: what could not be read, and why
     """
     found: dict[str, Any] = {
         "generated": now, "suspects": [], "surge": [], "listings": [], "lists": [], "asked": 0, "frozen": "",
@@ -50,16 +51,16 @@ def read(state: str, files: Mapping[str, str], now: int) -> dict[str, Any]:
                 found |= _kept(store, now)
         except StoreError as error:
             found["problems"].append(str(error))
-    for kind, path in files.items():
+    for name, path in files.items():
         try:
-            actions, killed = _in_force(kind, Path(path).read_text(encoding="utf-8"))
+            actions, killed = _in_force(name == BLACKHOLE, Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             continue  # nothing was ever done by this host
         except (OSError, ValueError, blackhole.StateError) as error:
             found["problems"].append(f"{path}: {getattr(error, 'strerror', None) or error}")
             continue
         found["actions"] += [one for one in actions if one["until"] > now]
-        found["killed"] += [kind] if killed else []
+        found["killed"] += [name] if killed else []
     return found
 
 
@@ -114,11 +115,11 @@ def _kept(store: Store, now: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _in_force(kind: str, text: str) -> tuple[list[dict[str, Any]], bool]:
+def _in_force(of_blackhole: bool, text: str) -> tuple[list[dict[str, Any]], bool]:
     """The actions of a state file, and whether it is the kill switch. Raises ValueError and StateError."""
-    if kind == QUARANTINE:
+    if not of_blackhole:
         held = ledger.read_state(text)
-        return [{"kind": kind, **one.as_dict()} for one in held.actions], held.killed
+        return [{"kind": QUARANTINE, **one.as_dict()} for one in held.actions], held.killed
     desired = blackhole.read_state(text)
     return [
         {
