@@ -160,7 +160,7 @@ def clickhouse() -> Chdb:
 def in_duckdb(some: Flows, name: str) -> list[tuple[Any, int, int, int]]:
     with DuckDB() as engine:
         engine.add(0, some)
-        return queries.crossings(engine, DETECTORS[name])
+        return queries.walked(engine, DETECTORS[name])[0]
 
 
 def of(found: Found, name: str) -> set[str]:
@@ -202,7 +202,7 @@ def test_alarms_equal_by_hash_on_duckdb_chdb_and_plain_python(
     for name in FLOW_DETECTORS:
         expected = walk.digest(plain(some, name))
         assert walk.digest(in_duckdb(own, name)) == expected
-        assert walk.digest(queries.crossings(clickhouse, DETECTORS[name])) == expected
+        assert walk.digest(queries.walked(clickhouse, DETECTORS[name])[0]) == expected
 
 
 def test_alarms_of_synthetic_flows_equal_by_hash_on_duckdb_chdb_and_plain_python(
@@ -216,7 +216,7 @@ def test_alarms_of_synthetic_flows_equal_by_hash_on_duckdb_chdb_and_plain_python
         expected = plain(whole, name)
         assert expected
         assert walk.digest(in_duckdb(whole, name)) == walk.digest(expected)
-        assert walk.digest(queries.crossings(clickhouse, DETECTORS[name])) == walk.digest(expected)
+        assert walk.digest(queries.walked(clickhouse, DETECTORS[name])[0]) == walk.digest(expected)
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +297,7 @@ def test_an_exempt_subscriber_is_told_and_is_no_alarm() -> None:
 def test_d3_in_sql_alarms_at_10_syn_only_contacts_and_not_at_9(clickhouse: Chdb, tmp_path: Path, count: int) -> None:
     some = flows([(second * 1000, "198.18.0.1", f"240.0.0.{second}", 25, SYN, 1, 60) for second in range(count)])
     clickhouse.fill(some, tmp_path / "rows.tsv")
-    assert len(in_duckdb(some, "D3")) == len(queries.crossings(clickhouse, DETECTORS["D3"])) == count - 9
+    assert len(in_duckdb(some, "D3")) == len(queries.walked(clickhouse, DETECTORS["D3"])[0]) == count - 9
 
 
 def test_retries_to_one_dead_smarthost_alarm_nothing_in_any_detector() -> None:
@@ -468,7 +468,7 @@ def test_a_database_that_disagrees_with_the_plain_walk_alarms_nobody() -> None:
     class Wrong(DuckDB):
         def rows(self, sql: str) -> list[tuple[int, ...]]:
             found = super().rows(sql)
-            return [(*row[:3], row[3] + 1, row[4]) for row in found] if "crossed" in sql else found
+            return [(*row[:6], row[6] + 1, row[7]) for row in found] if "last" in sql else found
 
     with Wrong() as engine:
         engine.add(0, flows(BOTS))
@@ -520,7 +520,7 @@ def test_clickhouse_over_http_gives_the_same_alarms(clickhouse: Chdb, tmp_path: 
         engine = ClickHouse(url, "reader", "secret", "flows", WINDOW, POOLS, PORTS)
         assert engine.facts == Facts(len(BOTS), 1, True, engine.facts.flags_mend)
         for name in FLOW_DETECTORS:
-            assert walk.digest(queries.crossings(engine, DETECTORS[name])) == walk.digest(plain(some, name))
+            assert walk.digest(queries.walked(engine, DETECTORS[name])[0]) == walk.digest(plain(some, name))
         with pytest.raises(EngineError, match="Forbidden: Code: 516") as refused:
             ClickHouse(url, "reader", "guess", "flows", WINDOW, POOLS, PORTS)
         assert "guess" not in str(refused.value)

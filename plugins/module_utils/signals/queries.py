@@ -60,45 +60,42 @@ def _with(engine: Engine, *parts: str) -> str:
     return "WITH " + ",\n".join(tables) if tables else ""
 
 
-def crossings(engine: Engine, detector: Detector) -> list[tuple[tuple[int, int], int, int, int]]:
-    """The alarms of a detector as (subject, time, score, contacts), a subject as (key, port).
+def walked(engine: Engine, detector: Detector) -> tuple[list[tuple[tuple[int, int], int, int, int]], list[Contact]]:
+    """The alarms of a detector as (subject, time, score, contacts), and the contacts until then.
 
-    What walk.walk() says of the same flows, without what only it can tell of the climb. Raises EngineError.
+    What walk.walk() says of the same flows, by subject, which is (key, port), time and object. Raises EngineError.
     """
     test = detector.steps
     over = "OVER (PARTITION BY subject, port ORDER BY t, object ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
-    sql = f"""{
-        _with(
-            engine,
-            _contacts(detector),
-            f'''steps AS (
-    SELECT subject, port, object, t,
+    steps = f"""steps AS (
+    SELECT subject, port, object, t, failed,
         CAST(sum(CASE WHEN failed = 1 THEN {test.failed} ELSE {test.passed} END) {over} AS BIGINT) AS marks,
         CAST(count(*) {over} AS BIGINT) AS n,
         min(t) {over} AS began
     FROM contacts
-)''',
-            f'''sums AS (
-    SELECT subject, port, object, t, n, marks + {test.arrival} * (n - 1) - {test.drift} * (t - began) AS c
+)"""
+    sums = f"""sums AS (
+    SELECT subject, port, object, t, failed, n, marks + {test.arrival} * (n - 1) - {test.drift} * (t - began) AS c
     FROM steps
-)''',
-            f'''walked AS (
-    SELECT subject, port, object, t, n, c - least(0, min(c) {over}) AS s
+)"""
+    scores = f"""scores AS (
+    SELECT subject, port, object, t, failed, n, c - least(0, min(c) {over}) AS s
     FROM sums
-)''',
-            f'''crossed AS (
-    SELECT subject, port, t, s, n, row_number() OVER (PARTITION BY subject, port ORDER BY t, object) AS nth
-    FROM walked
-    WHERE s >= {test.threshold}
-)''',
-        )
-    }
-SELECT subject, port, t, s, n FROM crossed WHERE nth = 1 ORDER BY subject, port"""
-    return [((row[0], row[1]), row[2], row[3], row[4]) for row in engine.rows(sql)]
+)"""
+    ends = f"""ends AS (
+    SELECT subject, port, object, t, failed, n, s,
+        min(CASE WHEN s >= {test.threshold} THEN n END) OVER (PARTITION BY subject, port) AS last
+    FROM scores
+)"""
+    sql = f"""{_with(engine, _contacts(detector), steps, sums, scores, ends)}
+SELECT subject, port, object, t, failed, n, s, last FROM ends WHERE n <= last ORDER BY subject, port, n"""
+    rows = engine.rows(sql)
+    crossings = [((row[0], row[1]), row[3], row[6], row[5]) for row in rows if row[5] == row[7]]
+    return crossings, [Contact((row[0], row[1]), row[2], row[3], bool(row[4])) for row in rows]
 
 
 def contacts_of(engine: Engine, detector: Detector, subjects: Iterable[int]) -> list[Contact]:
-    """The first contacts of some subscribers, for walk.walk(), sorted as it wants them. Raises EngineError."""
+    """All first contacts of some subscribers, sorted as walk.walk() wants them. Raises EngineError."""
     wanted = sorted(set(subjects))
     found = []
     for start in range(0, len(wanted), 1000):

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """From contacts to alarms that an abuse desk can read to a customer, and from these to cases of subscribers.
 
-    flows in a database ─► queries.crossings() ─► the same again by walk.walk() ─┐
-    contacts of logs ─► walk.walk() ─────────────────────────────────────────────┴─► Alarm ─► owner() ─► Case
+    flows in a database ─► queries.walked() ─► the same again by walk.walk() ─┐
+    contacts of logs ─► walk.walk() ──────────────────────────────────────────┴─► Alarm ─► owner() ─► Case
 
 No alarm of the SQL is shown before the plain walk has come to the same subject, time, score and count: the two share no
 code. Nothing is kept of a walk between runs: a run looks at a window, and windows that overlap lose no climb that is
@@ -32,7 +32,7 @@ from .detectors import (
 )
 from .identity import Sources, owner
 from .limits import DAY, NeverList
-from .queries import Engine, EngineError, contacts_of, crossings
+from .queries import Engine, EngineError, contacts_of, walked
 from .records import AMBIGUOUS, KNOWN, Alarm, Case, Owner, Silence
 from .store import Store
 
@@ -96,17 +96,16 @@ def of_flows(
 def _crossed(
     engine: Engine, detector: Detector, pools: Pools, worms: Mapping[int, int]
 ) -> dict[walk.Key, tuple[walk.Crossing, list[walk.Contact]]]:
-    by_sql = [one for one in crossings(engine, detector) if pools.kind(one[0][0]) in detector.kinds]
-    lower = [key for key in worms if pools.kind(key) in detector.kinds]
-    contacts = contacts_of(engine, detector, [*(one[0][0] for one in by_sql), *lower])
-    chosen = {subject for subject, *_ in by_sql}
-    again = walk.walk((one for one in contacts if one.subject in chosen), detector.steps)
-    if [one[:4] for one in again] != sorted(by_sql):
+    alarms, contacts = walked(engine, detector)
+    again = walk.walk(contacts, detector.steps)
+    if [one[:4] for one in again] != alarms:
         raise EngineError(
             f"{detector.name}: the database and the plain walk do not agree, so nothing is alarmed; report it, with "
             "the version of the database"
         )
-    return crossed(contacts, detector, worms)
+    lower = {key for key in worms if pools.kind(key) in detector.kinds}
+    own = [one for one in contacts if pools.kind(one.subject[0]) in detector.kinds and one.subject[0] not in lower]
+    return crossed(own + contacts_of(engine, detector, lower), detector, worms)
 
 
 def crossed(
@@ -121,12 +120,13 @@ def crossed(
         if subject[0] in worms
     }
     found = {one.subject: one for one in walk.walk(contacts, detector.steps, lowered)}
-    led: dict[walk.Key, list[walk.Contact]] = defaultdict(list)
+    of: dict[walk.Key, list[walk.Contact]] = defaultdict(list)
     for contact in contacts:
-        crossing = found.get(contact.subject)
-        if crossing and crossing.since <= contact.time <= crossing.time:
-            led[contact.subject].append(contact)
-    return {subject: (crossing, led[subject][-crossing.climb :]) for subject, crossing in found.items()}
+        if contact.subject in found:
+            of[contact.subject].append(contact)
+    return {
+        subject: (crossing, of[subject][: crossing.contacts][-crossing.climb :]) for subject, crossing in found.items()
+    }
 
 
 def of_contacts(
