@@ -109,7 +109,8 @@ def test_all_that_is_kept_is_told(state: str, files: dict[str, str]) -> None:
     assert (xbl["open"], xbl["closed"], xbl["led"], xbl["lead"]) == (2, 1, 1, 20 * HOUR)
     assert (found["asked"], found["frozen"]) == (NOW - 2 * HOUR, "127.0.0.2 is not listed")
     assert [(one["kind"], one["subscriber"], one["prefixes"]) for one in found["actions"]] == [
-        ("quarantine", "line-9", ["198.51.100.9/32"]), ("quarantine", "line-2", ["198.51.100.2/32"]), ("source", "line-4", ["198.51.100.4/32"]),
+        ("quarantine", "line-9", ["198.51.100.9/32"]), ("quarantine", "line-2", ["198.51.100.2/32"]),
+        ("source", "line-4", ["198.51.100.4/32"]),
     ]  # fmt: skip
     assert [(one["subscriber"], one["state"]) for one in found["notices"]] == [("line-9", "sent")]
     assert (found["killed"], found["problems"]) == ([], [])
