@@ -230,6 +230,7 @@ lines:
 """
 
 import time
+from collections.abc import Iterable, Mapping
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
@@ -286,6 +287,17 @@ ARGUMENTS = {
 }
 
 
+def aloud(silences: Iterable[Mapping[str, str]]) -> list[str]:
+    """A warning for each thing to mend, however many there are of it; the result has them all."""
+    of: dict[tuple[str, str], list[str]] = {}
+    for one in silences:
+        of.setdefault((one["detector"], one["mend"]), []).append(one["reason"])
+    return [
+        f"{detector or 'Sources'}: {reasons[0]}{f' (and {len(reasons) - 1} more)' if reasons[1:] else ''}; {mend}"
+        for (detector, mend), reasons in of.items()
+    ]
+
+
 def main() -> None:
     """Read the options, look, tell."""
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
@@ -295,8 +307,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except ImportError as error:
         module.fail_json(msg=missing_required_lib(error.name or "duckdb"), exception=str(error))
-    for one in found["silences"]:
-        module.warn(f"{one['detector'] or 'sources'}: {one['reason']}; {one['mend']}")
+    for line in aloud(found["silences"]):
+        module.warn(line)
     module.exit_json(changed=False, **found)
 
 

@@ -351,6 +351,17 @@ def test_the_module_as_ansible_runs_it(flow_file: Path, tmp_path: Path) -> None:
     assert any("2001:db8:0:7::" in str(line) for line in answer["warnings"])
 
 
+def test_a_thousand_addresses_of_nobody_are_one_warning() -> None:
+    many = [
+        {"detector": "D2", "reason": f"198.18.0.{number} is nobody's", "mend": "give leases"} for number in range(9)
+    ]
+    other = {"detector": "", "reason": "a.log: left out", "mend": "set its clock"}
+    assert spam_suspects.aloud([*many, other]) == [
+        "D2: 198.18.0.0 is nobody's (and 8 more); give leases",
+        "Sources: a.log: left out; set its clock",
+    ]
+
+
 def test_the_spec_of_the_module_is_its_documentation() -> None:
     def told(options: Mapping[str, Any]) -> dict[str, Any]:
         return {
