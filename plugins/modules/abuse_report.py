@@ -281,7 +281,10 @@ def main() -> None:
         if outcome.state in (abuse_send.FAILED, abuse_send.IMPOSSIBLE):
             module.warn(f"{outcome.key}, {outcome.channel}: {outcome.state}: {outcome.reason}")
     module.exit_json(
-        changed=any(outcome.state in (abuse_send.SENT, abuse_send.WOULD) for outcome in outcomes),
+        changed=any(
+            outcome.state == (abuse_send.SENT if options["dry_run"] or not dry_run else abuse_send.WOULD)
+            for outcome in outcomes
+        ),
         notices=[asdict(outcome) for outcome in outcomes],
         complaints=complaints,
         told=told,

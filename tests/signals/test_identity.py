@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import gzip
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,55 @@ def test_known_is_who_alone_had_it_all_around_the_time(tenures: list[Tenure], la
     has = any(row.start <= time < row.end for row in near)
     assert found.state == (AMBIGUOUS if len(names) > 1 else KNOWN if has else UNKNOWN)
     assert (found.subscriber in names) if has and len(names) == 1 else found.subscriber == ""
+
+
+_FILES = [
+    (kind, (HERE / name / file).read_bytes())
+    for name in CASES
+    for kind, files in (YAML(typ="safe").load((HERE / name / "questions.yml").read_text()).get("sources") or {}).items()
+    for file in files
+    if (HERE / name / file).exists()
+]
+
+
+@hypothesis.settings(max_examples=150)
+@hypothesis.given(st.data())
+def test_no_content_raises_and_the_last_record_cut_off_is_never_made_up(data: st.DataObject) -> None:
+    kind, octets = data.draw(st.sampled_from(_FILES))
+    changed = bytearray(octets)
+    for _ in range(data.draw(st.integers(1, 5))):
+        place = data.draw(st.integers(0, len(changed)))
+        if data.draw(st.booleans()):
+            changed[place:place] = data.draw(st.binary(max_size=4))
+        else:
+            del changed[place : place + data.draw(st.integers(0, 60))]
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(changed)
+        file.flush()
+        sources = read_sources({kind: [file.name]}, zone="UTC")
+    for address in ("203.0.113.7", "2001:db8:1::5", "198.51.100.1"):
+        found = owner(sources, address, ms("2026-11-26T10:10:00Z"), 1100)
+        assert (found.state == KNOWN) == bool(found.subscriber)
+
+
+@pytest.mark.parametrize(("kind", "octets"), _FILES)
+def test_a_file_cut_at_any_place_knows_nothing_that_the_whole_one_does_not(
+    kind: str, octets: bytes, tmp_path: Path
+) -> None:
+    """What is half written is left out: a cut file says who had an address as the whole one does, or says less."""
+    path = tmp_path / "file"
+    path.write_bytes(octets)
+    whole = read_sources({kind: [str(path)]}, zone="UTC")
+    names = {row.subscriber for layer in whole.index.layers.values() for row in layer.rows}
+    prefixes = {row.prefix for layer in whole.index.layers.values() for row in layer.rows}
+    inside = {row.behind for layer in whole.index.blocks.values() for row in layer.rows}
+    for end in range(0, len(octets), max(1, len(octets) // 40)):
+        path.write_bytes(octets[:end])
+        cut = read_sources({kind: [str(path)]}, zone="UTC").index
+        rows = [row for layer in cut.layers.values() for row in layer.rows if not row.doubt]
+        assert {row.subscriber for row in rows} <= names
+        assert {row.prefix for row in rows} <= prefixes
+        assert {row.behind for layer in cut.blocks.values() for row in layer.rows} <= inside
 
 
 def test_the_lease_files_of_others_are_read(sample_data: Path) -> None:

@@ -4,7 +4,7 @@
 
 ARF is RFC 5965 (with Source-Port of RFC 6692), used as RFC 6650 says; it is about one message, and there is none
 without. XARF is version 4.2.0 of xarf-spec: `connection/infected_host`, or `messaging/spam` where the envelope of a
-message is known. Nothing here sends.
+message is known. What a customer has to be told is RFC 6561 5 and 6 [memory]. Nothing here sends.
 """
 
 from __future__ import annotations

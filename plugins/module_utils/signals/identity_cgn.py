@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Port blocks of a carrier-grade NAT as tenures.
 
-A CGN that gives each subscriber a block of ports logs the block, not every connection (RFC 6888 4, REQ-12 and 5;
-RFC 7422 where blocks are computed). Two forms are read, line by line, and may be mixed.
+A CGN that gives each subscriber a block of ports logs the block, not every connection (RFC 6888 4; RFC 7422
+where blocks are computed). Two forms are read, line by line, and may be mixed.
 
 CSV, our own form, with this heading; the last column may be missing:
 
