@@ -108,7 +108,7 @@ options:
     description: How far back to look.
     type: int
     default: 24
-  until:
+  end:
     description: The end of the window, as C(2026-11-26T14:00:00Z); now when it is not given.
     type: str
   port_25_blocked:
@@ -193,7 +193,7 @@ EXAMPLES = r"""
     policy: "{{ isp_signals | isp.hardening.signals_host(isp_policy, isp_mail) }}"
     clickhouse: {url: "https://clickhouse.example.net:8443/", user: reader, password: "{{ vault_clickhouse }}"}
     hours: 1
-    until: "2026-11-26T14:00:00Z"
+    end: "2026-11-26T14:00:00Z"
 """
 
 RETURN = r"""
@@ -264,7 +264,7 @@ ARGUMENTS = {
         },
     },
     "hours": {"type": "int", "default": 24},
-    "until": {"type": "str"},
+    "end": {"type": "str"},
     "port_25_blocked": {"type": "bool", "default": False},
     "detectors": {"type": "dict", "default": {}},
     "identity": {

@@ -173,7 +173,7 @@ def test_a_worm_of_an_earlier_run_lowers_the_threshold_for_72_hours(tmp_path: Pa
     write_nfcapd(scan, [flows(bots(port=445))], (Exporter(sampling=1),))
     write_nfcapd(mail, [flows(bots(begin=DAY, count=8))], (Exporter(sampling=1),))
     assert [one["detector"] for one in look(flow_files=[str(scan)], state=state)["alarms"]] == ["D4"]
-    later = look(NOW + DAY, flow_files=[str(mail)], state=state, hours=1, until="2026-01-02T00:30:00Z")
+    later = look(NOW + DAY, flow_files=[str(mail)], state=state, hours=1, end="2026-01-02T00:30:00Z")
     assert {one["detector"] for one in later["alarms"]} == {"D1", "D2", "D3"}
     assert {one["detector"] for one in look(NOW + DAY, flow_files=[str(mail)])["alarms"]} == {"D1"}
 
@@ -295,9 +295,9 @@ def test_nine_denials_and_retries_to_one_relay_alarm_nothing(tmp_path: Path) -> 
             "no file gives a line: /nowhere.log: left out: No such file",
         ),
         ({"logs": [{"kind": "dns", "files": ["a"], "zone": "Vienna"}]}, r"logs\[0\]: 'Vienna' is no time zone"),
-        ({"flow_files": ["a"], "until": "yesterday"}, "until: 'yesterday' is no time with a zone"),
-        ({"flow_files": ["a"], "until": "2026-01-01T00:30:00"}, "no time with a zone"),
-        ({"flow_files": ["a"], "until": "2027-01-01T00:00:00Z"}, "is in the future"),
+        ({"flow_files": ["a"], "end": "yesterday"}, "end: 'yesterday' is no time with a zone"),
+        ({"flow_files": ["a"], "end": "2026-01-01T00:30:00"}, "no time with a zone"),
+        ({"flow_files": ["a"], "end": "2027-01-01T00:00:00Z"}, "is in the future"),
         ({"flow_files": ["a"], "hours": 0}, "hours: 0 is out of range"),
         ({"flow_files": ["a"], "hours": 1000}, "hours: 1000 is out of range"),
         ({"flow_files": ["a"], "cases": [{"key": "x"}]}, "cases: "),
@@ -331,7 +331,7 @@ def test_the_module_as_ansible_runs_it(flow_file: Path, tmp_path: Path) -> None:
     given = {
         "policy": POLICY,
         "flow_files": [str(flow_file)],
-        "until": "2026-01-01T01:00:00Z",
+        "end": "2026-01-01T01:00:00Z",
         "state": str(tmp_path / "signals.db"),
         "identity": {"static": {"198.18.0.1/32": "alice@example.net"}},
         "port_25_blocked": True,

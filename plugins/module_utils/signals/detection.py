@@ -125,21 +125,21 @@ def _logs(number: int, entry: Mapping[str, Any]) -> Logs:
 
 
 def _window(options: Mapping[str, Any], now: int) -> Window:
-    hours, until = options["hours"], options.get("until")
+    hours, end = options["hours"], options.get("end")
     if not 1 <= hours <= 24 * 31:
         raise BadDetection(f"hours: {hours} is out of range; write a number from 1 to 744")
-    if not until:
+    if not end:
         return Window(now - hours * HOUR, now, now)
     try:
-        moment = datetime.datetime.fromisoformat(until)
+        moment = datetime.datetime.fromisoformat(end)
     except ValueError:
         moment = datetime.datetime.max
     if moment.tzinfo is None:
-        raise BadDetection(f"until: {until!r} is no time with a zone; write it as 2026-11-26T14:00:00Z")
-    end = int(moment.timestamp()) * 1000
-    if end > now:
-        raise BadDetection(f"until: {until} is in the future")
-    return Window(end - hours * HOUR, end, now)
+        raise BadDetection(f"end: {end!r} is no time with a zone; write it as 2026-11-26T14:00:00Z")
+    time = int(moment.timestamp()) * 1000
+    if time > now:
+        raise BadDetection(f"end: {end} is in the future")
+    return Window(time - hours * HOUR, time, now)
 
 
 def _identity(options: Mapping[str, Any]) -> Callable[[], Sources] | None:
