@@ -79,6 +79,7 @@ SIGNALS = (
     "conntrack",
     "exabgp",
     "frr",
+    "frr-pythontools",
     "nfdump",
     "nftables",
     "python3-dnspython",

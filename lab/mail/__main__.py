@@ -143,8 +143,8 @@ def _start(state: Path, kind: str, planted: bool, host: Host) -> None:
         "--dns=none",
         "--no-hosts",
         "--systemd=always",
-        # Routers and gateways change routes and filters of their own network; FRR asks for SYS_ADMIN beside that.
-        *(("--cap-add=NET_ADMIN,NET_RAW,SYS_ADMIN",) if host.image == "signals" else ()),
+        # Routers and gateways change routes and filters of their own network; FRR and BIRD ask for more than they use.
+        *(("--cap-add=NET_ADMIN,NET_BROADCAST,NET_RAW,SYS_ADMIN",) if host.image == "signals" else ()),
         images.name(_kind(host, kind), host.release),
         "/sbin/init",
     )
