@@ -13,7 +13,7 @@ from typing import Any
 from tests.signals.box import Box
 
 PORT = 5301
-MODULES = "ansible_collections/isp/hardening/plugins/module_utils"
+MODULES = "ansible_collections/isp/hardening/plugins/module_utils/signals"
 _ROOT = Path(__file__).resolve().parents[2]
 _ASK = """
 import json, sys
@@ -69,6 +69,7 @@ class Rbldnsd:
         """`python3 -m …signals.NAME ARGUMENTS` with what the role signals_library would install."""
         there = self.box.directory / "library" / MODULES
         if not there.exists():
-            shutil.copytree(_ROOT / "plugins" / "module_utils", there, ignore=shutil.ignore_patterns("__pycache__"))
-        module = f"{MODULES.replace('/', '.')}.signals.{name}"
+            source = _ROOT / "plugins" / "module_utils" / "signals"
+            shutil.copytree(source, there, ignore=shutil.ignore_patterns("__pycache__"))
+        module = f"{MODULES.replace('/', '.')}.{name}"
         return self.box.run(f"PYTHONPATH=/box/library /usr/bin/python3 -m {module} {' '.join(arguments)}", **options)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.isp.hardening.plugins.module_utils.signals import xbl_service
+from ansible_collections.isp.hardening.plugins.module_utils.signals import suspects, xbl_service
 from ansible_collections.isp.hardening.plugins.module_utils.signals.xbl_service import Refused, main, read_settings, run
 from tests.signals.box import box
 from tests.signals.dnsbl import LISTED_TEST, ZONE, dnsbl
@@ -42,15 +42,15 @@ def rows(directory: Path, sql: str) -> list[Any]:
 
 
 @pytest.fixture
-def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, set[str]]]:
+def listed(tmp_path: Path) -> Iterator[tuple[Path, set[str]]]:
     """The directory of settings.json, and what the DNSBL lists."""
     addresses = {LISTED_TEST}
     credentials = tmp_path / "credentials"
-    credentials.mkdir()
-    (credentials / "xbl").write_text(json.dumps({"dqs_key": KEY}))
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    credentials.write_text(json.dumps({"dqs_key": KEY}))
     with dnsbl(lambda one: ["127.0.0.4"] if one in addresses else [], f"{KEY}.{ZONE}") as server:
-        (tmp_path / "settings.json").write_text(json.dumps(settings(tmp_path, port=server.port)))
+        (tmp_path / "settings.json").write_text(
+            json.dumps(settings(tmp_path, port=server.port, credentials=str(credentials)))
+        )
         yield tmp_path, addresses
 
 
@@ -97,6 +97,7 @@ def test_check_mode_looks_and_keeps_nothing(listed: tuple[Path, set[str]]) -> No
     directory, addresses = listed
     addresses |= {"198.51.100.7"}
     data = json.loads((directory / "settings.json").read_text())
+    del data["credentials"]
     outcome = run(read_settings(data, {"dqs_key": KEY}), keep=False)
     assert [one.network for one in outcome.step.came] == ["198.51.100.7"]
     assert not (directory / "signals.db").exists()
@@ -106,7 +107,7 @@ def test_check_mode_looks_and_keeps_nothing(listed: tuple[Path, set[str]]) -> No
     outcome = run(read_settings(data, {"dqs_key": KEY}), keep=False)
     assert [one.network for one in outcome.step.went] == ["198.51.100.7"]
     assert (directory / "signals.db").read_bytes() == before
-    assert outcome.figures["XBL"].open == 1
+    assert (outcome.figures["XBL"].open, outcome.figures["XBL"].closed) == (0, 1)
 
 
 def test_two_runs_never_overlap(listed: tuple[Path, set[str]], capfd: pytest.CaptureFixture[str]) -> None:
@@ -119,6 +120,10 @@ def test_two_runs_never_overlap(listed: tuple[Path, set[str]], capfd: pytest.Cap
     assert service(directory) == 0
 
 
+def test_the_table_of_the_suspects_is_theirs() -> None:
+    assert xbl_service.SUSPECTS.strip() in suspects.SCHEMA
+
+
 def test_own_detection_that_came_first_is_counted(listed: tuple[Path, set[str]]) -> None:
     directory, addresses = listed
     assert service(directory) == 0
@@ -127,6 +132,7 @@ def test_own_detection_that_came_first_is_counted(listed: tuple[Path, set[str]])
         state.execute("INSERT INTO suspects (subscriber, since, latest) VALUES ('alice', ?, ?)", (now - 5000, now))
     addresses |= {"198.51.100.7", "198.51.100.8"}
     data = json.loads((directory / "settings.json").read_text())
+    del data["credentials"]
     figures = run(read_settings(data, {"dqs_key": KEY})).figures["XBL"]
     assert (figures.open, figures.led) == (2, 1)
     assert figures.lead >= 5000  # type: ignore[operator]
@@ -168,7 +174,9 @@ def test_files_that_are_none_are_refused_without_a_traceback(tmp_path: Path, cap
         assert main([str(file)]) == 1
     assert main([str(tmp_path / "absent.json")]) == 1
     assert main([]) == 2
-    file.write_text(json.dumps(settings(tmp_path, identity={"files": {"paper": ["/x"]}})))
+    file.write_text(json.dumps(settings(tmp_path, identity={"kea": "/x"})))
+    assert main([str(file)]) == 1
+    file.write_text(json.dumps(settings(tmp_path, identity={"subscriber": "Shoe-Size"})))
     assert main([str(file)]) == 1
     file.write_text(json.dumps(settings(tmp_path, lock="/proc/none/xbl.lock")))
     assert main([str(file)]) == 1
@@ -176,7 +184,7 @@ def test_files_that_are_none_are_refused_without_a_traceback(tmp_path: Path, cap
     assert main(["--check", str(file)]) == 0
     told = capfd.readouterr().err
     assert "Traceback" not in told
-    assert "'paper' is no kind of source" in told
+    assert "'Shoe-Size' names no customer" in told
     assert not (tmp_path / "signals.db").exists()
 
 

@@ -149,7 +149,9 @@ class Dnsbl:
             listed, unlisted = (replies.get(test, "no answer") for test in tests)
             for test, reply in zip(tests, (listed, unlisted), strict=True):
                 if isinstance(reply, str):
-                    raise Doubt(f"{where}: no answer for the test entry {test.network_address} ({reply})")
+                    raise Doubt(
+                        f"{where}: no answer for {test.network_address} ({reply}); does it run, and serve this host?"
+                    )
                 list(lists_of(reply, where))
             if not listed:
                 raise Doubt(f"{where}: {tests[0].network_address} is not listed, as RFC 5782 has it; is that a DNSBL?")

@@ -5,27 +5,29 @@
     python3 -m ….signals.xbl_service SETTINGS       what a timer does
     python3 -m ….signals.xbl_service --check SETTINGS    are the settings good? Nothing is asked
 
-Secrets are in a file of their own, which systemd hands over ($CREDENTIALS_DIRECTORY/xbl): dqs_key, sia_username,
-sia_password, and `state` where it is a PostgreSQL with a password. Two runs never overlap. The standard library.
+Secrets are in a file of their own, which `credentials` names: dqs_key, sia_username, sia_password, and `state` where it
+is a PostgreSQL with a password. Two runs never overlap. The standard library.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from . import episodes, identity, suspects
-from .episodes import Figures, State, Step
+from . import episodes, identity
+from .episodes import Episode, Figures, Step, Who
+from .records import Case
 from .store import Store, StoreError, open_store
-from .xbl import Doubt, Ranges, Source
+from .xbl import Answer, Ranges, Source
 from .xbl_dns import RATE, ZONE, Dnsbl
 from .xbl_feed import Feed
 from .xbl_rbldnsd import KINDS, Dataset
@@ -33,10 +35,15 @@ from .xbl_sia import URL, Api
 
 LOCK = "/var/lib/isp-hardening/xbl.lock"
 BUSY = 75  # EX_TEMPFAIL of sysexits.h: another run is under way
-_SCHEMA = episodes.SCHEMA + suspects.SCHEMA
+# The second as suspects.py declares it, which needs more of the collection than a host has.
+SUSPECTS = """
+CREATE TABLE IF NOT EXISTS suspects (subscriber TEXT, since BIGINT, latest BIGINT, PRIMARY KEY (subscriber, since));
+"""
+_SCHEMA = episodes.SCHEMA + SUSPECTS
 _KEYS = ("own", "state", "source", "zone", "server", "port", "rate", "url", "feed", "identity", "lock")
-_SECRETS = ("dqs_key", "sia_username", "sia_password", "state")
-_IDENTITY = {"files", "static", "cgn", "subscriber", "zone"}
+SECRETS = ("dqs_key", "sia_username", "sia_password", "state")
+_Read = TypeVar("_Read")
+_IDENTITY = (*identity.KINDS, "static", "cgn_prefixes", "subscriber", "zone")
 
 
 class Refused(Exception):
@@ -54,7 +61,7 @@ class Settings:
     own: tuple[str, ...]
     state: str = field(repr=False)  # a path, or the DSN of a PostgreSQL with its password
     source: Source
-    identity: Mapping[str, Any]  # the arguments of identity.read_sources
+    identity: Mapping[str, Any]  # as the option of the module
     lock: str = LOCK
 
 
@@ -64,7 +71,8 @@ class Outcome:
 
     step: Step
     figures: Mapping[str, Figures]
-    open: tuple[Mapping[str, Any], ...]  # episodes
+    open: tuple[Episode, ...]
+    cases: tuple[Case, ...]
     problems: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -77,79 +85,116 @@ class Outcome:
             "went": [asdict(one) for one in step.went],
             "still": len(step.still),
             "unanswered": step.unanswered,
-            "episodes": [dict(one) for one in self.open],
+            "episodes": [asdict(one) for one in self.open],
             "figures": {name: asdict(one) for name, one in self.figures.items()},
+            "cases": [one.as_dict() for one in self.cases],
         }
 
 
+class _Undo(Exception):
+    """Ends a transaction whose result is only to be told."""
+
+
 def run(settings: Settings, keep: bool = True) -> Outcome:
-    """Ask, and keep what follows; with `keep` off the state stays as it is. Raises Refused."""
-    with _alone(settings.lock):
+    """Ask, and keep what follows; with `keep` off the state stays as it is. Raises Refused, Busy, StoreError."""
+    with _alone(settings.lock, keep):
         began = _clock()
-        try:
-            who = identity.read_sources(**settings.identity)
-        except (TypeError, ValueError) as error:
-            raise Refused(f"identity: {error}; write files, static, cgn, subscriber, zone") from None
-        before = _look(settings.state, lambda store: episodes.read_state(store, began)) or State()
-        first = [one.network for one in before.listings] + _in_use(who, began)
+        sources = _sources(settings.identity)
+        before = _look(settings, lambda store: episodes.read_state(store, began))
+        first = [one.network for one in before.listings] + _in_use(sources, began)
         answer = settings.source.ask(settings.own, first)
-        now = _clock()
-        done = episodes.step(before, answer, lambda network, at: identity.owner(who, network, at), now)
-        if keep:
-            with open_store(settings.state, _SCHEMA) as store:
-                episodes.write(store, done, began)
-        all_episodes, detections = _look(settings.state, _read) or ([], {})
-    by_list: dict[str, list[episodes.Episode]] = {}
-    for one in all_episodes:
-        by_list.setdefault(one.list, []).append(one)
-    return Outcome(
-        done,
-        {name: episodes.figures(ones, detections, now) for name, ones in sorted(by_list.items())},
-        tuple(asdict(one) for one in all_episodes if not one.ended),
-        (*answer.problems, *done.notes, *(f"identity: {one.reason}; {one.mend}" for one in who.told)),
-    )
+        done = episodes.step(before, answer, _who(sources), _clock())
+
+        def write(store: Store) -> Outcome:
+            episodes.write(store, done, began)
+            return _outcome(store, done, sources)
+
+        if not keep:
+            return _look(settings, write)
+        with open_store(settings.state, _SCHEMA) as store:
+            return write(store)
 
 
-def _read(store: Store) -> tuple[list[episodes.Episode], dict[str, list[int]]]:
+def known(settings: Settings, why: str) -> Outcome:
+    """What is known without a run, and why there was none. Raises Refused, StoreError."""
+    nothing = Step(_clock(), Answer("", problems=(why,)))
+    sources = _sources(settings.identity)
+    return _look(settings, lambda store: _outcome(store, nothing, sources))
+
+
+def _look(settings: Settings, read: Callable[[Store], _Read]) -> _Read:
+    """What `read` makes of the state, which stays as it is, and is not made where there is none."""
+    state = settings.state
+    if not state.startswith("postgresql://") and not Path(state).exists():
+        state = ":memory:"
+    found: list[_Read] = []
+    with contextlib.suppress(_Undo), open_store(state, _SCHEMA) as store:
+        found.append(read(store))
+        raise _Undo
+    return found[0]
+
+
+def _who(sources: identity.Sources) -> Who:
+    return lambda network, time: identity.owner(sources, network, time)
+
+
+def _outcome(store: Store, done: Step, sources: identity.Sources) -> Outcome:
     detections: dict[str, list[int]] = {}
     for subscriber, since in store.rows("SELECT subscriber, since FROM suspects"):
         detections.setdefault(subscriber, []).append(since)
-    return episodes.read_episodes(store), detections
+    by_list: dict[str, list[Episode]] = {}
+    for one in episodes.read_episodes(store):
+        by_list.setdefault(one.list, []).append(one)
+    told = (f"identity: {one.reason}; {one.mend}" for one in sources.told)
+    return Outcome(
+        done,
+        {name: episodes.figures(ones, detections, done.time) for name, ones in sorted(by_list.items())},
+        tuple(one for ones in by_list.values() for one in ones if not one.ended),
+        tuple(
+            episodes.cases(store, _who(sources), lambda name, time: identity.holdings(sources, name, time), done.time)
+        ),
+        (*done.answer.problems, *done.notes, *told),
+    )
 
 
-def _in_use(who: identity.Sources, now: int) -> list[str]:
+def _sources(about: Mapping[str, Any]) -> identity.Sources:
+    given = {key: value for key, value in about.items() if value}
+    files = {kind: _files(given[kind]) for kind in identity.KINDS if kind in given}
+    rest = {key: given[key] for key in ("static", "subscriber", "zone") if key in given}
+    try:
+        return identity.read_sources(files, cgn=given.get("cgn_prefixes", ()), **rest)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise Refused(f"identity: {error}") from None
+
+
+def _files(patterns: Sequence[str]) -> list[str]:
+    """The files that match; a pattern that matches none is itself, so that whoever reads it tells."""
+    return [path for pattern in patterns for path in sorted(glob.glob(pattern)) or [pattern]]
+
+
+def _in_use(sources: identity.Sources, now: int) -> list[str]:
     """The prefixes that subscribers have now."""
-    layers = who.index.layers.values()
+    layers = sources.index.layers.values()
     return [row.prefix for layer in layers for row in layer.rows if row.start <= now < row.end and not row.doubt]
 
 
-class _Seen(Exception):
-    """Ends a transaction that was only looked through."""
-
-
-def _look(state: str, read: Any) -> Any:
-    """What `read` makes of the state, which stays as it is; None where there is none yet. Raises StoreError."""
-    found = None
-    if not state.startswith("postgresql://") and not Path(state).exists():
-        return None
-    with contextlib.suppress(_Seen), open_store(state, _SCHEMA) as store:
-        found = read(store)
-        raise _Seen
-    return found
-
-
 @contextlib.contextmanager
-def _alone(path: str) -> Iterator[None]:
+def _alone(path: str, keep: bool) -> Iterator[None]:
     """One run at a time. Raises Busy, or Refused where the lock cannot be had."""
+    if not keep and not Path(path).exists():
+        yield  # what is not there is not made, and nobody else is here
+        return
     try:
         file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}; name a lock in a directory that can be written") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
     except BlockingIOError:
+        os.close(file)
         raise Busy(f"{path}: another run is under way; this one has nothing to do") from None
+    try:
+        yield
     finally:
         os.close(file)
 
@@ -164,7 +209,7 @@ def _clock() -> int:
 def read_settings(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Settings:
     """Settings of plain data. Raises Refused with the key that is wrong; never says a secret."""
     _known(data, _KEYS, "settings")
-    _known(secrets, _SECRETS, "credentials")
+    _known(secrets, SECRETS, "credentials")
     own = data.get("own")
     try:
         if not isinstance(own, list) or not Ranges(own).networks:
@@ -174,11 +219,14 @@ def read_settings(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Settin
     state = secrets.get("state") or data.get("state")
     if not isinstance(state, str) or not state.startswith(("/", "postgresql://")):
         raise Refused("state: write a whole path, or postgresql://… among the credentials")
-    who = data.get("identity") or {}
-    if not isinstance(who, Mapping) or not isinstance(who.get("files", {}), Mapping):
-        raise Refused("identity: write a mapping with files, as {files: {kea: [/var/lib/kea/kea-leases4.csv]}}")
-    _known(who, sorted(_IDENTITY), "identity")
-    return Settings(tuple(own), state, _source(data, secrets), {"files": {}, **who}, _text(data, "lock", LOCK))
+    about = data.get("identity") or {}
+    if not isinstance(about, Mapping):
+        raise Refused("identity: write a mapping, as {kea: [/var/lib/kea/kea-leases4.csv]}")
+    _known(about, _IDENTITY, "identity")
+    lists = [about.get(key) or [] for key in (*identity.KINDS, "cgn_prefixes")]
+    if not all(isinstance(one, list) and all(isinstance(text, str) for text in one) for one in lists):
+        raise Refused("identity: files and prefixes are lists of texts, as [/var/lib/kea/kea-leases4.csv]")
+    return Settings(tuple(own), state, _source(data, secrets), about, _text(data, "lock", LOCK))
 
 
 def _source(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Source:
@@ -238,16 +286,17 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError:
         print("usage: xbl_service [--check] SETTINGS", file=sys.stderr)
         return 2
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     try:
-        settings = read_settings(read_file(path), read_file(f"{credentials}/xbl") if credentials else {})
+        data = dict(read_file(path))
+        credentials = data.pop("credentials", None)
+        settings = read_settings(data, read_file(str(credentials)) if credentials else {})
         if checking:
             return 0
         outcome = run(settings)
     except Busy as busy:
         print(busy, file=sys.stderr)
         return BUSY
-    except (Refused, Doubt, StoreError) as error:
+    except (Refused, StoreError) as error:
         print(error, file=sys.stderr)
         return 1
     for line in outcome.problems[:20]:
