@@ -191,12 +191,12 @@ _ROWS = st.lists(
 )
 
 
-@given(_ROWS)
+@given(_ROWS, st.lists(st.sampled_from([0, 0, 64, 127, 128, 191, 192, 255]), min_size=150, max_size=150))
 @settings(max_examples=10, deadline=None)
 def test_alarms_equal_by_hash_on_duckdb_chdb_and_plain_python(
-    clickhouse: Chdb, tmp_path_factory: pytest.TempPathFactory, rows: list[Any]
+    clickhouse: Chdb, tmp_path_factory: pytest.TempPathFactory, rows: list[Any], status: list[int]
 ) -> None:
-    some = flows(rows)
+    some = flows(rows, forwarding=np.array(status[: len(rows)], dtype="u1"))
     own = some.where(np.array([POOLS.kind(key_of(row[1])) != "" for row in rows], dtype=bool))
     clickhouse.fill(some, tmp_path_factory.getbasetemp() / "rows.tsv")
     for name in FLOW_DETECTORS:
