@@ -150,6 +150,47 @@ options:
         type: list
         elements: str
         default: []
+  identity:
+    description:
+      - Who had which address. With it, trusted complaints of the last 24 hours become cases, under the subscriber who
+        had the address then, with what the same subscriber has now.
+    type: dict
+    default: {}
+    suboptions:
+      radius:
+        description: Detail files of FreeRADIUS, or patterns.
+        type: list
+        elements: str
+      radacct:
+        description: The table radacct as CSV or dump.
+        type: list
+        elements: str
+      isc_dhcp:
+        description: Lease files of ISC DHCP.
+        type: list
+        elements: str
+      kea:
+        description: Lease files of Kea.
+        type: list
+        elements: str
+      cgn:
+        description: Logs of port blocks.
+        type: list
+        elements: str
+      static:
+        description: Assignments, from prefix to subscriber.
+        type: dict
+      cgn_prefixes:
+        description: Prefixes that many subscribers share.
+        type: list
+        elements: str
+      subscriber:
+        description: The RADIUS attribute that names a customer; C(User-Name) when it is not given.
+        type: str
+        choices: [User-Name, Class, NAS-Port-Id, Calling-Station-Id]
+      zone:
+        description: The time zone of records that do not say one.
+        type: str
 """
 
 EXAMPLES = r"""
@@ -172,6 +213,7 @@ EXAMPLES = r"""
       - path: /var/mail/abuse/Maildir
         authserv_id: mx1.example.net
         reporters: [feedback.example.org]
+    identity: {radius: ["/var/log/freeradius/radacct/*/detail-*"]}
   register: complaints
 """
 
@@ -186,6 +228,11 @@ notices:
   elements: dict
 complaints:
   description: The complaints, each with C(address), C(port), C(time), C(kind), C(reporter), C(trusted), C(evidence).
+  returned: always
+  type: list
+  elements: dict
+cases:
+  description: The cases that trusted complaints make with O(identity).
   returned: always
   type: list
   elements: dict
@@ -207,8 +254,14 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.isp.hardening.plugins.module_utils.signals import abuse, abuse_send
-from ansible_collections.isp.hardening.plugins.module_utils.signals.abuse_incoming import read_reports
+from ansible_collections.isp.hardening.plugins.module_utils.signals.abuse_incoming import (
+    Complaint,
+    cases,
+    read_reports,
+)
 from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import read_case
+from ansible_collections.isp.hardening.plugins.module_utils.signals.owners import IDENTITY, sources_of
+from ansible_collections.isp.hardening.plugins.module_utils.signals.records import Case, Silence
 from ansible_collections.isp.hardening.plugins.module_utils.signals.store import StoreError
 
 # The host may have no YAML library to read the DOCUMENTATION with; a test holds the two against each other.
@@ -255,6 +308,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
             "reporters": {"type": "list", "elements": "str", "default": []},
         },
     },
+    "identity": IDENTITY,
 }
 _MORE = ("mail", "address", "port", "message", "smtp_from", "feedback_type")
 
@@ -264,15 +318,12 @@ def main() -> None:
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     options = module.params
     dry_run = options["dry_run"] or module.check_mode
-    complaints, told = [], []
-    for one in options["incoming"]:
-        found, silences = read_reports(one["path"], one["authserv_id"], one["reporters"])
-        complaints += [asdict(complaint) for complaint in found]
-        told += [asdict(silence) for silence in silences]
+    now = int(time.time() * 1000)
     outcomes: list[abuse_send.Outcome] = []
     try:
+        complaints, made, told = hear(options, now)
         if options["cases"]:
-            outcomes = tell(options, dry_run)
+            outcomes = tell(options, now, dry_run)
     except ImportError:
         module.fail_json(msg=missing_required_lib("jinja2"))
     except (ValueError, abuse.AbuseError, StoreError) as error:
@@ -286,13 +337,29 @@ def main() -> None:
             for outcome in outcomes
         ),
         notices=[asdict(outcome) for outcome in outcomes],
-        complaints=complaints,
-        told=told,
+        complaints=[asdict(complaint) for complaint in complaints],
+        cases=[case.as_dict() for case in made],
+        told=[asdict(silence) for silence in told],
         dry_run=dry_run,
     )
 
 
-def tell(options: dict[str, Any], dry_run: bool) -> list[abuse_send.Outcome]:
+def hear(options: dict[str, Any], now: int) -> tuple[list[Complaint], list[Case], list[Silence]]:
+    """The complaints, the cases that they make, and what is none. Raises ValueError for an identity that is none."""
+    complaints: list[Complaint] = []
+    told: list[Silence] = []
+    for one in options["incoming"]:
+        found, silences = read_reports(one["path"], one["authserv_id"], one["reporters"])
+        complaints += found
+        told += silences
+    if not complaints or not any(options["identity"].values()):
+        return complaints, [], told
+    sources = sources_of(options["identity"])
+    made, nobody = cases(complaints, sources, now)
+    return complaints, made, [*told, *sources.told, *nobody]
+
+
+def tell(options: dict[str, Any], now: int, dry_run: bool) -> list[abuse_send.Outcome]:
     """Send the notices. Raises ValueError or AbuseError for options that make no sense, before anything is sent."""
     if not options["channels"]:
         raise ValueError("there are cases and no channels; say how to tell")
@@ -308,7 +375,7 @@ def tell(options: dict[str, Any], dry_run: bool) -> list[abuse_send.Outcome]:
         [channel_of(one, submission) for one in options["channels"]],
         desk,
         options["state"],
-        int(time.time() * 1000),
+        now,
         words,
         dry_run,
     )

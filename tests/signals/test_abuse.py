@@ -479,7 +479,7 @@ def options(**more: Any) -> dict[str, Any]:
 
 
 def test_the_module_hands_over_what_it_is_given(tmp_path: Path) -> None:
-    (would,) = abuse_report.tell(options(state=str(tmp_path / "signals.db")), dry_run=True)
+    (would,) = abuse_report.tell(options(state=str(tmp_path / "signals.db")), NOW, dry_run=True)
     assert (would.state, would.recipient) == ("would be sent", "alice@example.org")
     notice = abuse_report.notice_of(options()["cases"][0], {})
     assert (notice.source, notice.port, notice.mail) == ("198.51.100.1", 1100, "")
@@ -500,4 +500,4 @@ def test_the_module_hands_over_what_it_is_given(tmp_path: Path) -> None:
 )
 def test_options_that_make_no_sense_send_nothing(change: dict[str, Any], reason: str) -> None:
     with pytest.raises((ValueError, AbuseError), match=reason):
-        abuse_report.tell(options(**change), dry_run=False)
+        abuse_report.tell(options(**change), NOW, dry_run=False)

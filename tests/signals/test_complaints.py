@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from ansible_collections.isp.hardening.plugins.module_utils.signals import abuse
 from ansible_collections.isp.hardening.plugins.module_utils.signals.abuse_incoming import (
     alarms,
+    cases,
     read_reports,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.signals.identity import owner, read_sources
@@ -111,6 +112,31 @@ def test_a_complaint_leads_to_the_subscriber_behind_a_cgn_by_its_port(tmp_path: 
     assert (found.state, found.subscriber) == (KNOWN, "alice@example.net")
     ((without,), _) = read_reports(str(HERE / "loop.eml"))
     assert owner(sources, without.address, without.time, without.port).state == AMBIGUOUS
+
+
+def test_trusted_complaints_of_a_day_are_cases_with_what_the_subscriber_has_now(tmp_path: Path) -> None:
+    """alice had the address at ten and has another one at noon; at noon bob has hers."""
+    rows = (
+        "acctsessionid,username,nasipaddress,acctstarttime,acctstoptime,framedipaddress\n"
+        "1,alice@example.net,192.0.2.1,2026-11-26 08:00:00+00,2026-11-26 11:00:00+00,203.0.113.7\n"
+        "2,alice@example.net,192.0.2.1,2026-11-26 11:10:00+00,,203.0.113.8\n"
+        "3,bob@example.net,192.0.2.1,2026-11-26 11:10:00+00,,203.0.113.7\n"
+    )
+    (tmp_path / "radacct.csv").write_text(rows)
+    sources = read_sources({"radacct": [str(tmp_path / "radacct.csv")]})
+    noon = ms("2026-11-26T12:00:00Z")
+    found = [
+        one
+        for name in ("arf.eml", "arf_headers_only.eml", "xarf4.json", "arf_nobody_vouches.eml", "arf_v6_virus.eml")
+        for one in read_reports(str(HERE / name), OURS, REPORTERS)[0]
+    ]
+    (case,), told = cases([*found, *found], sources, noon)
+    assert (case.subscriber, case.prefixes, case.sources) == ("alice@example.net", ("203.0.113.8/32",), ("complaint",))
+    assert case.key == f"complaint:alice@example.net:{ms('2026-11-26T10:00:00Z')}"
+    assert len(case.evidence) == 3  # two files are one report
+    assert ["nobody's for certain" in silence.reason for silence in told] == [True]  # the IPv6 address
+    assert cases(found, sources, noon + 25 * 3_600_000)[0] == []  # dealt with
+    assert cases([dataclasses.replace(one, trusted=False) for one in found], sources, noon) == ([], [])
 
 
 def test_a_path_that_is_not_there_and_a_file_too_deep_or_too_large_are_told(tmp_path: Path) -> None:

@@ -29,8 +29,10 @@ from pathlib import Path
 from typing import Any
 
 from .abuse import FEEDBACK_TYPES, clean, utc, xarf_problems
+from .identity import Sources, holdings, owner
 from .identity_tenures import Told
-from .records import Alarm, Silence
+from .limits import DAY
+from .records import KNOWN, Alarm, Case, Silence
 
 _LARGEST = 20 * 2**20  # octets of one report: XARF admits 15 MiB of evidence
 _ABUSE = {  # of XARF's types those that are about what an infected host does
@@ -69,6 +71,36 @@ def alarms(complaints: Collection[Complaint]) -> list[Alarm]:
     """Complaints as a signal: those that are trusted, each report once."""
     once = {complaint.key: complaint for complaint in complaints if complaint.trusted}
     return [Alarm("complaint", one.address, one.time, 1.0, 1, one.evidence) for one in once.values()]
+
+
+def cases(complaints: Collection[Complaint], sources: Sources, now: int) -> tuple[list[Case], list[Silence]]:
+    """One case for each subscriber whom trusted complaints of the last 24 hours are about, and why others are none.
+
+    Older ones are what was dealt with, or will be complained of again. Whoever had the address then is meant, and what
+    may be acted upon is what he has now. The key has the first complaint's time.
+    """
+    told = Told()
+    of: dict[str, list[Complaint]] = {}
+    for one in sorted({one.key: one for one in complaints if one.trusted}.values(), key=lambda one: one.time):
+        if not now - DAY < one.time <= now + sources.skew:
+            told.add(
+                one.address, 0, f"the complaint of {utc(one.time)} is older than 24 hours, or of tomorrow", "left out"
+            )
+            continue
+        found = owner(sources, one.address, one.time, one.port)
+        if found.state == KNOWN:
+            of.setdefault(found.subscriber, []).append(one)
+        else:
+            reason = f"at {utc(one.time)} it was nobody's for certain ({found.state}): {found.reason}"
+            told.add(one.address, 0, reason, "give the accounting or leases of that time; see by hand")
+    made = []
+    for subscriber, ones in of.items():
+        held = [owner(sources, prefix, now) for prefix in holdings(sources, subscriber, now)]
+        his = [prefix for found in held if found.subscriber == subscriber for prefix in found.prefixes]
+        lines = tuple(dict.fromkeys(line for one in ones for line in one.evidence))
+        key = f"complaint:{subscriber}:{ones[0].time}"
+        made.append(Case(key, subscriber, tuple(dict.fromkeys(his)), ("complaint",), ones[0].time, lines))
+    return made, list(told.silences())
 
 
 def read_reports(
