@@ -44,9 +44,10 @@ def networks(answer: Answer) -> list[tuple[str, str]]:
 
 
 # -- as the real rbldnsd -----------------------------------------------------------------------------------------
+# Addresses of nobody: 240/4 is reserved (RFC 1112 4), and has neighbours of every length.
 
 _OCTET = st.sampled_from([0, 1, 2, 3, 127, 128, 254, 255])
-_ADDRESS = st.builds("198.51.{}.{}".format, st.sampled_from([99, 100, 101]), _OCTET)
+_ADDRESS = st.builds("241.51.{}.{}".format, st.sampled_from([99, 100, 101]), _OCTET)
 _WORD = st.sampled_from(["0", "1", "db8", "ffff", "a"])
 _VALUE = st.sampled_from(["", "", " :4", " :127.0.0.3:text", " text", "# c", " ; c", ":9", "\t:127.0.0.4", " :3:"])
 _NOT = st.sampled_from(["", "", "", "!", "! "])
@@ -58,9 +59,9 @@ _SPECIAL = st.sampled_from(
     ]
 )  # fmt: skip
 _DOUBTFUL = st.sampled_from(
-    [":0", ": ", "text :x", "$FOO 1", "junk", "198.51.100.7.5", "198.51.100.7x", "300.1.1.1", "198", "198-198.0.0",
-     "198.51.100.7/", "198.51.100.5-198.51.100.3", "0.0.0.0/0", "198.51.100.7/24", "198.51.100.7 :127.0.0.4 # x",
-     "2001", "2001:db8:", "fffff::", "2001:db8::1/47", "::/129", "\r", "198.51.100.9\r"]
+    [":0", ": ", "text :x", "$FOO 1", "junk", "241.51.100.7.5", "241.51.100.7x", "300.1.1.1", "241", "241-241.0.0",
+     "241.51.100.7/", "241.51.100.5-241.51.100.3", "0.0.0.0/0", "241.51.100.7/24", "241.51.100.7 :127.0.0.4 # x",
+     "2001", "2001:db8:", "fffff::", "2001:db8::1/47", "::/129", "\r", "241.51.100.9\r"]
 )  # fmt: skip
 
 
@@ -73,8 +74,8 @@ def _ipv4(draw: st.DrawFn) -> str:
             [
                 address, address, address, f"{first}.{second}.{third}", f"{first}.{second}", f"{first}/8",
                 f"{address}-{draw(_ADDRESS)}", f"{address}-{draw(_OCTET)}", f"{first}.{second}.{third}-102",
-                str(ipaddress.ip_network(f"{address}/{draw(st.integers(8, 32))}", strict=False)), "198.50-52",
-                "198.51.99.200-198.51.101.20", "197.0.0.0-199.255.255.255", "198.51.99.0-198.51.99.255", "197-199",
+                str(ipaddress.ip_network(f"{address}/{draw(st.integers(8, 32))}", strict=False)), "241.50-52",
+                "241.51.99.200-241.51.101.20", "240.0.0.0-242.255.255.255", "241.51.99.0-241.51.99.255", "240-242",
                 f"{first}.{second}.{third}.0{last}",
             ]
         )
@@ -124,8 +125,8 @@ def rbldnsd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rbldnsd]:
 
 def test_it_says_what_the_real_rbldnsd_answers(rbldnsd: Rbldnsd) -> None:
     """Many random zones at once; some with lines that rbldnsd leaves out, and those are never read in silence."""
-    ipv4 = [f"198.51.{third}.{octet}" for third in (98, 99, 100, 101, 102) for octet in (0, 1, 3, 128, 255)]
-    ipv4 += ["198.49.0.1", "198.50.0.1", "198.52.255.9", "197.1.1.1", "199.255.255.255"]
+    ipv4 = [f"241.51.{third}.{octet}" for third in (98, 99, 100, 101, 102) for octet in (0, 1, 3, 128, 255)]
+    ipv4 += ["241.49.0.1", "241.50.0.1", "241.52.255.9", "240.1.1.1", "242.255.255.255"]
     words = ("0", "1", "db8", "ffff", "a")
     ipv6 = [f"2001:db8:{one}:{two}::{three}" for one in ("0", "1") for two in words for three in ("0", "a")]
     ipv6 = [str(ipaddress.ip_address(one.replace(":0:0::", "::"))) for one in ipv6]
@@ -141,7 +142,7 @@ def test_it_says_what_the_real_rbldnsd_answers(rbldnsd: Rbldnsd) -> None:
             (zone, address) for zone, [(kind, _)] in zones.items() for address in (ipv4 if "4" in kind else ipv6)
         ]
         answers = dict(zip(questions, rbldnsd.ask(questions), strict=True))
-        own = Ranges(["197.0.0.0/16", "197.1.1.0/24", "198.48.0.0/13", "199.255.255.0/24", "2001:db8::/32"])
+        own = Ranges(["240.0.0.0/16", "240.1.1.0/24", "241.48.0.0/13", "242.255.255.0/24", "2001:db8::/32"])
         for zone, [(kind, text)] in zones.items():
             file = rbldnsd.box.directory / f"{zone}.0"
             content = parse_dataset(Dataset(kind, str(file)), own, time.time())
