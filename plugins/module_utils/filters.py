@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -115,9 +116,7 @@ def evaluate(configuration: Configuration, family: int, name: str, packet: Packe
     and the entries that matched.
     """
     chosen = configuration.filters[family, name]
-    header = 0
-    for field_name, bits in _widths(family).items():
-        header = header << bits | packet[field_name]
+    header = sum(packet[field_name] << at for field_name, at in _places(family).items())
     actions, seen = _walk(configuration, chosen, packet, header, 0)
     if RETURN in actions:
         actions = actions - {RETURN} | {chosen.default}
@@ -157,8 +156,10 @@ def _walk(
 
 
 @functools.lru_cache(maxsize=2)
-def _widths(family: int) -> dict[str, int]:
-    return {name: width(name, family) for name in FIELDS}
+def _places(family: int) -> dict[str, int]:
+    """Where each field stands in a header that is one number."""
+    ends = itertools.accumulate((width(name, family) for name in FIELDS), initial=0)
+    return dict(zip(FIELDS, ends, strict=False))
 
 
 def _rows(chosen: Filter) -> Iterator[tuple[int, int, Entry, Match]]:
@@ -166,11 +167,13 @@ def _rows(chosen: Filter) -> Iterator[tuple[int, int, Entry, Match]]:
 
     One comparison of numbers passes most entries of a long list by; `matches` has the say on the rest.
     """
+    places = _places(chosen.family)
     for entry in chosen.entries:
         for match in entry.matches:
             value = mask = 0
-            for name, bits in _widths(chosen.family).items():
-                alternatives = match.get(name, ())
-                wanted, care = alternatives[0] if len(alternatives) == 1 else (0, 0)
-                value, mask = value << bits | wanted, mask << bits | care
+            for name, alternatives in match.items():
+                if len(alternatives) == 1:
+                    ((wanted, care),) = alternatives
+                    value |= wanted << places[name]
+                    mask |= care << places[name]
             yield value, mask, entry, match
