@@ -56,8 +56,15 @@ def both(left: Condition, right: Condition) -> Condition:
     may = _product(left.may, right.may)
     if may is None:
         return Condition((), left.may, "too many combinations to work out", some)
-    exact = left.sure is left.may and right.sure is right.may
-    sure = may if exact else _product(left.sure, right.sure) or ()
+    sure: Matches
+    if right.sure is not right.may:
+        sure = _product(left.sure, right.sure) or ()
+    elif left.sure is left.may:
+        sure = may
+    elif len(right.may) == 1 and len(may) == len(left.may) and left.may[: len(left.sure)] == left.sure:
+        sure = may[: len(left.sure)]
+    else:
+        sure = _product(left.sure, right.sure) or ()
     return Condition(may if sure == may else sure, may, left.reason or right.reason, some)
 
 
@@ -136,6 +143,18 @@ def condition_of(test: Test, place: Place) -> Condition:
     else:
         found = _concatenation(test, place)
     return replace(found, sure=(), reason=test.doubt) if test.doubt and found.sure else found
+
+
+def address_of(test: Test, place: Place) -> Match | None:
+    """What a plain test of an address asks for, and None of any other test."""
+    selector = test.selectors[0]
+    if selector.field not in ("source", "destination") or selector.kind != "field" or selector.field in place.hidden:
+        return None
+    if selector.family not in (0, place.family) or len(test.selectors) > 1 or test.doubt or test.loose:
+        return None
+    values = tuple([one[0] for one in test.elements if one[0] is not None])
+    found = _alternatives(values, test.negate, selector.bits) if len(values) == len(test.elements) else ()
+    return {selector.field: found} if found and found != ((0, 0),) else None
 
 
 def _concatenation(test: Test, place: Place) -> Condition:

@@ -20,10 +20,7 @@ from ..filters import DENY, GOTO, JUMP, PERMIT, RETURN, UNKNOWN, Doubt
 
 Token = tuple[str, int]  # the word (strings keep their quotes) and its line
 
-_TOKENS = re.compile(
-    r'(?P<skip>[ \t\r\f\v]+|\\\r?\n|#[^\n]*)|(?P<newline>\n)|(?P<word>"[^"\n]*"?'
-    r"|==|!=|<=|>=|<<|>>|[{}()=<>!&|^,;]|[^\s{}()=<>!&|^,;\"#]+)"
-)
+_WORDS = re.compile(r'#.*|("[^"]*"?|==|!=|<=|>=|<<|>>|[{}()=<>!&|^,;]|[^\s{}()=<>!&|^,;"#]+)')
 ADDRESS_LINE = re.compile(r"^\d+: ([^\s:@]+)(?:@\S+)?[: ]+(inet6?) (\S+)(?: peer (\S+))?.*$", re.MULTILINE)
 FAMILIES = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6), "bridge": (4, 6), "arp": ()}
 HOOKS = ("ingress", "prerouting", "forward", "postrouting", "egress")
@@ -97,9 +94,7 @@ class Ruleset:
         count = len(self._tokens)
         while self._at < count:
             token = self._tokens[self._at]
-            if token[0] in ("\n", ";") or token[0] == "}":
-                break
-            if token[0] == "{" and not _inline(words):
+            if token[0] in ("\n", ";", "}") or (token[0] == "{" and not _inline(words)):
                 break
             self._at += 1
             if token[0] == "{":
@@ -320,17 +315,18 @@ class Ruleset:
 
 
 def tokens(text: str) -> list[Token]:
+    """The words and line ends of a text; a backslash at the end of a line has the next one go on with it."""
     found = []
-    line = 1
-    for match in _TOKENS.finditer(text):
-        kind, word = match.lastgroup, match.group()
-        if kind == "word":
-            found.append((word, line))
-        elif kind == "newline":
-            found.append(("\n", line))
-            line += 1
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        words = _WORDS.findall(line)
+        if number == len(lines):
+            pass
+        elif words[-1:] == ["\\"] and line.removesuffix("\r").endswith("\\"):
+            words.pop()
         else:
-            line += word.count("\n")
+            words.append("\n")
+        found += [(word, number) for word in words if word]  # a comment is none
     return found
 
 
@@ -984,6 +980,32 @@ class Reader:
 
 
 _OPTIONS = frozenset("timeout expires comment counter limit quota last ct".split())  # behind an element
+
+
+# What can follow a plain value: whatever else would be a part of it.
+_STARTS = (_SELECTORS.keys() | _STATEMENTS | _VERDICTS.keys() | _BARE_META) - {"set"}
+
+
+def parts_of(table: Table, chain: Chain, rule: Rule, known: dict[tuple[object, ...], list[Part]]) -> list[Part]:
+    """What a rule asks and does. Rules of a table that differ in the addresses they begin with are read once."""
+    words = [word for word, _ in rule.tokens]
+    own: list[Part] = []
+    at = 0
+    while len(words) > at + 3 and words[at] in ("ip", "ip6") and words[at + 1] in ("saddr", "daddr"):
+        selector = _SELECTORS[words[at]][words[at + 1]]
+        value = _address(words[at + 2], selector.family)
+        if value is None or words[at + 3] not in _STARTS:
+            break
+        own.append(Test((selector,), ((value,),)))
+        at += 3
+    if not own or "{" in words or rule.tokens[-1][1] != rule.line:
+        return Reader(table, chain, rule).read()
+    if words[-6:-4] == ["counter", "packets"]:  # how many there were
+        del words[-5:-1]
+    key = table, *words[at:]
+    if key not in known:  # without a line, a verdict has that of its rule
+        known[key] = Reader(table, chain, Rule([(word, 0) for word in words[at:]], 0)).read()
+    return [*own, *known[key]]
 
 
 def _elements(tokens: Sequence[Token]) -> Iterator[tuple[list[str], list[str], list[Token]]]:

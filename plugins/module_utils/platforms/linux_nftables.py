@@ -36,6 +36,7 @@ otherwise the source is nft(8) or, where it says so, the kernel's file.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -57,14 +58,16 @@ from ..filters import (
     Interface,
     NotThisPlatform,
 )
-from ..packets import Match, exactly
+from ..packets import Match, conjunction, exactly
 from ._nftables_change import PUSH, apply, fields, lines, remove, restore
 from ._nftables_conditions import (
     ALL,
     ALWAYS,
+    NEVER,
     OTHER,
     Condition,
     Place,
+    address_of,
     any_of,
     both,
     condition_of,
@@ -80,13 +83,14 @@ from ._nftables_text import (
     Flow,
     Map,
     Narrow,
-    Reader,
+    Part,
     Rewrite,
     Rule,
     Ruleset,
     Table,
     Test,
     Verdict,
+    parts_of,
     tokens,
 )
 
@@ -165,10 +169,13 @@ class Builder:
         self._fits, self._iptables = fits, iptables
         self.filters: dict[tuple[int, str], Filter] = {}
         self._queue: list[tuple[Table, Chain, Place, str]] = []
+        self._known: dict[tuple[Place, tuple[Test, ...]], Condition] = {}  # what tests hold for in a place
         self._checks: set[Rule] = set()  # the rules that are the source check of the attachment at hand
+        read: dict[tuple[object, ...], list[Part]] = {}
         for table in ruleset.tables.values():
             for chain in list(table.chains.values()):  # reading adds the chains in place
-                _read(table, chain)
+                _read(table, chain, read)
+        self._called: dict[Chain, list[Chain]] = {}
         self.touched: dict[Chain, frozenset[str]] = {}
         self.looping: set[Chain] = set()
         for table in ruleset.tables.values():
@@ -206,7 +213,8 @@ class Builder:
         def enter(chain: Chain) -> None:
             own[chain] = {what for rule in chain.rules for part in rule.parts or () for what in _touches(part)}
             wanted = dict.fromkeys(target for rule in chain.rules for target in _targets(rule))
-            way[chain] = iter([table.chains[name] for name in wanted if name in table.chains])
+            self._called[chain] = [table.chains[name] for name in wanted if name in table.chains]
+            way[chain] = iter(self._called[chain])
 
         enter(start)
         while way:
@@ -301,12 +309,15 @@ class Builder:
         if rule in self._checks:
             return
         condition = ALWAYS
+        tests: list[Test] = []
         for part in rule.parts or ():
             if isinstance(part, Test):
-                condition = both(condition, condition_of(part, place))
-                if not condition.may:
-                    return
-            elif isinstance(part, Narrow):
+                tests.append(part)
+                continue
+            condition, tests = both(condition, self._together(tests, place)), []
+            if not condition.may:
+                return
+            if isinstance(part, Narrow):
                 condition = replace(condition, sure=(), reason=condition.reason or part.reason)
             elif isinstance(part, Verdict):
                 yield from self._decide(table, rule, part, condition, place)
@@ -322,6 +333,25 @@ class Builder:
                 yield self._rewrite(rule, part, condition, place)
                 if part.what != "packet":
                     return
+
+    def _together(self, tests: Sequence[Test], place: Place) -> Condition:
+        """What tests hold for. Rules ask for the same ports again and again, at addresses that differ."""
+        own: Match | None = {}
+        others: list[Test] = []
+        for test in tests:
+            if test.selectors[0].family not in (0, place.family):
+                return NEVER
+            address = address_of(test, place)
+            if address is None:
+                others.append(test)
+            elif own is not None:
+                own = conjunction(own, address) if own else address
+        if own is None:
+            return NEVER
+        key = place, tuple(others)
+        if key not in self._known:
+            self._known[key] = functools.reduce(both, (condition_of(test, place) for test in others), ALWAYS)
+        return both(self._known[key], exact((own,))) if own else self._known[key]
 
     def _decide(
         self, table: Table, rule: Rule, verdict: Verdict, condition: Condition, place: Place
@@ -361,25 +391,22 @@ class Builder:
 
     # Between subscribers
 
-    def _sides_differ(self, table: Table, start: Chain, place: Place) -> bool:
+    def _sides_differ(self, start: Chain, place: Place) -> bool:
         """Whether a chain, or one it calls, asks for the interface on the other side."""
-        pending, seen = [start], {start}
-        while pending:
-            chain = pending.pop()
-            for rule in chain.rules:
-                if any(_asks_other_side(part, place) for part in rule.parts or ()):
-                    return True
-                called = [table.chains[name] for name in _targets(rule) if name in table.chains]
-                pending += [one for one in called if one not in seen]
-                seen.update(called)
-        return False
+        return any(
+            _asks_other_side(part, place)
+            for chain in self._reached(start)
+            if "interface" in self.touched[chain]
+            for rule in chain.rules
+            for part in rule.parts or ()
+        )
 
     def _stricter_between(self, table: Table, start: Chain, place: Place) -> bool:
         """Whether what asks for the other side holds for no way to the network, and then only denies.
 
         What goes between subscribers then passes nothing that does not pass to the network.
         """
-        for chain in self._reached(table, start):
+        for chain in self._reached(start):
             if "interface" not in self.touched[chain]:
                 continue
             for rule in chain.rules:
@@ -400,7 +427,7 @@ class Builder:
                 only_denies = target is not None and all(
                     isinstance(part, (Test, Narrow))
                     or (isinstance(part, Verdict) and part.action in (DENY, RETURN, JUMP, "continue"))
-                    for one in self._reached(table, target)
+                    for one in self._reached(target)
                     for inner in one.rules
                     for part in inner.parts or ()
                 )
@@ -408,18 +435,14 @@ class Builder:
                     return False
         return True
 
-    @staticmethod
-    def _reached(table: Table, start: Chain) -> list[Chain]:
+    def _reached(self, start: Chain) -> list[Chain]:
         """The chain, and those that it calls."""
         found: dict[Chain, None] = {start: None}
         pending = [start]
         while pending:
-            for rule in pending.pop().rules:
-                for name in _targets(rule):
-                    called = table.chains.get(name)
-                    if called is not None and called not in found:
-                        found[called] = None
-                        pending.append(called)
+            called = [one for one in self._called[pending.pop()] if one not in found]
+            found |= dict.fromkeys(called)
+            pending += called
         return list(found)
 
     def _between(self, table: Table, base: Chain, place: Place, name: str) -> bool:
@@ -566,7 +589,7 @@ class Builder:
                 idle += [name] if chain.hook == "forward" else []
                 continue
             others = replace(place, others=self.subscribers, not_others=())
-            differ = self._sides_differ(table, chain, place) and not self._stricter_between(table, chain, place)
+            differ = self._sides_differ(chain, place) and not self._stricter_between(table, chain, place)
             if differ and self._between(table, chain, others, f"{name} between"):
                 before.append(Entry(JUMP, ALL, chain.line, self.ruleset.text(chain.line), f"{name} between"))
             self.filters[family, name] = replace(made, entries=(*before, *made.entries))
@@ -652,7 +675,7 @@ def _targets(rule: Rule) -> Iterator[str]:
             yield from (verdict.target for _, verdict in part.cases if verdict.target)
 
 
-def _read(table: Table, chain: Chain) -> None:
+def _read(table: Table, chain: Chain, known: dict[tuple[object, ...], list[Part]]) -> None:
     """The parts of every rule, those of chains in place too."""
     pending = [chain]
     while pending:
@@ -660,7 +683,7 @@ def _read(table: Table, chain: Chain) -> None:
         for rule in chain.rules:
             if rule.parts is None:
                 before = len(table.chains)
-                rule.parts = Reader(table, chain, rule).read()
+                rule.parts = parts_of(table, chain, rule, known)
                 if len(table.chains) > before:
                     pending += list(table.chains.values())[before:]
 
