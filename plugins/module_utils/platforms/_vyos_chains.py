@@ -103,8 +103,7 @@ class Text(Ruleset):
 
     def _name_interfaces(self, rule: Node) -> None:
         for where in ("inbound-interface", "outbound-interface"):
-            node = rule.at(where)
-            for word, below in node.items():
+            for word, below in rule.get(where, NOTHING).items():
                 if word in ("group", "interface-group"):
                     self.named |= dict.fromkeys(self._around.elements("interface-group", next(iter(below), "")) or ())
                 elif word in ("name", "interface-name"):

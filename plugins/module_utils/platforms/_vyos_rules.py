@@ -59,6 +59,7 @@ _ICMP_RENAMED = {  # names of iptables, which VyOS 1.3 has, as nft calls them
     "neighbor-advertisement": "nd-neighbor-advert", "router-solicitation": "nd-router-solicit",
     "router-advertisement": "nd-router-advert", "ping": "echo-request", "pong": "echo-reply",
 }  # fmt: skip
+_PROTOCOL_NAMES = {"all": "", "6": "tcp", "17": "udp", "ipv6-icmp": "icmpv6", "icmp6": "icmpv6"}
 _WITH_PORTS = frozenset({"tcp", "udp", "sctp", "udplite"})
 _VALUE = re.compile(r"[\w.:/-]+")
 
@@ -135,13 +136,13 @@ def _negated(text: str) -> tuple[bool, str]:
 def protocol_of(rule: Node) -> str:
     """The protocol of a rule as nft reads it, "" for any."""
     name = rule.value("protocol").lower()
-    return {"all": "", "6": "tcp", "17": "udp", "ipv6-icmp": "icmpv6", "icmp6": "icmpv6"}.get(name, name)
+    return _PROTOCOL_NAMES.get(name, name)
 
 
 def _protocol(_: Node, rule: Node, family: int, around: Surroundings) -> list[Part]:
     negate, name = _negated(protocol_of(rule))
     # A port is asked for in a header of its protocol, which nft sees to by the same test.
-    if not name or (name in _WITH_PORTS and any(_has_ports(rule.at(end)) for end in ("source", "destination"))):
+    if not name or (name in _WITH_PORTS and (_has_ports(rule.at("destination")) or _has_ports(rule.at("source")))):
         return []
     if name == "tcp_udp":
         return compared_with("meta l4proto", ["tcp", "udp"], negate)
@@ -152,7 +153,7 @@ def _protocol(_: Node, rule: Node, family: int, around: Surroundings) -> list[Pa
 
 
 def _has_ports(end: Node) -> bool:
-    return bool(end.at("port") or end.at("group", "port-group"))
+    return bool(end.get("port") or end.at("group", "port-group"))
 
 
 def _end(side: str) -> Callable[[Node, Node, int, Surroundings], list[Part]]:
@@ -167,7 +168,7 @@ def _end(side: str) -> Callable[[Node, Node, int, Surroundings], list[Part]]:
             if word == "address":
                 parts += _address(next(iter(below), ""), where, mask)
             elif word == "port":
-                parts += _ports(",".join(below), prefix, rule)
+                parts += _ports(",".join(below), _port_selector(rule, prefix))
             elif word == "group":
                 for kind, names in below.items():
                     parts += _group(kind, next(iter(names), ""), prefix, where, mask, rule, family, around)
@@ -182,16 +183,17 @@ def _end(side: str) -> Callable[[Node, Node, int, Surroundings], list[Part]]:
     return read
 
 
-def _address(text: str, where: str, mask: str) -> list[Part]:
+@lru_cache(maxsize=65536)
+def _address(text: str, where: str, mask: str) -> tuple[Part, ...]:
     negate, value = _negated(text)
     if mask and not _VALUE.fullmatch(mask):
-        return [Narrow("a mask that is not understood")]
+        return (Narrow("a mask that is not understood"),)
     if mask:
-        return compared_with(f"{where} & {mask}", [value], operator="!=" if negate else "==")
+        return tuple(compared_with(f"{where} & {mask}", [value], operator="!=" if negate else "=="))
     plain = _address_value(value, 6 if where.startswith("ip6") else 4)
     if plain is None:
-        return compared_with(where, [value], operator="!=" if negate else "==")
-    return [Test((_end_of_packet(where),), ((plain,),), negate)]
+        return tuple(compared_with(where, [value], operator="!=" if negate else "=="))
+    return (Test((_end_of_packet(where),), ((plain,),), negate),)
 
 
 @lru_cache(maxsize=4)
@@ -201,16 +203,16 @@ def _end_of_packet(where: str) -> Selector:
     return sample.selectors[0]
 
 
-def _ports(text: str, prefix: str, rule: Node) -> list[Part]:
+@lru_cache(maxsize=65536)
+def _ports(text: str, where: str | None) -> tuple[Part, ...]:
     """22,137-139,!445: those listed, and none of those with a `!`."""
-    where = _port_selector(rule, prefix)
     if where is None:
-        return [Narrow("a port without a protocol that has ports is nothing that VyOS takes")]
+        return (Narrow("a port without a protocol that has ports is nothing that VyOS takes"),)
     words = [word for word in text.split(",") if word]
     wanted = [word for word in words if not word.startswith("!")]
     unwanted = [word[1:] for word in words if word.startswith("!")]
     parts = compared_with(where, wanted) if wanted or not words else []
-    return parts + (compared_with(where, unwanted, negate=True) if unwanted else [])
+    return (*parts, *(compared_with(where, unwanted, negate=True) if unwanted else ()))
 
 
 def _port_selector(rule: Node, prefix: str) -> str | None:

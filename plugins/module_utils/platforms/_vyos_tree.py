@@ -25,7 +25,6 @@ class Node(dict[str, "Node"]):
     __slots__ = ("line",)
 
     def __init__(self, line: int = 0) -> None:
-        super().__init__()
         self.line = line
 
     def child(self, word: str, line: int) -> Node:
@@ -72,24 +71,24 @@ class Reading:
         self.doubts.append(Doubt(line, self.lines[line - 1].strip(), reason))
 
     def _read_commands(self) -> None:
-        path, last = [self.root], list[str]()  # the nodes of the last line, and its words: lines share most of theirs
+        stem, base, section = "set ", self.root, False  # how lines begin that follow each other, and what it leads to
         for number, line in enumerate(self.lines, 1):
             text = line.strip()
             if not text.startswith("set ") or text.count("'") % 2:
                 if text and not _aside(text):
                     self._doubt(number, "this line is no whole `set` command")
                 continue
-            words = text.split()[1:] if "'" not in text and '"' not in text else split(text)[1:]
-            shared = 0
-            for word, before in zip(words, last, strict=False):
-                if word != before:
-                    break
-                shared += 1
-            del path[shared + 1 :]
-            for word in words[shared:]:
-                path.append(path[-1].child(word, number))
-            last = words
-            self.filter_lines += words[0] in SECTIONS if words else 0
+            if stem == "set " or not text.startswith(stem):
+                plain, quote, _ = text.partition("'")
+                start = "set" if '"' in plain else plain.rsplit(None, 1 if quote else 2)[0]
+                stem, base = text[: len(start) + 1], self.root
+                for word in start.split()[1:]:
+                    base = base.child(word, number)
+                section = not SECTIONS.isdisjoint(split(text)[1:2])
+            rest, node = text[len(stem) :], base
+            for word in rest.split() if "'" not in rest and '"' not in rest else split(rest):
+                node = node.child(word, number)
+            self.filter_lines += section
 
     def _read_braces(self) -> None:
         path = [self.root]
