@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import identity_cgn, identity_leases, identity_radius
@@ -43,9 +43,6 @@ __all__ = [
 ]  # fmt: skip
 
 SKEW = 30_000  # ms that clocks of different machines may differ by
-
-# What goes on is believed for as long as its source is heard of, and a day more: a log that stopped says nothing.
-BELIEVED = 86_400_000
 
 # The kinds of files; each may be compressed with gzip.
 #   radius    detail files of FreeRADIUS
@@ -118,7 +115,7 @@ def _read(
         found += doubts
     for path in files.get("radacct", ()):
         records += identity_radius.read_radacct(path, where, told)
-    found += _while_heard(*identity_radius.tenures(records, subscriber, told))
+    found += identity_radius.tenures(records, subscriber, told)
     for kind, reader in (("isc_dhcp", identity_leases.read_isc), ("kea", identity_leases.read_kea)):
         for path in files.get(kind, ()):
             found += identity_leases.tenures(path, reader(path, told), skew_ms, told)
@@ -127,11 +124,7 @@ def _read(
         blocks, doubts = identity_cgn.read_cgn(path, skew_ms, told)
         events += blocks
         found += doubts
-    return found + _while_heard(*identity_cgn.tenures(events, told))
-
-
-def _while_heard(found: Iterable[Tenure], heard: int) -> list[Tenure]:
-    return [row._replace(end=heard + BELIEVED) if row.end == FOREVER else row for row in found]
+    return found + identity_cgn.tenures(events, told)
 
 
 def owner(sources: Sources, address: str, time_ms: int, port: int | None = None) -> Owner:

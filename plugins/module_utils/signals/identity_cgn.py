@@ -28,7 +28,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from .identity_radius import everywhere
-from .identity_tenures import CGN, FOREVER, Tenure, Told, read_lines, read_prefix
+from .identity_tenures import BELIEVED, CGN, Tenure, Told, read_lines, read_prefix
 
 ALLOCATE, INTERIM, RELEASE = "allocate", "interim", "release"
 COLUMNS = ("time", "event", "address", "first_port", "last_port", "inside")
@@ -167,8 +167,8 @@ def _host(text: str) -> str:
     return Tenure(family, address, length, 0, 0, CGN).prefix.partition("/")[0]
 
 
-def tenures(events: Iterable[Event], told: Told) -> tuple[list[Tenure], int]:
-    """Who had which ports by these events, and when the last of them was.
+def tenures(events: Iterable[Event], told: Told) -> list[Tenure]:
+    """Who had which ports by these events. What was not given back goes on for a day after the last of them.
 
     A block that is given to another ends there: its release was lost, as syslog over UDP may be.
     """
@@ -199,8 +199,7 @@ def tenures(events: Iterable[Event], told: Told) -> tuple[list[Tenure], int]:
             )
             found.append(_tenure(holder, event.time))
         opened[key] = event
-    found += [_tenure(event, FOREVER) for event in opened.values()]
-    return found, heard
+    return found + [_tenure(event, heard + BELIEVED) for event in opened.values()]
 
 
 def _tenure(event: Event, until: int) -> Tenure:

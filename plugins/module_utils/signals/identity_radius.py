@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from .identity_tenures import FOREVER, RADIUS, Session, Tenure, Told, instants, prefix_text, read_lines, read_prefix
+from .identity_tenures import BELIEVED, RADIUS, Session, Tenure, Told, instants, prefix_text, read_lines, read_prefix
 
 START, INTERIM, STOP, RESTART = "start", "interim", "stop", "restart"
 
@@ -90,6 +90,8 @@ class _Open:
     first: Record
     texts: dict[str, str] = field(default_factory=dict)
     last: int = 0
+    interims: int = 0
+    gap: int = 0  # the longest between two records, ms
     held: dict[tuple[str, tuple[int, int, int]], int] = field(default_factory=dict)  # what -> since when
     lost: dict[tuple[int, int, int], int] = field(default_factory=dict)  # what the NAS has given on -> when
     done: list[tuple[tuple[int, int, int], int, int]] = field(default_factory=list)  # what, from, until
@@ -376,21 +378,24 @@ def _inserted(
             row.append("" if token[1] is None and text.upper() == "NULL" else text)
 
 
+REGULAR = 3  # interim updates, from which on they are taken for regular
+SHORTEST_INTERIM = 60_000  # ms; RFC 2869 5.16: an interval is no shorter
 _ORDER = {RESTART: 0, START: 1, INTERIM: 2, STOP: 3}
 
 
-def tenures(records: Iterable[Record], attribute: str, told: Told) -> tuple[list[Tenure], int]:
-    """Who had what by these records, and when the last of them was.
+def tenures(records: Iterable[Record], attribute: str, told: Told) -> list[Tenure]:
+    """Who had what by these records.
 
     A session ends with its Stop, with its NAS (Accounting-On and -Off), or at the latest where the same NAS gives its
-    address to another and is silent about it from then on: its Stop was lost. Without any of these it goes on.
+    address to another and is silent about it from then on: its Stop was lost. Without any of these it goes on for a day
+    after its NAS was last heard of, and where it sends interim updates until three of them are missing.
     """
     opened: dict[tuple[str, str], _Open] = {}
     holders: dict[tuple[str, tuple[int, int, int]], _Open] = {}
+    heard: dict[str, int] = {}  # by NAS
     found: list[Tenure] = []
-    heard = 0
     for record in sorted(records, key=lambda one: (one.time, _ORDER[one.status])):
-        heard = max(heard, record.latest)
+        heard[record.nas] = record.latest
         if record.status == RESTART:
             for key in [key for key in opened if key[0] == record.nas]:
                 found += _closed(opened.pop(key), record.latest, attribute, told)
@@ -414,9 +419,12 @@ def tenures(records: Iterable[Record], attribute: str, told: Told) -> tuple[list
             holders[record.nas, prefix] = current
         if record.status == STOP:
             found += _closed(opened.pop(key), record.latest, attribute, told)
-    for current in opened.values():
-        found += _closed(current, FOREVER, attribute, told)
-    return found, heard
+    for (nas, _), current in opened.items():
+        believed = heard[nas] + BELIEVED
+        if current.interims >= REGULAR and current.gap >= SHORTEST_INTERIM:
+            believed = min(believed, current.last + 3 * current.gap)
+        found += _closed(current, believed, attribute, told, goes_on=True)
+    return found
 
 
 def _hear(current: _Open, record: Record) -> None:
@@ -425,6 +433,9 @@ def _hear(current: _Open, record: Record) -> None:
     if current.first is record and record.status != START:  # its Start is in no file: RFC 2866 5.7 says when it was
         seconds = record.texts.get("Acct-Session-Time", "")
         since -= int(seconds) * 1000 if seconds.isdigit() and len(seconds) < 10 else 0
+    if record.status == INTERIM:
+        current.interims += 1
+        current.gap = max(current.gap, record.time - current.last if current.last else 0)
     current.last = max(current.last, record.latest)
     current.texts |= record.texts
     kinds = {kind for kind, _ in record.given}
@@ -435,7 +446,7 @@ def _hear(current: _Open, record: Record) -> None:
         current.lost.pop(prefix, None)  # it has the address still: two have it
 
 
-def _closed(current: _Open, until: int, attribute: str, told: Told) -> list[Tenure]:
+def _closed(current: _Open, until: int, attribute: str, told: Told, goes_on: bool = False) -> list[Tenure]:
     texts, place = current.texts, current.first.place
     subscriber = texts.get(attribute, "")
     if not subscriber:
@@ -458,7 +469,7 @@ def _closed(current: _Open, until: int, attribute: str, told: Told) -> list[Tenu
         texts.get("Calling-Station-Id", ""),
         tuple(dict.fromkeys(prefix_text(*prefix) for prefix, _, _ in held)),
         min(since for _, since, _ in held),
-        None if until == FOREVER else until,
+        None if goes_on else until,
     )
     doubt = "" if subscriber else f"somebody without {attribute} had it"
     return [Tenure(*prefix, since, end, RADIUS, subscriber, session, doubt=doubt) for prefix, since, end in held]

@@ -21,6 +21,8 @@ from .records import Silence
 RADIUS, DHCP, CGN, STATIC = "radius", "dhcp", "cgn", "static"
 FOREVER = 2**63 - 1  # the end of what has no end
 BITS = {4: 32, 6: 128}
+# What goes on is believed for as long as its source is heard of, and a day more (ms): a log that stopped says nothing.
+BELIEVED = 86_400_000
 SHOWN = 5  # lines told of one file and kind; the rest is a number
 
 
