@@ -324,9 +324,12 @@ def _text(value: object) -> str:
 
 
 def _rfc5322(text: str) -> int | None:
-    """A date with its zone in numbers, or UT, GMT or one of America's; any other word says nothing (RFC 5322 4.3)."""
+    """A date with its zone in numbers, or UT, GMT or one of America's; any other word says nothing (RFC 5322 4.3).
+
+    -0000 is UTC too, of a sender who does not say where he is (RFC 5322 3.3).
+    """
     try:
-        moment = email.utils.parsedate_to_datetime(text)
+        moment = email.utils.parsedate_to_datetime(re.sub(r"-0000(?=\s*(?:\(|$))", "+0000", text))
     except (TypeError, ValueError, IndexError):
         return None
     return round(moment.timestamp() * 1000) if moment.tzinfo else None
