@@ -32,6 +32,8 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.coa import (
     read_answer,
     request,
 )
+from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import Ledger
+from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import Action
 from ansible_collections.isp.hardening.plugins.modules import radius_quarantine
 
 from .box import Box, box
@@ -314,6 +316,29 @@ def test_no_text_has_the_secret() -> None:
         with pytest.raises(ValueError, match=r"x|address") as told:
             coa_service.read_settings(json.dumps(data))
         assert SECRET not in str(told.value)
+
+
+def test_what_was_asked_before_a_crash_is_undone_all_the_same(tmp_path: Path) -> None:
+    held = tmp_path / "sessions.json"
+    seen: list[str] = []
+
+    class Crash(Exception):
+        pass
+
+    class Books(Ledger):
+        def note(self, now: int, what: str, **fields: object) -> None:
+            seen.append(json.loads(held.read_text())["held"][0]["state"])
+            raise Crash
+
+    access = {"192.0.2.1": Server("127.0.0.1", SECRET, 1, (0.01,))}
+    asker = coa_service.Radius(coa_service.Settings(str(held), "walled", "open", False, access), {"c1": [ALICE]})
+    action = Action("c1", "alice", ("203.0.113.7/32",), 0, 1, "", (), "")
+    with pytest.raises(Crash):
+        asker.enforce([action], 0, Books(str(tmp_path / "state"), str(tmp_path / "audit"), 1, ()), [action])
+    assert seen == [SILENT], "the file says so before anybody was asked"
+    again = coa_service.Radius(asker.settings)
+    again.enforce([], 2, Ledger(str(tmp_path / "state"), str(tmp_path / "audit"), 1, ()), [])
+    assert "normal filter: 127.0.0.1 port 1 said nothing" in (tmp_path / "audit").read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
 from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import (
     Ledger,
+    Refused,
     State,
     breach,
     read_state,
@@ -74,3 +78,59 @@ def test_over_size_batch_and_all_else_that_is_wrong_is_refused_whole(
     found = breach(replace(LEDGER, **changes), State(tuple(actions)), now)  # type: ignore[arg-type]
     assert reason in found
     assert bool(found) is bool(reason)
+
+
+@dataclass
+class Paper:
+    """An enforcer that writes down what it is asked for."""
+
+    asked: list[tuple[str, list[str]]] = field(default_factory=list)
+    refuse: bool = False
+
+    @property
+    def changed(self) -> bool:
+        return True
+
+    def preview(self, actions: Sequence[Action], now: int) -> Paper:
+        return self
+
+    def let_go(self, kept: Sequence[Action], now: int, ledger: Ledger) -> None:
+        self.asked.append(("let go of others than", [one.key for one in kept]))
+
+    def enforce(self, actions: Sequence[Action], now: int, ledger: Ledger, told: Collection[Action]) -> Paper:
+        self.asked.append(("enforce", [one.key for one in actions]))
+        if self.refuse:
+            raise Refused("it cannot")
+        return self
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Ledger:
+    made = replace(LEDGER, state=str(tmp_path / "state.json"), audit=str(tmp_path / "audit"))
+    Path(made.state).write_text(write_state(State((action("a"), action("b", V6, until=NOW + 2 * HOUR)))))
+    return made
+
+
+def test_what_is_over_ends_whatever_is_wrong_with_the_others(books: Ledger) -> None:
+    paper = Paper()
+    with pytest.raises(Refused, match="never-list"):
+        replace(books, never=(Protected(V6, "a new server"),)).reconcile(paper, NOW + HOUR)
+    assert paper.asked == [("let go of others than", ["b"])]
+    assert [one.key for one in books.actions()] == ["b"]
+
+
+def test_what_cannot_be_carried_out_is_not_in_the_state_file(books: Ledger) -> None:
+    before = Path(books.state).read_text()
+    with pytest.raises(Refused, match="it cannot"):
+        books.release(Paper(refuse=True), ["a"], "jane", "is clean", now=NOW)
+    assert Path(books.state).read_text() == before
+    assert [json.loads(line)["what"] for line in Path(books.audit).read_text().splitlines()] == ["release", "refuse"]
+
+
+def test_what_cannot_be_logged_is_not_done(books: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    before, paper = Path(books.state).read_text(), Paper()
+    with pytest.raises(Refused, match="file"):
+        replace(books, audit=str(tmp_path / "file" / "audit")).release(paper, ["a"], "jane", "is clean", now=NOW)
+    assert Path(books.state).read_text() == before
+    assert not paper.asked

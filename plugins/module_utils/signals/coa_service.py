@@ -91,21 +91,36 @@ class Radius:
 
     def preview(self, actions: Sequence[Action], now: int) -> Asked:
         keys = {action.key for action in actions}
-        return Asked(tuple(one for one in self._held(keys) if self._step(one, keys)))
+        # Whether one who was silent says something now is not known before he is asked.
+        return Asked(tuple(one for one in self._held(keys) if self._step(one, keys) and one.state != SILENT))
+
+    def let_go(self, kept: Sequence[Action], now: int, ledger: Ledger) -> None:
+        keys = {action.key for action in kept}
+        held = self._read()
+        over = [one for one in held if one.key not in keys and _to_undo(one)]
+        self._ask(held, dict.fromkeys(over, self.settings.normal), keys, now, ledger)
 
     def enforce(self, actions: Sequence[Action], now: int, ledger: Ledger, told: Collection[Action]) -> Asked:
         keys = {action.key for action in actions}
         held = self._held(keys)
-        self._write(held)  # before anybody is asked: what was asked must be undone one day
+        steps = {one: self._step(one, keys) for one in held}
+        # Should this end before the answer is written down, it was asked all the same, and must be undone one day.
+        self._write(replace(one, state=SILENT) if steps[one] and one.state == NOT_ASKED else one for one in held)
+        asked = self._ask(held, steps, keys, now, ledger)
+        for action in actions:
+            if action in told and not any(one.key == action.key for one in held):
+                ledger.log(now, "coa", [action], "no session is known, so nobody was asked", "automatic")
+        return asked
+
+    def _ask(
+        self, held: Sequence[Held], filters: Mapping[Held, str], keys: Collection[str], now: int, ledger: Ledger
+    ) -> Asked:
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            after = list(pool.map(lambda one: self._carry_out(one, self._step(one, keys)), held))
+            after = list(pool.map(lambda one: self._carry_out(one, filters.get(one, "")), held))
         changed = [new for old, new in zip(held, after, strict=True) if new != old]
         for one in changed:
             ledger.note(now, "coa", key=one.key, session=asdict(one.target), state=one.state, reason=one.reason)
         self._write([one for one in after if self._due(one, keys) or _to_undo(one)])
-        for action in actions:
-            if action in told and not any(one.key == action.key for one in held):
-                ledger.log(now, "coa", [action], "no session is known, so nobody was asked", "automatic")
         return Asked(tuple(changed))
 
     def _held(self, keys: Collection[str]) -> list[Held]:
@@ -236,6 +251,8 @@ def read_settings(text: str) -> tuple[Ledger, Settings]:
             waits = tuple(float(wait) for wait in one.get("waits", WAITS))
             servers[address] = Server(address, one["secret"], int(one.get("port", PORT)), waits)
         names = (str(data["quarantine"]), str(data["normal"]))
+        if names[0] == names[1]:
+            raise ValueError(f"the filter of quarantine is the normal one, {names[0]}")
         settings = Settings(str(data["sessions"]), *names, bool(data["disconnect"]), servers)
         return Ledger(str(data["state"]), str(data["audit"]), int(data["most"]), read_never(data["never"])), settings
     except (KeyError, TypeError) as error:

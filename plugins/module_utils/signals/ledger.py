@@ -62,6 +62,9 @@ class Enforcer(Protocol):
     def preview(self, actions: Sequence[Action], now: int) -> Change:
         """What would change so that these actions are in force, and no others. Raises Refused."""
 
+    def let_go(self, kept: Sequence[Action], now: int, ledger: Ledger) -> None:
+        """End what is none of these actions, and begin nothing. Raises Refused."""
+
     def enforce(self, actions: Sequence[Action], now: int, ledger: Ledger, told: Collection[Action]) -> Change:
         """Change it. What it does about other actions than those of `told` it writes into the log. Raises Refused."""
 
@@ -99,13 +102,16 @@ class Ledger:
         """Carry out what the state file says; what a timer does. Raises Refused."""
         now = clock() if now is None else now
         with self._locked() as state:
-            if reason := breach(self, state, now):
+            if reason := clock_fault(state.actions, now, state.last):
                 self._refuse(reason, now)
             ended = [action for action in state.actions if action.until <= now]
             kept = tuple(action for action in state.actions if action not in ended)
-            if ended:
+            if ended:  # which it is, whatever is wrong with the others
                 self.log(now, "expire", ended, "its time is over", "automatic")
                 self._write(replace(state, actions=kept))
+            if reason := breach(self, replace(state, actions=kept), now):
+                enforcer.let_go(kept, now, self)
+                self._refuse(reason, now)
             change = enforcer.enforce(kept, now, self, ended)
             return Outcome(change, state.actions, kept)
 
