@@ -119,6 +119,11 @@ def test_what_is_over_ends_whatever_is_wrong_with_the_others(books: Ledger) -> N
     assert [one.key for one in books.actions()] == ["b"]
 
 
+def test_a_host_without_actions_may_rest_for_as_long_as_it_likes(books: Ledger) -> None:
+    Path(books.state).write_text(write_state(State(last=NOW)))
+    assert books.reconcile(Paper(), NOW + 2 * LATE).after == ()
+
+
 def test_what_cannot_be_carried_out_is_not_in_the_state_file(books: Ledger) -> None:
     before = Path(books.state).read_text()
     with pytest.raises(Refused, match="it cannot"):

@@ -102,7 +102,7 @@ class Ledger:
         """Carry out what the state file says; what a timer does. Raises Refused."""
         now = clock() if now is None else now
         with self._locked() as state:
-            if reason := clock_fault(state.actions, now, state.last):
+            if state.actions and (reason := clock_fault(state.actions, now, state.last)):
                 self._refuse(reason, now)
             ended = [action for action in state.actions if action.until <= now]
             kept = tuple(action for action in state.actions if action not in ended)

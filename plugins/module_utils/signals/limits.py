@@ -33,7 +33,7 @@ MOST = 100  # subscribers acted against at once
 SHARE = 1_000  # and at most one of so many
 MOST_PREFIXES = 16  # of one case, so that the cap bounds addresses as well
 SHORTEST = {4: 32, 6: 64}  # one host, or one subscriber's link
-LATE = 7 * DAY  # without a run: a clock that is wrong is likelier than a week that nobody missed
+LATE = 31 * DAY  # without a run: a clock that is wrong is likelier than a month that nobody missed
 # Addresses that no host has on the Internet (RFC 6890, RFC 4291); ::/8 has IPv4 inside IPv6 in it.
 NOBODY = tuple(
     ipaddress.ip_network(text)
@@ -349,7 +349,7 @@ def _limits_fault(limits: Limits) -> str:
 
 
 def clock_fault(active: Iterable[Action], now: int, last: int) -> str:
-    """Why the clock is not to be believed, or "": it is behind the last action or run, or a week after it."""
+    """Why the clock is not to be believed, or "": it is behind the last action or run, or a month after it."""
     latest = max([last, *(action.since for action in active)])
     if now < latest:
         return f"the clock went back: it is {now} ms, and the last run was at {latest} ms; mend the clock"
