@@ -62,7 +62,7 @@ class Flows:
     dport: NDArray[np.uint16]  # ICMP: type * 256 + code, as exporters give it
     proto: NDArray[np.uint8]
     flags: NDArray[np.uint8]  # TCP flags of all packets of the flow, or-ed; see flags_known
-    packets: NDArray[np.uint64]  # of the subscriber's direction; nfcapd multiplies by the sampling rate where it knows
+    packets: NDArray[np.uint64]  # from source to destination; nfcapd multiplies by a sampling rate that it knows
     octets: NDArray[np.uint64]
     forwarding: NDArray[np.uint8]  # IPFIX forwardingStatus (element 89): 64..127 forwarded, 128..191 dropped, 0 unknown
     sampling: int  # one packet of so many was looked at, the worst of the file's exporters; 1 none, 0 the file says not

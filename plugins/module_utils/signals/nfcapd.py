@@ -19,6 +19,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BufferedReader
 from typing import Any, NoReturn
 
@@ -46,7 +47,7 @@ _EXPORTER = struct.Struct("<HHI16sHHI")  # type, size, version, address, family,
 _PLAIN, _LZ4 = 0, 3
 _COMPRESSIONS = {0: "none", 1: "LZO", 2: "bzip2", 3: "LZ4", 4: "Zstandard"}
 _BLOCK_PLAIN = 1  # flag of a block that is not compressed though the file is
-_BLOCK_BYTES = 5 << 20  # nfdump's own buffer: no block is longer when it is unpacked
+_BLOCK_BYTES = 5 << 20  # nfdump's own buffer: no block is longer, packed or not
 
 _FLOW, _EXPORTER_INFO, _OLD_SAMPLER_INFO, _SAMPLER_INFO = 11, 7, 9, 15
 _NO_FLOWS = (8, 12, 13, 14)  # totals of exporters, names of applications, interfaces, VRFs
@@ -96,6 +97,8 @@ def survey(path: str) -> Survey:
             raise OtherLayout(
                 "encryption" if encryption else f"compression {_COMPRESSIONS.get(compression, compression)}"
             )
+        if compression == _LZ4 and find_spec("lz4") is None:
+            raise OtherLayout("compression LZ4, for which Python's package lz4 is absent")
         if appendix == 0:
             _refuse(path, 0, "not finished: nfcapd writes to it, or was killed", "Wait until nfcapd has rotated it")
         blocks: list[tuple[int, int, int, bool]] = []
@@ -108,6 +111,8 @@ def survey(path: str) -> Survey:
             records, octets, kind, flags = _BLOCK.unpack(block)
             if kind != 3:
                 raise OtherLayout(f"block type {kind} at byte {offset}")
+            if octets > _BLOCK_BYTES:
+                _refuse(path, offset, f"a block of {octets:,} bytes, which nfdump never writes", _DAMAGED)
             start, offset = offset + _BLOCK.size, offset + _BLOCK.size + octets
             if offset > size:
                 _truncated(path, start, f"block {len(blocks) + 1} of {count} is cut short")
@@ -137,37 +142,28 @@ def read(found: Survey, wanted: Wanted | None) -> Iterator[Flows]:
                 flows = flows if wanted is None else flows.where(wanted(flows))
                 if len(flows):
                     yield flows
-    yield _flows(_Records(b"", np.zeros(0, np.int64), 0), {}, facts, found.path)
+    yield _flows(_Records(np.zeros((0, _FLOW_HEADER), "u1")), {}, facts, found.path)
 
 
 class _Records:
-    """Records of one size, anywhere in a block, as columns of numbers."""
+    """Records of one size as a matrix of bytes, one row a record, whose columns are the numbers in it."""
 
-    def __init__(self, block: bytes, starts: Array, size: int) -> None:
-        self._block, self.starts, self._size = block, starts, size
-        self._words = np.frombuffer(block, "<u4", len(block) // 4)
-        self._index: Array | None = None
-        self._step = 0
-        if len(starts) and (starts[0] | size) % 4 == 0 and starts[-1] - starts[0] == (len(starts) - 1) * size:
-            self._step = size // 4  # nothing in between
-        elif not np.bitwise_or.reduce(starts) & 3:
-            self._index = starts >> 2
+    def __init__(self, rows: Array) -> None:
+        self.rows = rows
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return len(self.rows)
 
     def where(self, mask: Array) -> _Records:
-        return _Records(self._block, self.starts[mask], self._size)
+        return _Records(self.rows[mask])
 
     def word(self, offset: int) -> Array:
         """The 32-bit number at this offset of every record."""
-        if len(self) and self._step and offset % 4 == 0:
-            return self._words[(self.starts[0] + offset) // 4 :: self._step][: len(self)]
-        if self._index is not None and offset % 4 == 0:
-            return self._words[offset // 4 :].take(self._index)
-        anywhere: Array = np.ndarray(max(len(self._block) - 3, 0), "V4", self._block, 0, (1,))
-        found: Array = anywhere[self.starts + offset].view("<u4")
-        return found
+        if (offset | self.rows.shape[1]) % 4 == 0:
+            column: Array = self.rows.view("<u4")[:, offset // 4]
+        else:
+            column = np.ascontiguousarray(self.rows[:, offset : offset + 4]).view("<u4")[:, 0]
+        return column
 
     def long(self, offset: int) -> Array:
         """The 64-bit number at this offset of every record."""
@@ -183,15 +179,23 @@ def _alike(
     """The flow records of a block, those of one size and with the same elements together, and where these are."""
     starts, sizes = _flow_records(path, place, block, count, facts)
     for size in np.flatnonzero(np.bincount(sizes)).tolist():
-        records = _Records(block, starts[sizes == size], size)
+        chosen = starts[sizes == size]
+        first, number = int(chosen[0]), len(chosen)
+        if chosen[-1] - first == (number - 1) * size:  # nothing in between
+            rows: Array = np.ndarray((number, size), "u1", block, first)
+        else:
+            everywhere: Array = np.ndarray(len(block) - size + 1, f"V{size}", block, 0, (1,))
+            rows = everywhere[chosen].view("u1").reshape(number, size)
+        records = _Records(rows)
         while len(records):
-            first = int(records.starts[0])
             try:
-                heads, elements = _elements(block[first : first + size])
+                heads, elements = _elements(records.rows[0].tobytes())
             except ValueError as error:
-                _refuse(path, place, f"record at byte {first} of the block: {error}", _DAMAGED)
-            number = records.word(4) & 0xFFFF
-            same = number == number[0]
+                _refuse(
+                    path, place, f"a record of {size} bytes, the first at byte {first} of the block: {error}", _DAMAGED
+                )
+            counts = records.word(4) & 0xFFFF
+            same = counts == counts[0]
             for head in heads:
                 words = records.word(head)
                 same &= words == words[0]
