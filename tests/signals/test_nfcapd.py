@@ -467,7 +467,7 @@ def test_a_foreign_file_is_refused_by_name(tmp_path: Path, content: bytes, reaso
 @pytest.mark.usefixtures("no_nfdump")
 def test_without_the_package_lz4_such_files_go_to_nfdump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_nfcapd(tmp_path / "file", Synthetic(6, 3_000, SMALL).chunks(), compression=LZ4)
-    monkeypatch.setattr(nfcapd, "find_spec", lambda name: None)
+    monkeypatch.setattr(nfcapd, "find_spec", lambda _: None)
     with pytest.raises(FlowFileError, match="package lz4 is absent, and the program nfdump cannot be run"):
         list(read_flows([tmp_path / "file"]))
 

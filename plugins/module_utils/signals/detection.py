@@ -24,8 +24,7 @@ from ..variables import Problems, path_text
 from . import logs, suspects
 from .detectors import FLOWS, Detector, Pools, read_detectors
 from .engines import ClickHouse, DuckDB, Window, load
-from .flows import FlowFileError
-from .flows import _files as finished
+from .flows import FlowFileError, finished
 from .identity import Sources, read_sources
 from .limits import DAY, NeverList, Protected, read_case
 from .queries import EngineError, facts_of

@@ -144,13 +144,13 @@ def read_flows(paths: Iterable[str | PathLike[str]], wanted: Wanted | None = Non
 
     `wanted` says of each row of a chunk whether it is of interest, as a mask: it is asked before anything is copied,
     so a filter on port and protocol costs a fraction of reading all. It must look at rows only, not at the facts.
-    A directory stands for all files in it and below that nfcapd has finished (nfcapd.YYYYmmddHHMM).
+    A directory stands for the files in it, as finished() says.
 
     Raises FlowFileError where a file is missing, foreign, truncated or damaged.
     """
     from ansible_collections.isp.hardening.plugins.module_utils.signals import nfcapd, nfdump
 
-    for path in _files(paths):
+    for path in finished(paths):
         try:
             found = nfcapd.survey(path)
         except nfcapd.OtherLayout as other:
@@ -159,7 +159,11 @@ def read_flows(paths: Iterable[str | PathLike[str]], wanted: Wanted | None = Non
             yield from _chunks(nfcapd.read(found, wanted))
 
 
-def _files(paths: Iterable[str | PathLike[str]]) -> Iterator[str]:
+def finished(paths: Iterable[str | PathLike[str]]) -> Iterator[str]:
+    """The files that are meant, by time: for a directory those in it and below that nfcapd writes no more.
+
+    Raises FlowFileError for a directory without any.
+    """
     for path in paths:
         if not os.path.isdir(path):
             yield os.fspath(path)
