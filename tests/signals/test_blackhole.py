@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.isp.hardening.plugins.filter.blackhole_guards import read as blackhole_guards
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
-from ansible_collections.isp.hardening.plugins.module_utils.signals import blackhole_service as service
+from ansible_collections.isp.hardening.plugins.module_utils.signals import exabgp_service as service
 from ansible_collections.isp.hardening.plugins.module_utils.signals import limits
 from ansible_collections.isp.hardening.plugins.module_utils.signals.blackhole import (
     BLACKHOLE,
@@ -121,7 +121,7 @@ def test_own_server_short_prefix_and_default_route_are_refused_by_the_controller
 
 
 def test_missing_community_and_wrong_next_hop_are_refused_before_exabgp_sees_them() -> None:
-    (line,) = commands((), ["198.51.100.7/32"], GUARDS)
+    ((_, line),) = commands((), ["198.51.100.7/32"], GUARDS)
     assert line_fault(line, GUARDS) == ""
     assert f"{BLACKHOLE} is missing" in line_fault(line.replace(BLACKHOLE, "64500:666"), GUARDS)
     assert f"{NO_EXPORT} is missing" in line_fault(line.replace(f" {NO_EXPORT}", ""), GUARDS)
@@ -329,11 +329,32 @@ def test_the_trigger_freezes_above_the_cap_and_still_lets_go() -> None:
 def test_commands_lead_from_any_set_to_any_other(before: set[int], after: set[int]) -> None:
     old, new = ({f"198.51.100.{host}/32" for host in hosts} for hosts in (before, after))
     reached = set(old)
-    for line in commands(old, new, GUARDS):
+    for name, line in commands(old, new, GUARDS):
         assert line_fault(line, GUARDS) == ""
+        assert f" {name} " in line
         verb, _, prefix = line.split()[:3]
         reached = reached | {prefix} if verb == "announce" else reached - {prefix}
     assert reached == new
+
+
+def test_sources_are_flow_rules_too_for_those_who_take_them() -> None:
+    guards = Guards(["198.51.100.0/24"], NEVER, 3, flowspec=["192.0.2.70", "192.0.2.71"])
+    source, victim = route(), route("198.51.100.8/32", kind=DESTINATION)
+    wanted = plan(State((source, victim)), "", {}, guards, NOW).wanted
+    assert set(wanted) == {"198.51.100.7/32", "flow 198.51.100.7/32", "198.51.100.8/32"}
+    lines = dict(commands((), wanted, guards))
+    assert [line_fault(line, guards) for line in lines.values()] == [""] * 3
+    rule = lines["flow 198.51.100.7/32"]
+    assert rule.startswith(
+        "neighbor 192.0.2.70 , neighbor 192.0.2.71 announce flow route { match { source 198.51.100.7/32"
+    )
+    assert "takes no FlowSpec" in line_fault(rule, GUARDS)
+    assert "takes no FlowSpec" in line_fault(rule.replace("192.0.2.71", "192.0.2.66"), guards)
+    assert "never-list" in line_fault(rule.replace("198.51.100.7/32", "198.51.100.25/32"), guards)
+    assert BLACKHOLE in line_fault(rule.replace(f"community [ {BLACKHOLE} {NO_EXPORT} ]; ", ""), guards)
+    assert "neither" in line_fault(rule.replace("discard", "rate-limit 9600"), guards)
+    assert "neither" in line_fault(rule.replace("source", "destination"), guards)
+    assert dict(commands(wanted, (), guards))["flow 198.51.100.7/32"] == rule.replace("announce", "withdraw")
 
 
 class Clocks:
@@ -470,14 +491,14 @@ def config(tmp_path: Path, **changes: Any) -> str:
         "cap": 3,
         "next_hop_ipv4": "192.0.2.1",
         "next_hop_ipv6": "100::1",
+        "flowspec": [],
     }
     return json.dumps(sound | changes)
 
 
 def process(library: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    name = f"{service.__name__.removesuffix('.blackhole_service')}.blackhole_service"
     return subprocess.run(
-        [sys.executable, "-m", name, *arguments],
+        [sys.executable, "-m", service.__name__, *arguments],
         env=os.environ | {"PYTHONPATH": str(library)},
         cwd=library,
         capture_output=True,

@@ -42,7 +42,7 @@ TRIGGER = {
     "blackhole_router_id": "192.0.2.65",
     "blackhole_routers": [
         {"address": "192.0.2.66", "software": "frr"},
-        {"address": "192.0.2.67", "software": "bird"},
+        {"address": "192.0.2.67", "software": "bird", "flowspec": True},
     ],
     "blackhole_hold_time": scenario.HOLD,
     "blackhole_next_hop_ipv4": "192.0.2.1",
@@ -56,7 +56,7 @@ ROUTER = {
     "blackhole_router_hold_time": scenario.HOLD,
     "blackhole_router_next_hop_ipv4": "192.0.2.1",
     "blackhole_router_next_hop_ipv6": "100::1",
-    "blackhole_router_flowspec": False,
+    "blackhole_router_flowspec": True,  # which only BIRD's template looks at
     "guards": blackhole_guards(POLICY),
 }
 # What is on the routers beside the role: each is an external peer of the other, and tells it one network.
@@ -105,6 +105,21 @@ ROGUE = (
     "route 198.51.100.10/32 next-hop 192.0.2.1",
     "route 2001:db8:100:10::/64 next-hop 100::1 community [ 65535:65281 ]",
 )
+FLOWS = tuple(
+    f"route r{number} {{ match {{ source {prefix}; }} then {{ {then} }} }}"
+    for number, (prefix, then) in enumerate(
+        (
+            ("198.51.100.9/32", f"{RIGHT}; discard;"),
+            ("2001:db8:100:9::/64", f"{RIGHT}; discard;"),
+            ("198.51.100.25/32", f"{RIGHT}; discard;"),
+            ("2001:db8:100:25::/64", f"{RIGHT}; discard;"),
+            ("198.51.100.0/25", f"{RIGHT}; discard;"),
+            ("203.0.113.9/32", f"{RIGHT}; discard;"),
+            ("198.51.100.10/32", "discard;"),
+            ("198.51.100.11/32", f"{RIGHT}; rate-limit 9600;"),
+        )
+    )
+)
 FLOOD = tuple(f"route 198.51.100.{host}/32 next-hop 192.0.2.1 {RIGHT}" for host in range(30, 40))
 
 
@@ -117,12 +132,15 @@ def rendered(role: str, name: str, variables: dict[str, Any]) -> str:
     return environment.from_string(template.read_text(encoding="utf-8")).render(variables)
 
 
-def rogue(trigger: str, routes: tuple[str, ...]) -> str:
-    """The trigger's own configuration, with routes of its own and no process."""
+def rogue(trigger: str, routes: tuple[str, ...], flows: tuple[str, ...] = ()) -> str:
+    """The trigger's own configuration, with routes and rules of its own and no process."""
     text = trigger[trigger.index("\nneighbor") :]
     process = "    api {\n        processes [ blackhole ];\n        neighbor-changes;\n    }\n"
     assert text.count(process) == 2
-    return text.replace(process, "    static {\n" + "".join(f"        {one};\n" for one in routes) + "    }\n")
+    static = "static {\n" + "".join(f"{one};\n" for one in routes) + "}\n"
+    first, second = text.split(process)[:2]
+    rules = "flow {\n" + "".join(f"{one}\n" for one in flows) + "}\n" if flows else ""
+    return f"{first}{static}{second}{static}{rules}}}\n"
 
 
 def files() -> dict[str, str]:
@@ -131,7 +149,7 @@ def files() -> dict[str, str]:
     return {
         "etc/isp-hardening/blackhole.json": rendered("blackhole", "blackhole.json.j2", TRIGGER),
         "etc/isp-hardening/blackhole.exabgp.conf": trigger,
-        "etc/isp-hardening/rogue.conf": rogue(trigger, ROGUE),
+        "etc/isp-hardening/rogue.conf": rogue(trigger, ROGUE, FLOWS),
         "etc/isp-hardening/flood.conf": rogue(trigger, FLOOD),
         "etc/isp-hardening/blackhole-rpf.nft": rendered("blackhole_router", "rpf.nft.j2", ROUTER),
         "etc/systemd/system/isp-hardening-blackhole.service": rendered("blackhole", "unit.j2", TRIGGER),
@@ -251,9 +269,26 @@ def test_routes_of_a_trigger_that_was_killed_or_hangs_are_gone_within_the_hold_t
     assert seen["gone"] == on_both([])
 
 
+def test_flowspec_goes_to_bird_where_told_and_ends_with_the_rest(seen: dict[str, Any]) -> None:
+    assert seen["flow"] == ["flow4 { src 198.51.100.7/32; }", "flow6 { src 2001:db8:100:7::/64; }"]
+    assert seen["flow killed"] == []
+
+
+def test_flow_rules_against_the_rules_are_refused_by_bird(seen: dict[str, Any]) -> None:
+    assert seen["rogue flow"] == ["flow4 { src 198.51.100.9/32; }", "flow6 { src 2001:db8:100:9::/64; }"]
+
+
 def test_flowspec_is_never_activated_on_frr(seen: dict[str, Any]) -> None:
     assert "address-family ipv6 unicast" in seen["frr families"]
     assert "flowspec" not in seen["frr families"]
+
+
+# What the roles' defaults are made of.
+PLAIN = {
+    "blackhole_router_address": "192.0.2.66",
+    "isp_policy": {"pools": {"residential": {"kind": "dynamic", "ipv4": ["198.51.100.0/24"]}}},
+    "isp_signals": {"subscribers": 3000, "never": POLICY["never"]},
+}
 
 
 @pytest.mark.parametrize(
@@ -270,7 +305,7 @@ def test_flowspec_on_frr_is_refused_with_the_reason(
     play = {
         "hosts": "localhost",
         "gather_facts": False,
-        "vars": TRIGGER | ROUTER | {"blackhole_router_address": "192.0.2.66"} | variables,
+        "vars": TRIGGER | ROUTER | PLAIN | variables,
         "roles": [{"role": f"isp.hardening.{role}"}],
     }
     (tmp_path / "play.yml").write_text(json.dumps([play]), encoding="utf-8")

@@ -40,6 +40,7 @@ NO_HOSTS = tuple(
 
 BLACKHOLE = "65535:666"  # RFC 7999 5
 NO_EXPORT = "65535:65281"  # RFC 1997; RFC 7999 3.2 wants it, or no-advertise, beside BLACKHOLE
+FLOW = "flow "  # before a prefix: the FlowSpec rule that discards what comes from there (RFC 8955, RFC 8956)
 NEXT_HOPS = {4: "192.0.2.1", 6: "100::1"}  # discarded on every router: TEST-NET-1, and the discard prefix of RFC 6666
 
 LARGEST_STATE = 1_000_000  # bytes; the largest sensible one has a hundredth of it
@@ -176,7 +177,8 @@ def _span(prefix: str) -> tuple[int, int, int]:
 class Guards:
     """What a route must hold to, for the controller and the trigger alike. The routers have it once more, their way.
 
-    `own` are the prefixes of subscribers, `cap` how many cases, and how many routes of a family, there may be at once.
+    `own` are the prefixes of subscribers, `cap` how many cases, and how many routes of a family, there may be at once,
+    `flowspec` the addresses of routers that are told of sources by FlowSpec too.
     Raises StateError where the guards themselves make no sense.
     """
 
@@ -186,13 +188,15 @@ class Guards:
         never: Mapping[str, str],
         cap: int,
         next_hops: Mapping[int, str] = NEXT_HOPS,
+        flowspec: Iterable[str] = (),
     ) -> None:
         try:
             self._own = [_span(prefix) for prefix in own]
             self._never = [(*_span(prefix), f"{prefix}, {reason}") for prefix, reason in shield(never).items()]
             self.next_hops = {ipaddress.ip_address(text).version: text for text in next_hops.values()}
+            self.flowspec = tuple(str(ipaddress.ip_address(address)) for address in flowspec)
         except ValueError as error:
-            raise StateError(f"own, never or a next hop: {error}") from error
+            raise StateError(f"own, never, flowspec or a next hop: {error}") from error
         if not self._own:
             raise StateError("own is empty; name the prefixes of subscribers")
         if not self._never:
@@ -255,7 +259,10 @@ class Guards:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What has to be announced, each prefix with its last time, what is refused by its key, and the alarm or ""."""
+    """What has to be announced, each with its last time, what is refused by its key, and the alarm or "".
+
+    What is announced is a prefix, or FLOW and a prefix.
+    """
 
     wanted: Mapping[str, int]
     refused: tuple[tuple[str, str], ...] = ()
@@ -263,7 +270,7 @@ class Plan:
 
 
 def plan(state: State | None, fault: str, announced: Mapping[str, int], guards: Guards, now: int) -> Plan:
-    """What the trigger has to announce now. `announced` is what it announces, each prefix with its last time.
+    """What the trigger has to announce now. `announced` is what it announces, each with its last time.
 
     `state` is None where the file cannot be read, and `fault` says why.
     """
@@ -278,41 +285,56 @@ def plan(state: State | None, fault: str, announced: Mapping[str, int], guards: 
             routes.append(one)
     wanted: dict[str, int] = {}
     for one in routes:
-        wanted[one.route] = max(one.until, wanted.get(one.route, 0))
+        ways = ("", FLOW) if guards.flowspec and one.kind != DESTINATION else ("",)
+        for name in (way + one.route for way in ways):
+            wanted[name] = max(one.until, wanted.get(name, 0))
     alarm = guards.breach(routes)
     if alarm:
         wanted = {prefix: until for prefix, until in wanted.items() if prefix in announced}
     return Plan(wanted, tuple(refused), alarm)
 
 
-def commands(announced: Iterable[str], wanted: Iterable[str], guards: Guards) -> Iterator[str]:
-    """The lines that lead ExaBGP from one set of prefixes to the other; what goes comes first."""
+def commands(announced: Iterable[str], wanted: Iterable[str], guards: Guards) -> Iterator[tuple[str, str]]:
+    """What leads ExaBGP from one set to the other, each with its line; what goes comes first."""
     announced, wanted = set(announced), set(wanted)
-    for prefix in sorted(announced - wanted):
-        yield f"withdraw {_said(prefix, guards)}"
-    for prefix in sorted(wanted - announced):
-        yield f"announce {_said(prefix, guards)}"
+    for verb, names in (("withdraw", announced - wanted), ("announce", wanted - announced)):
+        for name in sorted(names):
+            yield name, _line(verb, name, guards)
 
 
-def _said(prefix: str, guards: Guards) -> str:
-    next_hop = guards.next_hops[ipaddress.ip_network(prefix).version]
-    return f"route {prefix} next-hop {next_hop} community [ {BLACKHOLE} {NO_EXPORT} ]"
+def _line(verb: str, name: str, guards: Guards) -> str:
+    prefix = name.removeprefix(FLOW)
+    if name == prefix:
+        next_hop = guards.next_hops[ipaddress.ip_network(prefix).version]
+        return f"{verb} route {prefix} next-hop {next_hop} community [ {BLACKHOLE} {NO_EXPORT} ]"
+    routers = " , ".join(f"neighbor {address}" for address in guards.flowspec)
+    then = f"then {{ community [ {BLACKHOLE} {NO_EXPORT} ]; discard; }}"
+    return f"{routers} {verb} flow route {{ match {{ source {prefix}; }} {then} }}"
 
 
-_LINE = re.compile(r"(announce|withdraw) route (\S+) next-hop (\S+)(?: community \[ ([0-9: ]*) \])?")
+_ROUTE = re.compile(r"(announce|withdraw) route (\S+) next-hop (\S+)(?: community \[ ([0-9: ]*) \])?")
+_RULE = re.compile(
+    r"(neighbor \S+(?: , neighbor \S+)*) (announce|withdraw) flow route "
+    r"\{ match \{ source (\S+); \} then \{ (?:community \[ ([0-9: ]*) \]; )?discard; \} \}"
+)
 
 
 def line_fault(line: str, guards: Guards) -> str:
     """Why the line must not go out to ExaBGP, or "": the last look at it, whoever has made it."""
-    match = _LINE.fullmatch(line)
-    if not match:
+    if match := _ROUTE.fullmatch(line):
+        verb, prefix, next_hop, communities = match.groups()
+    elif match := _RULE.fullmatch(line):
+        routers, verb, prefix, communities = match.groups()
+        next_hop = ""
+        if strange := set(routers.replace(",", " ").replace("neighbor", " ").split()) - set(guards.flowspec):
+            return f"{', '.join(sorted(strange))} takes no FlowSpec"
+    else:
         return f"{line!r:.120} neither announces nor withdraws a route"
-    verb, prefix, next_hop, communities = match.groups()
     if verb == "withdraw":
         return ""
     if reason := guards.prefix_refusal(prefix):
         return reason
-    if next_hop != guards.next_hops[ipaddress.ip_network(prefix).version]:
+    if next_hop and next_hop != guards.next_hops[ipaddress.ip_network(prefix).version]:
         return f"{prefix}: {next_hop} is not the next hop that routers discard"
     if missing := {BLACKHOLE, NO_EXPORT} - set((communities or "").split()):
         return f"{prefix}: community {', '.join(sorted(missing))} is missing"

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The process that ExaBGP runs: it holds what is announced against the desired state, and needs nobody for expiry.
 
-    python3 -m ….signals.blackhole_service /etc/isp-hardening/blackhole.json          as ExaBGP's `process … { run … }`
-    python3 -m ….signals.blackhole_service --check /etc/isp-hardening/blackhole.json  only reads the configuration
+    python3 -m ….signals.exabgp_service /etc/isp-hardening/blackhole.json          as ExaBGP's `process … { run … }`
+    python3 -m ….signals.exabgp_service --check /etc/isp-hardening/blackhole.json  only reads the configuration
 
 Commands go to standard output, ExaBGP answers each with `done` or `error` on standard input, where it also tells as
 JSON which sessions are up (ExaBGP wiki, "API Overview" and "Text API Reference"; the source of 4.2.21). What there is
@@ -33,12 +33,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .blackhole import Guards, Plan, StateError, commands, line_fault, plan, read_state
+from .blackhole import FLOW, Guards, Plan, StateError, commands, line_fault, plan, read_state
 
 TICK = 1.0  # seconds between two looks at the state file
 PATIENCE = 30.0  # seconds that ExaBGP may take for an answer
 _CLEAR = "clear adj-rib out"
-_KEYS = ("state", "status", "own", "never", "cap", "next_hop_ipv4", "next_hop_ipv6")
+_KEYS = ("state", "status", "own", "never", "cap", "next_hop_ipv4", "next_hop_ipv6", "flowspec")
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,9 @@ def read_config(text: str) -> Config:
     for key in ("state", "status", "next_hop_ipv4", "next_hop_ipv6"):
         if not isinstance(data[key], str):
             raise StateError(f"{key} is no text")
-    if not isinstance(data["own"], list) or not all(isinstance(one, str) for one in data["own"]):
-        raise StateError("own is no list of prefixes")
+    for key in ("own", "flowspec"):
+        if not isinstance(data[key], list) or not all(isinstance(one, str) for one in data[key]):
+            raise StateError(f"{key} is no list of texts")
     if not isinstance(data["never"], list):
         raise StateError("never is no list")
     never = {}
@@ -71,7 +72,7 @@ def read_config(text: str) -> Config:
             raise StateError("never: each entry is a mapping with a prefix and a reason")
         never[one["prefix"]] = str(one.get("reason", ""))
     next_hops = {4: data["next_hop_ipv4"], 6: data["next_hop_ipv6"]}
-    return Config(data["state"], data["status"], Guards(data["own"], never, data["cap"], next_hops))
+    return Config(data["state"], data["status"], Guards(data["own"], never, data["cap"], next_hops, data["flowspec"]))
 
 
 @dataclass
@@ -83,16 +84,16 @@ class Trigger:
     tell: Callable[[str], None]
     now: Callable[[], float] = time.time
     steady: Callable[[], float] = time.monotonic
-    announced: dict[str, int] = field(default_factory=dict)  # each prefix with its last time
+    announced: dict[str, int] = field(default_factory=dict)  # each with its last time
     deadlines: dict[tuple[str, int], float] = field(default_factory=dict)  # the same by the clock that cannot be set
-    waiting: deque[tuple[str, float]] = field(default_factory=deque)  # commands without an answer
+    waiting: deque[tuple[str, str, float]] = field(default_factory=deque)  # commands without an answer, what for, since
     sessions: dict[str, str] = field(default_factory=dict)  # what was told of them since this process began
     alarm: str = ""
     refused: tuple[tuple[str, str], ...] = ()
 
     def start(self) -> None:
         """Forget what an earlier process had announced."""
-        self._command(_CLEAR)
+        self._command("", _CLEAR)
 
     def look(self) -> None:
         """Read the state file, and bring ExaBGP to what it says."""
@@ -108,15 +109,14 @@ class Trigger:
             self.deadlines.setdefault(timed, steady + (timed[1] - now) / 1000)
         wanted = dict(timed for timed in found.wanted.items() if self.deadlines[timed] > steady)
         if state is not None:  # one that is over stays so as long as the file has it, whatever the clock says
-            listed = {(one.route, one.until) for one in state.routes}
+            listed = {(way + one.route, one.until) for one in state.routes for way in ("", FLOW)}
             self.deadlines = {timed: deadline for timed, deadline in self.deadlines.items() if timed in listed}
-        for line in commands(self.announced, wanted, self.config.guards):
-            prefix = line.split()[2]
+        for name, line in commands(self.announced, wanted, self.config.guards):
             if reason := line_fault(line, self.config.guards):
                 found = replace(found, alarm=f"not sent: {reason}")
-                wanted.pop(prefix, None)
+                wanted.pop(name, None)
             else:
-                self._command(line)
+                self._command(name, line)
         self.announced = wanted
         self._say(found)
 
@@ -125,9 +125,9 @@ class Trigger:
         if line in ("done", "error"):
             if not self.waiting:
                 return
-            command, _ = self.waiting.popleft()
-            if line == "error" and command != _CLEAR:
-                self._undo(command)
+            name, command, _ = self.waiting.popleft()
+            if line == "error" and name:
+                self._undo(name, command)
         elif line.startswith("{"):
             with contextlib.suppress(ValueError, KeyError, TypeError):  # other messages are not asked for
                 neighbor = json.loads(line)["neighbor"]
@@ -138,7 +138,7 @@ class Trigger:
 
     def alive(self) -> bool:
         """Whether ExaBGP answers."""
-        return not self.waiting or self.steady() - self.waiting[0][1] < PATIENCE
+        return not self.waiting or self.steady() - self.waiting[0][2] < PATIENCE
 
     def status(self) -> dict[str, Any]:
         """What is announced, refused and wrong, as plain data."""
@@ -150,19 +150,16 @@ class Trigger:
             "sessions": dict(sorted(self.sessions.items())),
         }
 
-    def _command(self, line: str) -> None:
-        self.waiting.append((line, self.steady()))
+    def _command(self, name: str, line: str) -> None:
+        self.waiting.append((name, line, self.steady()))
         self.send(line)
         self.tell(line)
 
-    def _undo(self, command: str) -> None:
+    def _undo(self, name: str, command: str) -> None:
         """ExaBGP did not take it: the next look says it again."""
-        prefix = command.split()[2]
         self.tell(f"ExaBGP refused: {command}")
-        if command.startswith("announce"):
-            self.announced.pop(prefix, None)
-        else:
-            self.announced[prefix] = 0
+        if self.announced.pop(name, None) is None:
+            self.announced[name] = 0
 
     def _say(self, found: Plan) -> None:
         """Each alarm and refusal once, as long as it stays the same."""
@@ -230,7 +227,7 @@ def main(arguments: Sequence[str]) -> int:
     """0 when ExaBGP ended or the configuration is right, 1 with a line where it is not, 2 for usage."""
     path = arguments[-1] if arguments else ""
     if arguments[:-1] not in ([], ["--check"]) or not path:
-        print("usage: blackhole_service [--check] /etc/isp-hardening/blackhole.json", file=sys.stderr)
+        print("usage: exabgp_service [--check] /etc/isp-hardening/blackhole.json", file=sys.stderr)
         return 2
     try:
         config = read_config(Path(path).read_text(encoding="utf-8"))
