@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -472,10 +473,17 @@ def test_without_the_package_lz4_such_files_go_to_nfdump(tmp_path: Path, monkeyp
         list(read_flows([tmp_path / "file"]))
 
 
-def test_a_missing_file_and_an_unreadable_one_are_refused(tmp_path: Path) -> None:
+def test_a_missing_file_and_unreadable_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FlowFileError, match="no such file"):
         list(read_flows([tmp_path / "nowhere"]))
     with pytest.raises(FlowFileError, match="no finished file"):
+        list(read_flows([tmp_path]))
+
+    def denied(folder: str) -> NoReturn:
+        raise PermissionError(13, "Permission denied", folder)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(FlowFileError, match="byte 0: permission denied"):
         list(read_flows([tmp_path]))
 
 

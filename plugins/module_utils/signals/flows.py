@@ -26,8 +26,9 @@ V4_MAPPED = 0x0000_FFFF_0000_0000
 
 CHUNK = 1 << 18  # rows of a chunk, about: 18 MB
 
-# An exporter whose TCP flows lack flags more often than this does not give them: a TCP packet has a flag, but for null
-# scans and later fragments (RFC 9293, section 3.1; element tcpControlBits of IPFIX is zero where it is not observed).
+# An exporter whose TCP flows lack flags more often than this does not give them. A bit of tcpControlBits is set where a
+# packet of the flow had it (RFC 7125, section 3), and every packet of a connection has SYN, ACK or RST (RFC 9293,
+# section 3.10.7); null scans and later fragments have none.
 _FLAGLESS = 0.1
 _TCP = 6
 
@@ -142,8 +143,8 @@ Wanted: TypeAlias = "Callable[[Flows], NDArray[np.bool_]]"
 def read_flows(paths: Iterable[str | PathLike[str]], wanted: Wanted | None = None) -> Iterator[Flows]:
     """The flows of all files, one after the other, in chunks of about CHUNK rows.
 
-    `wanted` says of each row of a chunk whether it is of interest, as a mask: it is asked before anything is copied,
-    so a filter on port and protocol costs a fraction of reading all. It must look at rows only, not at the facts.
+    `wanted` says of each row of a chunk whether it is of interest, as a mask: it is asked block by block, so what is
+    of no interest takes no memory. It must look at rows only, not at the facts.
     A directory stands for the files in it, as finished() says.
 
     Raises FlowFileError where a file is missing, foreign, truncated or damaged.
@@ -162,7 +163,7 @@ def read_flows(paths: Iterable[str | PathLike[str]], wanted: Wanted | None = Non
 def finished(paths: Iterable[str | PathLike[str]]) -> Iterator[str]:
     """The files that are meant, by time: for a directory those in it and below that nfcapd writes no more.
 
-    Raises FlowFileError for a directory without any.
+    Raises FlowFileError for a directory without any, or with one in it that cannot be read.
     """
     for path in paths:
         if not os.path.isdir(path):
@@ -170,7 +171,7 @@ def finished(paths: Iterable[str | PathLike[str]]) -> Iterator[str]:
             continue
         files = [
             os.path.join(folder, name)
-            for folder, _, names in os.walk(path)
+            for folder, _, names in os.walk(path, onerror=_unreadable)
             for name in names
             if _FINISHED.fullmatch(name)
         ]
@@ -182,6 +183,10 @@ def finished(paths: Iterable[str | PathLike[str]]) -> Iterator[str]:
                 "Give the directory nfcapd writes to",
             )
         yield from sorted(files, key=lambda file: (os.path.basename(file), file))
+
+
+def _unreadable(error: OSError) -> None:
+    raise FlowFileError(str(error.filename), 0, (error.strerror or "cannot be read").lower(), "Mend path or mode")
 
 
 def _chunks(parts: Iterator[Flows]) -> Iterator[Flows]:
