@@ -55,6 +55,7 @@ options:
         nothing is sent, when it would newly deny more than the budget, or anything to an address of the never-list or
         to an exempt subscriber; when the flows cannot be read; and when they are of nobody who hangs there.
       - What is not known counts as denied. In check mode it only says what it would do. No gate where it is not given.
+      - Needs numpy on the controller, and lz4 where nfcapd compresses; C(pip install isp-hardening[signals]).
     type: dict
     suboptions:
       flows:
