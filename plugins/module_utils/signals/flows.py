@@ -26,9 +26,8 @@ V4_MAPPED = 0x0000_FFFF_0000_0000
 
 CHUNK = 1 << 18  # rows of a chunk, about: 18 MB
 
-# An exporter whose TCP flows lack flags more often than this does not give them. A bit of tcpControlBits is set where a
-# packet of the flow had it (RFC 7125, section 3), and every packet of a connection has SYN, ACK or RST (RFC 9293,
-# section 3.10.7); null scans and later fragments have none.
+# An exporter whose TCP flows lack flags more often than this does not give them: a bit of tcpControlBits is set where a
+# packet of the flow had it (RFC 9565), and only null scans and later fragments have none.
 _FLAGLESS = 0.1
 _TCP = 6
 
@@ -65,7 +64,7 @@ class Flows:
     flags: NDArray[np.uint8]  # TCP flags of all packets of the flow, or-ed; see flags_known
     packets: NDArray[np.uint64]  # from source to destination; nfcapd multiplies by a sampling rate that it knows
     octets: NDArray[np.uint64]
-    forwarding: NDArray[np.uint8]  # IPFIX forwardingStatus (element 89): 64..127 forwarded, 128..191 dropped, 0 unknown
+    forwarding: NDArray[np.uint8]  # forwardingStatus (RFC 7270): 64..127 forwarded, 128..191 dropped, 0 not given
     sampling: int  # one packet of so many was looked at, the worst of the file's exporters; 1 none, 0 the file says not
     flags_known: bool  # False: an exporter of the file sends TCP flows without their flags, so `flags` says nothing
     source: str  # the file

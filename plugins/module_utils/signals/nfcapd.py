@@ -9,8 +9,8 @@ All numbers are little-endian here; a file of a big-endian collector is refused.
 
 A block is one array of words at first: whatever could be the header of a flow record is a candidate, and the
 records are those candidates that a chain of record sizes reaches from the first byte of the block. So each record's
-header is verified without a loop over records. Records of one size are one array of structures then, and each of
-their element headers is compared with those of the first.
+header is verified without a loop over records. Records of one size are the rows of a matrix then, and each of their
+element headers is compared with those of the first.
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ class Survey:
     """A file whose headers are all sound: where its blocks of records are."""
 
     path: str
-    compressed: bool
     blocks: tuple[tuple[int, int, int, bool], ...]  # offset of the records, bytes in the file, records, compressed
 
 
@@ -119,7 +118,7 @@ def survey(path: str) -> Survey:
             blocks.append((start, octets, records, compression == _LZ4 and not flags & _BLOCK_PLAIN))
         if offset != appendix or appendix >= size:
             _truncated(path, offset, f"the blocks end at byte {offset}, the header says {appendix} of {size}")
-        return Survey(path, compression == _LZ4, tuple(blocks))
+        return Survey(path, tuple(blocks))
 
 
 def read(found: Survey, wanted: Wanted | None) -> Iterator[Flows]:
