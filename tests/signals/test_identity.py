@@ -15,6 +15,7 @@ import hypothesis.strategies as st
 import pytest
 from ruamel.yaml import YAML
 
+from ansible_collections.isp.hardening.plugins.module_utils.signals import episodes
 from ansible_collections.isp.hardening.plugins.module_utils.signals.identity import (
     Sources,
     holdings,
@@ -29,6 +30,8 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.identity_ten
     prefix_text,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.signals.records import AMBIGUOUS, KNOWN, UNKNOWN
+from ansible_collections.isp.hardening.plugins.module_utils.signals.store import open_store
+from ansible_collections.isp.hardening.plugins.module_utils.signals.xbl import Answer, Listing
 
 HERE = Path(__file__).parent / "identity"
 CASES = sorted(path.name for path in HERE.iterdir() if path.is_dir())
@@ -95,6 +98,42 @@ def test_thirty_seconds_of_skew_at_the_boundary_of_a_block_are_ambiguous(
     _, sources = read("cgn_handover")
     found = owner(sources, "198.51.100.1", ms("2026-11-26T10:30:00Z") + seconds * 1000, port=1100)
     assert (found.state, found.subscriber) == (state, subscriber)
+
+
+def test_a_lease_that_changes_in_the_lease_file_closes_no_episode(tmp_path: Path) -> None:
+    """The device that was listed at .7 gets .9, another one gets .7: the episode stays the first one's, and open."""
+    begin = 1_795_687_200  # 2026-11-26 10:00 UTC
+    head = (
+        "address,hwaddr,client_id,valid_lifetime,expire,subnet_id,fqdn_fwd,fqdn_rev,hostname,state,user_context,pool_id"
+    )
+    rows = [
+        (7, "01", begin - 86_400, begin + 5 * 3600),
+        (7, "02", begin + 5 * 3600 + 600, begin + 30 * 3600),
+        (9, "01", begin + 5 * 3600 + 600, begin + 30 * 3600),
+    ]
+    lines = [
+        f"203.0.113.{last},00:00:5e:00:53:{mac},,{end - start},{end},1,0,0,,0,,0" for last, mac, start, end in rows
+    ]
+    (tmp_path / "kea-leases4.csv").write_text("\n".join([head, *lines]) + "\n")
+    sources = read_sources({"kea": [str(tmp_path / "kea-leases4.csv")]})
+    state = str(tmp_path / "signals.db")
+
+    def run(*listed: str, hours: float) -> None:
+        said = Answer("dns", tuple(Listing(one, "XBL", "127.0.0.4") for one in listed), (), (), "")
+        now = round((begin + hours * 3600) * 1000)
+        with open_store(state, episodes.SCHEMA) as store:
+            done = episodes.step(
+                episodes.read_state(store, now), said, lambda net, time: owner(sources, net, time), now
+            )
+            episodes.write(store, done, now)
+
+    run(hours=0)
+    run("203.0.113.7", hours=1)
+    run("203.0.113.7", hours=6)  # the other device has it now
+    with open_store(state, episodes.SCHEMA) as store:
+        ((subject, ended),) = [(one.subject, one.ended) for one in episodes.read_episodes(store)]
+    assert (subject, ended) == ("mac 00:00:5e:00:53:01", 0)
+    assert holdings(sources, subject, (begin + 6 * 3600) * 1000) == ("203.0.113.9/32",)
 
 
 def test_the_skew_is_the_policys() -> None:

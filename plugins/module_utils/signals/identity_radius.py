@@ -131,6 +131,7 @@ def _detail(path: str, told: Told) -> Iterator[tuple[int, dict[str, list[str]]]]
     pairs: dict[str, list[str]] = {}
     begins, inside = 0, False
     same: dict[str, str] = {}  # what is said a million times over is kept once
+    others: set[str] = set()
     for number, line in enumerate(read_lines(path, told), 1):
         text = line.strip()
         if not text:
@@ -145,7 +146,8 @@ def _detail(path: str, told: Told) -> Iterator[tuple[int, dict[str, list[str]]]]
             value = _value(value.strip())
             pairs.setdefault(name, []).append(same.setdefault(value, value))
             inside = True
-        elif mark and _NAME.fullmatch(name):
+        elif mark and (name in others or _NAME.fullmatch(name)):
+            others.add(name)
             inside = True
         elif line[0] in "\t " or "=" in line:
             told.add(path, number, "is no attribute of a detail file", "the rest of its record was read")
