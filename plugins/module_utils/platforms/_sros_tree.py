@@ -586,9 +586,11 @@ def single(node: Node) -> str:
     return max(node.items(), key=lambda item: item[1].line)[0]
 
 
-def inherited(root: Node) -> dict[str, str]:
+def inherited(reading: Reading) -> dict[str, str]:
     """What the configuration groups may bring that is not read here: filters, bindings."""
-    groups = at(root, "groups", "group")
+    if not any("apply-groups" in line for line in reading.lines):
+        return {}
+    groups = at(reading.root, "groups", "group")
     found: dict[str, str] = {}
     for name, group in groups.items():
         words: set[str] = set()
@@ -602,7 +604,7 @@ def inherited(root: Node) -> dict[str, str]:
             found["filter"] = why
         if words & {"filter", "ip-filter", "ipv6-filter"}:
             found["bindings"] = why
-    applied = _applied(root)
+    applied = _applied(reading.root)
     missing = next((name for name in applied if name not in groups), None)
     if missing is not None:
         why = f"the configuration group '{missing[:60]}' is not defined"

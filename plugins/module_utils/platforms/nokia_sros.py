@@ -147,7 +147,7 @@ class _Builder:
         self.bindings: list[Binding] = []
         self.interfaces: dict[str, Interface] = {}
         self.filter_lines = reading.filter_lines
-        self.inherited = inherited(self.root)
+        self.inherited = inherited(reading)
         self.room = _MOST_ENTRIES
         policies = at(self.root, "subscriber-mgmt", "msap-policy").values()
         told = [at(policy, "ies-vprn-only-sap-parameters") for policy in policies]
