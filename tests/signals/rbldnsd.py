@@ -65,11 +65,15 @@ class Rbldnsd:
         answered: list[list[str]] = json.loads(self.box.run("/usr/bin/python3 /box/ask.py </box/questions").stdout)
         return answered
 
-    def run_module(self, name: str, *arguments: str, **options: Any) -> Any:
-        """`python3 -m …signals.NAME ARGUMENTS` with what the role signals_library would install."""
+    def install(self) -> None:
+        """The code as the role signals_library would install it."""
         there = self.box.directory / "library" / MODULES
         if not there.exists():
             source = _ROOT / "plugins" / "module_utils" / "signals"
             shutil.copytree(source, there, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def run_module(self, name: str, *arguments: str, **options: Any) -> Any:
+        """`python3 -m …signals.NAME ARGUMENTS`, on Debian's own Python."""
+        self.install()
         module = f"{MODULES.replace('/', '.')}.{name}"
         return self.box.run(f"PYTHONPATH=/box/library /usr/bin/python3 -m {module} {' '.join(arguments)}", **options)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import heapq
 import ipaddress
 import itertools
-import os
 import random
 import re
 import select
@@ -42,10 +41,11 @@ from .xbl import (
 ZONE = "zen.spamhaus.org"
 RATE = 50.0  # queries a second
 LONGEST = 12 * 3600  # seconds; a space that would take longer is not swept
-IN_FLIGHT = 100
+IN_FLIGHT, IDENTIFIERS = 100, 4096
 TIMEOUT, ATTEMPTS = 3.0, 3
 SILENCE = 50  # questions without an answer, one after another, that make a server a dead one
 BLOCKS = 256  # /64 of one lease
+NXDOMAIN = 3
 _RCODES = {1: "FORMERR", 2: "SERVFAIL", 4: "NOTIMP", 5: "REFUSED"}
 _A_IN = b"\0\1\0\1"
 _HEADER = b"\1\0\0\1\0\0\0\0\0\0"  # recursion desired, one question
@@ -210,9 +210,8 @@ class Lookups:
         self._next = 0.0  # when the next query may be sent
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
-        identifiers = [struct.pack(">H", number) for number in range(1 << 16)]
-        random.Random(os.urandom(16)).shuffle(identifiers)
-        self._identifiers = itertools.cycle(identifiers)
+        identifiers = random.SystemRandom().sample(range(1 << 16), IDENTIFIERS)
+        self._identifiers = itertools.cycle([struct.pack(">H", number) for number in identifiers])
         self._waiting: dict[bytes, _Sent] = {}  # by identifier, in the order in which they were sent
         self._later: list[tuple[float, int, _Query]] = []  # a heap, by time
         self._count = itertools.count()
@@ -269,11 +268,18 @@ class Lookups:
                 break
             except OSError:  # a closed port
                 continue
-            sent = waiting.get(packet[:2])
-            if sent is None or not packet.startswith(sent[0][1], 12):
-                continue  # nobody asked for that
-            del waiting[packet[:2]]
+            identifier = packet[:2]
+            sent = waiting.pop(identifier, None)
+            if sent is None:
+                continue
             subject, asked = sent[0]
+            if not packet.startswith(asked, 12):
+                waiting[identifier] = sent  # nobody asked for that
+                continue
+            if packet[3] & 15 == NXDOMAIN and packet[2] & 0x82 == 0x80:  # as almost all
+                self._failed = 0
+                found.append((subject, ()))
+                continue
             reply = parse_reply(packet, 12 + len(asked))
             if isinstance(reply, str):
                 found += self._again(sent, reply)
@@ -319,7 +325,7 @@ def parse_reply(packet: bytes, at: int) -> Reply:
     flags, code = packet[2], packet[3] & 15
     if flags & 0x82 != 0x80:
         return "a truncated answer" if flags & 2 else "no response"
-    if code == 3:
+    if code == NXDOMAIN:
         return ()
     if code:
         return _RCODES.get(code, f"response code {code}")
