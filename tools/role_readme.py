@@ -57,6 +57,9 @@ def _page(role: Path) -> Iterator[str]:
     for playbook in sorted(PLAYBOOKS.glob("*.yml")):
         if f"isp.hardening.{role.name}\n" in playbook.read_text(encoding="utf-8"):
             yield f"As in [playbooks/{playbook.name}](../../playbooks/{playbook.name})."
+    for other in sorted(ROLES.glob("*/meta/main.yml")):
+        if f"isp.hardening.{role.name}\n" in other.read_text(encoding="utf-8"):
+            yield f"Comes with the role [{other.parts[-3]}](../{other.parts[-3]}/README.md)."
 
 
 def _table(options: Mapping[str, Mapping[str, Any]], prefix: str) -> Iterator[str]:

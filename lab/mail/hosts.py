@@ -64,6 +64,8 @@ HOSTS = (
             ("2001:db8:100::20", "host20.pool.example.net"),
             ("198.51.100.21", "host21.pool.example.net"),
             ("2001:db8:100::21", "host21.pool.example.net"),
+            ("198.51.100.22", "host22.pool.example.net"),  # infected, where signals are watched
+            ("2001:db8:100:22::22", "host22.pool.example.net"),
         ),
     ),
     Host(
@@ -95,6 +97,7 @@ LISTED = (
     ("::ffff:7f00:2", ("127.0.0.2",)),
     ("198.51.100.21", ("127.0.0.10",)),  # PBL
     ("2001:db8:100::21", ("127.0.0.10",)),
+    ("198.51.100.22", ("127.0.0.4", "127.0.0.10")),  # XBL and PBL
     ("203.0.113.78", ("127.0.0.4",)),  # XBL
     ("2001:db8:fffe::78", ("127.0.0.4",)),
     ("203.0.113.79", ("127.255.255.254",)),  # an error, and no listing

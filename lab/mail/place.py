@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from pathlib import Path
 
@@ -77,8 +78,21 @@ def files(state: Path, host: Host, planted: bool = False) -> dict[str, str]:
         return everywhere | certificate | mail_host() | (_planted(host) if planted else {})
     if host.name == "world":
         return everywhere | certificate | _world(state)
-    infected = Path(__file__).with_name("infected.py").read_text()
-    return everywhere | ({"/usr/local/sbin/lab-infected": infected} if host.image == "mail" else {})
+    if host.image == "signals":
+        return everywhere | {"/var/lib/dhcp/dhcpd.leases": leases()}
+    return everywhere | {"/usr/local/sbin/lab-infected": Path(__file__).with_name("infected.py").read_text()}
+
+
+def leases() -> str:
+    """The addresses of the lab's customers, leased yesterday until tomorrow, as ISC's dhcpd writes it down."""
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    starts, ends = (f"{when:%w %Y/%m/%d %H:%M:%S}" for when in (now - day, now + day))
+    return "".join(
+        f"lease 198.51.100.{number} {{\n  starts {starts};\n  ends {ends};\n  binding state active;\n"
+        f"  hardware ethernet 00:00:5e:00:53:{number};\n}}\n"
+        for number in (20, 21, 22)
+    )
 
 
 def secret(path: str) -> bool:
