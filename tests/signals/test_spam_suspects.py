@@ -74,7 +74,7 @@ def test_flows_become_alarms_and_alarms_cases(flow_file: Path) -> None:
     assert set(case["prefixes"]) == {"198.18.0.1/32", "2001:db8:0:7::/64"}
     assert case["sources"] == ("D1", "D2", "D3")
     assert case["since"] == BEGIN + 1000
-    assert "2026-01-01 00:00:01 UTC: 198.18.0.1 opened port 25 of 5 servers within 4 seconds" in case["evidence"][0]
+    assert "2026-01-01 00:00:02 UTC: 198.18.0.1 opened port 25 of 4 servers within 3 seconds" in case["evidence"][0]
 
 
 def test_a_directory_and_a_pattern_are_the_same_files(flow_file: Path) -> None:

@@ -114,7 +114,7 @@ def test_the_walk_is_the_running_sum_less_its_minimum(seed: int, name: str) -> N
     for number, one in enumerate(first, 1):
         marks += steps.failed if one.fail else steps.passed
         total = marks + steps.arrival * (number - 1) - steps.drift * (one.time - first[0].time)
-        lowest = min(lowest, total)
+        lowest = total if number == 1 and steps.arrival else min(lowest, total)
         if expected is None and total - lowest >= steps.threshold:
             expected = one.time, int(total - lowest), number
     found = walk.walk(first, steps)

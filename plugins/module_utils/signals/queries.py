@@ -78,8 +78,10 @@ def walked(engine: Engine, detector: Detector) -> tuple[list[tuple[tuple[int, in
     SELECT subject, port, object, t, failed, n, marks + {test.arrival} * (n - 1) - {test.drift} * (t - began) AS c
     FROM steps
 )"""
+    # A rate begins at its first contact, whatever that was; shares of failures begin before it.
+    floor = f"min(c) {over}" if test.arrival else f"least(0, min(c) {over})"
     scores = f"""scores AS (
-    SELECT subject, port, object, t, failed, n, c - least(0, min(c) {over}) AS s
+    SELECT subject, port, object, t, failed, n, c - {floor} AS s
     FROM sums
 )"""
     ends = f"""ends AS (

@@ -10,7 +10,8 @@ A step is the logarithm of how much likelier the contact is for an infected subj
   contacts: Jung et al., "Fast Portscan Detection Using Sequential Hypothesis Testing" (TRW), IEEE S&P 2004; Duan et
   al., "Detecting Spam Zombies by Monitoring Outgoing Messages" (SPOT), IEEE TDSC 9(2), 2012.
 - rate: ln(λ1/λ0) - (λ1-λ0)·Δt, with Δt since the subject's contact before: two Poisson processes. The first contact of
-  a subject only starts the clock, so that a window that begins later never sees more than a longer one.
+  a subject only starts the clock, whatever became of it: nobody knows how long before there was none. So a window that
+  begins later never alarms sooner than a longer one.
 - The floor of 0 makes it the CUSUM of Page, "Continuous Inspection Schemes", Biometrika 41, 1954: whoever was good for
   long is found as fast as a newcomer. A benign subject climbs from 0 to h with a probability of at most e^-h (Wald), so
   with h = ln(benign contacts a day / false alarms allowed a day) there are no more of these than allowed.
@@ -147,8 +148,8 @@ def _walk_one(
     score = since = climb = failed = previous = 0
     for count, contact in enumerate(contacts, 1):
         step = test.failed if contact.fail else test.passed
-        if count > 1:
-            step += test.arrival - test.drift * (contact.time - previous)
+        if test.arrival:
+            step = step + test.arrival - test.drift * (contact.time - previous) if count > 1 else 0
         previous = contact.time
         if not score:
             since, climb, failed = contact.time, 0, 0
