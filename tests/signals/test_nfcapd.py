@@ -532,11 +532,12 @@ def other_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("version", "form", "text"),
     [
         ("NSEL-NEL1.7.1", "pipe", PIPE),
+        ("1.7.5-release Options: NSEL-NEL ZSTD BZIP2 Date: Wed Oct 23 19:53:03 CEST 2024", "csv-fast", CSV),
         ("1.7.8-fa44aee Options: ZSTD BZIP2 Date: 2026-01-01 00:00:00 +0100", "csv-fast", CSV),
     ],
 )
 def test_nfdump_version_switch(tmp_path: Path, other_layout: Path, version: str, form: str, text: str) -> None:
-    """1.7.1 prints `pipe` and knows no csv-fast, 1.7.8 the other way round: the same flows of both."""
+    """1.7.1 prints `pipe` and knows no csv-fast, 1.7.5 and 1.7.8 the other way round: the same flows of all."""
     answering(tmp_path, version, form, text)
     parts = list(read_flows([other_layout]))
     assert readable(parts) == {
@@ -551,7 +552,7 @@ def test_nfdump_version_switch(tmp_path: Path, other_layout: Path, version: str,
 @pytest.mark.parametrize(
     ("version", "text", "end", "reason"),
     [
-        ("1.7.5-release", PIPE, "exit 0", "what nfdump 1.7.5 prints is not known"),
+        ("1.7.4", PIPE, "exit 0", "what nfdump 1.7.4 prints is not known"),
         ("1.8.0", PIPE, "exit 0", "what nfdump 1.8.0 prints is not known"),
         ("unicorn", PIPE, "exit 0", "no version in what nfdump says"),
         ("1.7.1", PIPE + "|1", "exit 0", "nfdump printed what is not known"),
@@ -566,6 +567,15 @@ def test_an_nfdump_that_is_not_known_or_complains_is_refused(
     answering(tmp_path, version, "pipe", text, end)
     with pytest.raises(FlowFileError, match=reason):
         list(read_flows([other_layout]))
+
+
+@pytest.mark.parametrize(
+    ("version", "form", "head"), [("1.7.1", "pipe", ""), ("1.7.5", "csv-fast", CSV.split("1,2,")[0])]
+)
+def test_no_flows_through_nfdump(tmp_path: Path, other_layout: Path, version: str, form: str, head: str) -> None:
+    """Both say so in words where lines would be."""
+    answering(tmp_path, version, form, f"{head}No matching flows")
+    assert [len(part) for part in read_flows([other_layout])] == [0]
 
 
 def test_a_column_more_in_csv_fast_is_refused(tmp_path: Path, other_layout: Path) -> None:

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Flow files through the program nfdump: for what nfcapd.py leaves to it, as LZO, bzip2 and files of nfdump 1.6.
 
-Two machine formats, by version (`nfdump -V`): `-o pipe` of 1.7.0 and 1.7.1 (Debian 12), and `-o csv-fast` of 1.7.8 and
-later 1.7 (output_pipe.c and output_csv_fast.c of nfdump). What the releases in between print is not known, so they are
-refused. `-o fmt:` serves for nothing here: `%ter` of 1.7.1 misprints the milliseconds.
+Two machine formats, by version (`nfdump -V`): `-o pipe` of 1.7.0 and 1.7.1 (Debian 12), and `-o csv-fast` from 1.7.5 on
+(Debian 13; output_pipe.c and output_csv_fast.c of nfdump), which has no pipe any more. What the releases in between
+print is not known, so they are refused. `-o fmt:` serves for nothing here: `%ter` of 1.7.1 misprints the milliseconds.
 
 Neither format has forwardingStatus. For a tunnelled packet `pipe` prints a flow of no packets and bytes besides.
 """
@@ -38,7 +38,7 @@ _BYTES = 1 << 20  # of nfdump's output at a time
 # af, first, last, proto, 4 words of the source, port, 4 words of the destination, port, two AS, two interfaces, flags,
 # TOS, packets, bytes
 _PIPE_FIELDS = 22
-_NO_FLOWS = b"No matching flows\n"  # 1.7.1 prints it for a file without flows
+_NO_FLOWS = b"No matching flows\n"  # in the place of lines
 _CSV_HEADER = (
     "cnt,af,firstSeen,lastSeen,proto,srcAddr,srcPort,dstAddr,dstPort,srcAS,dstAS,input,output,flags,srcTos,packets,"
     "bytes"
@@ -81,16 +81,16 @@ def _form(path: str, why: str) -> str:
     found = _VERSION.search(text)
     if not found:
         raise FlowFileError(
-            path, 0, f"{why}, and no version in what nfdump says: {text.strip()[:80]}", "Install nfdump 1.7.1 or 1.7.8"
+            path, 0, f"{why}, and no version in what nfdump says: {text.strip()[:80]}", "Install nfdump 1.7.1 or 1.7.5"
         )
     version = tuple(int(part) for part in found.groups())
     if (1, 7, 0) <= version <= (1, 7, 1):
         return "pipe"
-    if (1, 7, 8) <= version < (1, 8, 0):
+    if (1, 7, 5) <= version < (1, 8, 0):
         return "csv-fast"
     shown = ".".join(found.groups())
     raise FlowFileError(
-        path, 0, f"{why}, and what nfdump {shown} prints is not known", "Use nfdump 1.7.1 or 1.7.8, or LZ4 (nfcapd -y)"
+        path, 0, f"{why}, and what nfdump {shown} prints is not known", "Use nfdump 1.7.1 or 1.7.5, or LZ4 (nfcapd -y)"
     )
 
 
@@ -106,8 +106,6 @@ def _samplers(path: str, why: str, facts: FileFacts) -> None:
 def _pipe(stream: IO[bytes], path: str) -> Iterator[dict[str, Array]]:
     """Lines of numbers: what is no number, or one too many, is refused."""
     for text in _lines(stream):
-        if text == _NO_FLOWS:
-            return
         try:
             table = np.array(text.replace(b"\n", b"|").split(b"|")[:-1], dtype="S20").astype(np.uint64)
             table = table.reshape(text.count(b"\n"), _PIPE_FIELDS)
@@ -148,7 +146,7 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
     rest = b""
     while text := stream.read(_BYTES):
         text, newline, rest = (rest + text).rpartition(b"\n")
-        if text:
+        if text and text + newline != _NO_FLOWS:
             yield text + newline
     if rest:
         yield rest + b"\n"
@@ -188,4 +186,4 @@ def _output(command: list[str], path: str, why: str) -> str:
 
 def _foreign(path: str, text: bytes) -> FlowFileError:
     line = text.split(b"\n", 1)[0].decode(errors="replace")[:80]
-    return FlowFileError(path, 0, f"nfdump printed what is not known: {line}", "Use nfdump 1.7.1 or 1.7.8")
+    return FlowFileError(path, 0, f"nfdump printed what is not known: {line}", "Use nfdump 1.7.1 or 1.7.5")
