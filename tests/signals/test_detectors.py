@@ -475,7 +475,9 @@ def test_files_of_another_time_are_told() -> None:
         _facts, silences = load(
             engine, [str(path)], POOLS, PORTS, Window(BEGIN + HOUR, BEGIN + 2 * HOUR, BEGIN + 2 * HOUR)
         )
-    assert "1 of 1 flow files hold nothing of the time from 2026-01-01 01:00:00 UTC on" in silences[0].reason
+    assert (
+        "1 of 1 flow files hold nothing of the window, which is from 2026-01-01 01:00:00 UTC to" in silences[0].reason
+    )
 
 
 def test_a_database_that_disagrees_with_the_plain_walk_alarms_nobody() -> None:

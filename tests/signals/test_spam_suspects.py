@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -81,6 +82,17 @@ def test_a_directory_and_a_pattern_are_the_same_files(flow_file: Path) -> None:
     by_directory = look(flow_files=[str(flow_file.parent)])
     by_pattern = look(flow_files=[str(flow_file.parent / "nfcapd.*")])
     assert by_directory["alarms"] == by_pattern["alarms"] != []
+
+
+def test_files_that_were_last_written_before_the_window_are_not_even_opened(flow_file: Path) -> None:
+    old = flow_file.parent / "nfcapd.202512310000"
+    old.write_bytes(b"whatever it is")
+    os.utime(old, (BEGIN // 1000 - 86_400, BEGIN // 1000 - 86_400))
+    found = look(flow_files=[str(flow_file.parent)], hours=1)
+    assert len(found["alarms"]) == 6
+    assert not any("nfcapd.202512310000" in one["reason"] for one in found["silences"])
+    with pytest.raises(BadDetection, match="all of them are from before 2026-01-01 00:00:00 UTC; does nfcapd run"):
+        look(flow_files=[str(old)], hours=1)
 
 
 def test_without_identity_there_are_alarms_and_no_cases(flow_file: Path) -> None:

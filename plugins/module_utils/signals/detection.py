@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import glob
+import math
 import os
 import zlib
 from collections import Counter, defaultdict
@@ -22,7 +23,7 @@ from typing import Any
 
 from ..variables import Problems, path_text
 from . import logs, suspects
-from .detectors import FLOWS, Detector, Pools, read_detectors
+from .detectors import FLOWS, Detector, Pools, read_detectors, shown_time
 from .engines import ClickHouse, DuckDB, Window, load
 from .flows import FlowFileError, finished
 from .identity import Sources, read_sources
@@ -158,13 +159,14 @@ def _identity(options: Mapping[str, Any]) -> Callable[[], Sources] | None:
 def _files(patterns: Sequence[str]) -> list[str]:
     """The files that match, oldest first; a pattern that matches none is itself, so that whoever reads it tells."""
     found = [path for pattern in patterns for path in (sorted(glob.glob(pattern)) or [pattern])]
+    return sorted(dict.fromkeys(found), key=_age)
 
-    def age(path: str) -> float:
-        with contextlib.suppress(OSError):
-            return os.stat(path).st_mtime
-        return 0.0
 
-    return sorted(dict.fromkeys(found), key=age)
+def _age(path: str) -> float:
+    """When a file was last written, in seconds since 1970; what is not there is as new as can be, and is told later."""
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_mtime
+    return math.inf
 
 
 def run(settings: Settings, changes: bool) -> dict[str, Any]:
@@ -236,6 +238,10 @@ def _of_flows(settings: Settings, worms: Mapping[int, int]) -> tuple[Found, int]
             facts = engine.facts + facts_of(engine)
             return suspects.of_flows(engine, facts, settings.detectors, network, worms), facts.flows
         files = [file for path in _files(settings.flow_files) for file in finished([path])]
+        # Nothing is in a file that began after it was last written: a collector keeps weeks, a run wants hours.
+        files = [file for file in files if _age(file) * 1000 >= window.start]
+        if not files:
+            raise BadDetection(f"flow_files: all of them are from before {shown_time(window.start)}; does nfcapd run?")
         with DuckDB() as embedded:
             facts, silences = load(embedded, files, network.pools, ports, window)
             if not facts.flows:

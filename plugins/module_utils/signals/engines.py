@@ -174,7 +174,8 @@ def load(
         silences.append(
             Silence(
                 "",
-                f"{outside} of {len(files)} flow files hold nothing of the time from {shown_time(window.start)} on",
+                f"{outside} of {len(files)} flow files hold nothing of the window, which is from "
+                f"{shown_time(window.start)} to {shown_time(window.end)}",
                 "name the files of that time, or another time",
             )
         )
