@@ -226,6 +226,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.xbl_service 
     run,
 )
 
+SHOWN = 20  # problems as warnings; the answer has all of them
 TEXTS = {"type": "list", "elements": "str"}
 # The host may have no YAML library to read the DOCUMENTATION with; a test holds the two against each other.
 ARGUMENTS = {
@@ -286,7 +287,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     found = outcome.as_dict()
     found["cases"] = [one.as_dict() for one in merged([*others, *outcome.cases])]
-    for problem in outcome.problems:
+    for problem in outcome.problems[:SHOWN]:
         module.warn(problem)
     module.exit_json(changed=False, **found)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.isp.hardening.plugins.module_utils.signals import episodes
+from ansible_collections.isp.hardening.plugins.module_utils.signals import episodes, xbl_service
 from ansible_collections.isp.hardening.plugins.module_utils.signals.episodes import (
     SCHEMA,
     Episode,
@@ -223,6 +223,19 @@ def test_what_ended_a_year_ago_is_forgotten(state: str) -> None:
     run(state, answer("198.51.100.8"), ALICE, START + HOUR)
     run(state, answer("198.51.100.8"), ALICE, START + 2 * HOUR + episodes.KEEP)
     assert [one.subject for one in all_of(state)] == ["bob"]
+
+
+def test_the_monitor_keeps_its_episodes_there_and_looks_without_leaving_anything(state: str, tmp_path: Path) -> None:
+    data = {"own": [OWN], "source": "feed", "feed": [{"kind": "ip4tset", "path": str(tmp_path / "feed")}]}
+    data |= {"lock": str(tmp_path / "lock"), "identity": {"static": {"198.51.100.7/32": "alice"}}}
+    settings = xbl_service.read_settings(data, {"state": state})
+    (tmp_path / "feed").write_text(":4\n127.0.0.2\n198.51.100.7\n")
+    would = xbl_service.run(settings, keep=False)
+    assert [one.subscriber for one in would.cases] == ["alice"]
+    assert all_of(state) == []
+    did = xbl_service.run(settings)
+    assert did.open == tuple(all_of(state))
+    assert xbl_service.known(settings, "no run").figures["XBL"].open == 1
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=6), min_size=1, max_size=12))

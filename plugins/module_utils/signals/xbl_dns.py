@@ -83,14 +83,15 @@ class Dnsbl:
     def _ask(self, mine: Ranges, first: Sequence[str]) -> Answer:
         zone = self._zone()
         problems: list[str] = []
-        wanted = dict(_wanted(mine, first, problems))
+        most = int(self.rate * LONGEST) if self.rate else None  # questions
+        wanted = dict(itertools.islice(_wanted(mine, first, problems), most))
         wanted_ipv4 = {int(one.network_address) for one in wanted if one.version == 4}
         total = sum(one.num_addresses for one in mine.of(4))
-        whole = not self.rate or total <= self.rate * LONGEST
+        whole = most is None or total <= most
         if not whole:
             problems.append(
-                f"dns: {total} addresses at {self.rate:g} a second take too long, so that only those in use were asked;"
-                " take the feed, or ask a mirror of your own without a limit"
+                f"dns: {total} addresses at {self.rate:g} a second take too long, so that only {len(wanted)} in use"
+                " were asked; take the feed, or ask a mirror of your own without a limit"
             )
         questions = itertools.chain(
             ((one, _name(address) + zone) for one, address in wanted.items()),
