@@ -22,8 +22,8 @@ description:
   - Addresses of the never-list are no alarms. An alarm becomes a case where it is certain who had the address from the
     first contact to the alarm. Nothing is done about anybody here.
   - A run keeps alarms in O(state), and no walk. Let the windows of runs overlap, as 24 hours every 15 minutes do.
-  - What the filter counts (counters of nftables or of an access list) is no source. Counters count packets and not
-    servers, and a client that retries one relay has more of them than a bot. Let the filter log.
+  - The counter of a rule or of an access list's line is no source. It counts packets and not servers, and a client that
+    retries one relay has more of them than a bot. Let the filter log, or count by subscriber and server.
 version_added: 1.0.0
 author:
   - isp.hardening contributors
@@ -81,9 +81,12 @@ options:
         description:
           - C(postfix) for mails of logins and subscribers that were refused for good, and for unknown recipients at the
             own MX; C(rspamd) for verdicts on them; C(dns) for the text log of unbound (C(log-queries)) or what
-            C(dnstap-read) writes; C(filter) for what nftables, Cisco IOS and Junos denied.
+            C(dnstap-read) writes; C(filter) for what nftables, Cisco IOS and Junos denied; C(nft_set) for what
+            C(nft -j list set) writes of a set with a counter and a timeout for each pair of subscriber and server,
+            which a rule adds where it denies.
+          - The times of a C(nft_set) are counted back from when its file was written. Write it again before each run.
         type: str
-        choices: [postfix, rspamd, dns, filter]
+        choices: [postfix, rspamd, dns, filter, nft_set]
         required: true
       files:
         description: Files or patterns.
@@ -184,6 +187,7 @@ EXAMPLES = r"""
     logs:
       - {kind: rspamd, files: [/var/log/rspamd/rspamd.log], zone: Europe/Vienna}
       - {kind: filter, files: ["/var/log/routers/*.log"], prefix: "port25 "}
+      - {kind: nft_set, files: ["/var/lib/edges/*.json"]}
     identity: {radius: ["/var/log/freeradius/radacct/*/detail-*"]}
     state: "{{ isp_signals.state }}"
   register: found
@@ -256,7 +260,7 @@ ARGUMENTS = {
         "elements": "dict",
         "default": [],
         "options": {
-            "kind": {"type": "str", "choices": ["postfix", "rspamd", "dns", "filter"], "required": True},
+            "kind": {"type": "str", "choices": ["postfix", "rspamd", "dns", "filter", "nft_set"], "required": True},
             "files": {**TEXTS, "required": True},
             "zone": {"type": "str", "default": ""},
             "year": {"type": "int", "default": 0},

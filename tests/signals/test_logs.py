@@ -150,6 +150,52 @@ def test_a_line_of_a_known_kind_that_is_not_understood_is_told() -> None:
     assert "2 unknown lines (line 1: Nov 26 14:02:14 r1 1: %SEC-6" in found.silences[0].reason
 
 
+def test_counters_by_subscriber_and_server_are_contacts_as_old_as_their_timeout_has_run() -> None:
+    """nft_set.json was written by nft 1.0.6, two seconds after the last try."""
+    reader = logs.NftSet(WORM_PORTS)
+    for name in ("nft_set.json", "nft_set6.json"):
+        reader.read_set(name, (HERE / name).read_text(), at("2026-11-26T14:00:00Z"), DAY)
+    found = reader.finish()
+    assert (found.used, found.known, found.silences) == (5, 0, [])
+    home = (key_of("198.51.100.9"), 25)
+    assert found.contacts["D3"] == [
+        Contact(home, key_of(f"203.0.113.{last}"), at("2026-11-26T13:59:58Z"), True) for last in range(1, 5)
+    ]
+    assert found.contacts["D4"] == [
+        Contact((key_of("2001:db8::9"), 445), key_of("2001:db8:8000::25"), at("2026-11-26T13:59:58Z"), True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('"expires": 86398, ', ""), "KeyError('expires')"),
+        (('"expires": 86398', '"expires": 99999'), "an element"),
+        (('"concat": ["198.51.100.9", "203.0.113.1"]', '"concat": ["198.51.100.9"]'), "not enough values"),
+        (('"set": {', '"map": {'), "it has no set"),
+        (('{"nftables"', "<html>"), "JSONDecodeError"),
+        (('"packets": 2', '"packets": "2"'), "TypeError"),
+    ],
+)
+def test_a_set_of_another_form_is_left_out_whole(change: tuple[str, str], said: str) -> None:
+    reader = logs.NftSet(WORM_PORTS)
+    text = (HERE / "nft_set.json").read_text().replace(*change)
+    reader.read_set("set.json", text, at("2026-11-26T14:00:00Z"), DAY)
+    assert not reader.found.contacts
+    assert reader.found.lines == 0
+    assert said in reader.found.silences[0].reason
+
+
+def test_a_set_that_was_written_in_the_future_or_before_the_window_is_no_evidence() -> None:
+    reader = logs.NftSet(WORM_PORTS)
+    text = (HERE / "nft_set.json").read_text()
+    reader.read_set("set.json", text, DAY.now + HOUR, DAY)
+    assert "it is of the future" in reader.found.silences[0].reason
+    reader.read_set("set.json", text, DAY.start, DAY)
+    assert not reader.found.contacts
+    assert reader.found.known == 4
+
+
 # Real lines of others.
 
 

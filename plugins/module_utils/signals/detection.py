@@ -259,7 +259,10 @@ def _of_logs(settings: Settings, worms: Mapping[int, int]) -> tuple[Found, int]:
         reader = _reader(one, settings)
         for file in _files(one.files):
             try:
-                reader.read(file, logs.open_log(file), settings.window, logs.Stamps(one.zone, one.year))
+                if isinstance(reader, logs.NftSet):
+                    reader.read_set(file, "".join(logs.open_log(file)), int(_age(file) * 1000), settings.window)
+                else:
+                    reader.read(file, logs.open_log(file), settings.window, logs.Stamps(one.zone, one.year))
             except (OSError, EOFError, zlib.error) as error:
                 reader.drop(file)
                 said = getattr(error, "strerror", None) or str(error) or "it is cut off"
@@ -282,6 +285,8 @@ def _of_logs(settings: Settings, worms: Mapping[int, int]) -> tuple[Found, int]:
 def _reader(one: Logs, settings: Settings) -> logs.Reader:
     if one.kind == "filter":
         return logs.Filter(settings.detectors["D4"].ports, one.prefix)
+    if one.kind == "nft_set":
+        return logs.NftSet(settings.detectors["D4"].ports)
     return {"postfix": logs.Postfix, "rspamd": logs.Rspamd, "dns": logs.Dns}[one.kind]()
 
 

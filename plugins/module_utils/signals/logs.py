@@ -6,21 +6,24 @@
     rspamd    verdicts on the mails of a login or a subscriber                                                 D6
     dns       MX queries: unbound's text log, dnstap as text                                                   D5
     filter    what a router's filter denied on port 25 and the ports of worms: nftables, Cisco, Junos       D3, D4
+    nft_set   the same as counters: a set of nftables with a counter for each subscriber and server         D3, D4
 
 Every line is counted as one of: a contact, known and no contact, or unknown. A line whose time cannot be placed is no
-evidence, and neither is a file whose clock cannot be right. Counters of a filter are no source: they count packets,
-and a client that retries one dead relay all day has more of them than a bot.
+evidence, and neither is a file whose clock cannot be right. The counter of a rule is no source: it counts packets, and
+a client that retries one dead relay all day has more of them than a bot.
 """
 
 from __future__ import annotations
 
 import datetime
 import gzip
+import json
 import re
 import zoneinfo
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .detectors import MAIL_PORT, key_of, shown_time
 from .engines import Window
@@ -28,7 +31,6 @@ from .limits import AHEAD
 from .records import Silence
 from .walk import HOUR, Contact
 
-KINDS = ("postfix", "rspamd", "dns", "filter")
 SHOWN = 3  # unknown lines that are told; the rest is a number
 _LONGEST = 300  # characters of a line that is told
 
@@ -462,6 +464,50 @@ class Filter(Reader):
             return False
         self.found.contacts[detector].append(Contact((subject, int(port)), counterpart, time, True))
         return True
+
+
+# What a filter counts by element, as a rule of nftables adds it where it drops:
+#   set port25 { type ipv4_addr . ipv4_addr; flags dynamic,timeout; timeout 1d; counter; }
+#   tcp dport 25 tcp flags & (syn|ack) == syn update @port25 { ip saddr . ip daddr } drop
+# and `nft -j list set inet TABLE port25` writes it (libnftables-json(5)). An element may have a port as its third part.
+
+
+class NftSet(Filter):
+    """What is in such sets. An element is as old as its timeout has run when the set was listed."""
+
+    def read_set(self, name: str, text: str, written: int, window: Window) -> None:
+        """Read a file that was written at that time, in milliseconds. It is left out whole where it is no such set."""
+        found = LogRead()
+        try:
+            if written > window.now + AHEAD:
+                raise ValueError(f"it is of the future, {shown_time(written)}")
+            sets = [one["set"] for one in json.loads(text)["nftables"] if "set" in one]
+            if not sets:
+                raise ValueError("it has no set")
+            for one in sets:
+                for element in one.get("elem", ()):
+                    self._element(found, element["elem"], one.get("timeout"), written, window)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            said = f"no set of nftables with timeouts and pairs of addresses ({error!r:.80})"
+            mend = "write it with nft -j list set, of a set as the documentation shows"
+            self.found.silences.append(Silence("", f"{name}: left out: {said}", mend))
+            return
+        self.keep(name, found)
+
+    def _element(self, found: LogRead, element: Mapping[str, Any], timeout: Any, written: int, window: Window) -> None:
+        source, target, *port = element["val"]["concat"]
+        age = int(element.get("timeout", timeout)) - int(element["expires"])
+        if age < 0 or len(port) > 1:
+            raise ValueError(f"an element {element['val']}")
+        time = written - age * 1000
+        whole, self.found = self.found, found
+        try:
+            within = window.start <= time <= window.end and element["counter"]["packets"] > 0
+            taken = within and self._denied(time, "tcp", source, target, str(port[0] if port else MAIL_PORT))
+        finally:
+            self.found = whole
+        found.used += bool(taken)
+        found.known += not taken
 
 
 def open_log(path: str) -> Iterator[str]:
