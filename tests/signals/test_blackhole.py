@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -496,10 +497,12 @@ def config(tmp_path: Path, **changes: Any) -> str:
     return json.dumps(sound | changes)
 
 
-def process(library: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def process(
+    library: Path, *arguments: str, environment: dict[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", service.__name__, *arguments],
-        env=os.environ | {"PYTHONPATH": str(library)},
+        env=os.environ | {"PYTHONPATH": str(library)} | (environment or {}),
         cwd=library,
         capture_output=True,
         text=True,
@@ -518,10 +521,21 @@ def test_the_process_needs_no_other_code_and_ends_with_exabgp(library: Path, tmp
     assert json.loads((tmp_path / "status.json").read_text())["announced"] == {}
 
 
+def test_the_process_feeds_the_watchdog(library: Path, tmp_path: Path) -> None:
+    (tmp_path / "blackhole.json").write_text(config(tmp_path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        with_socket = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        process(library, str(tmp_path / "blackhole.json"), input="done\n", environment=with_socket)
+        assert systemd.recv(64) == b"WATCHDOG=1"
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({}, ""),
+        ({"flowspec": ["frr1"]}, "flowspec"),
         ({"never": []}, "never is empty"),
         ({"never": ["192.0.2.0/24"]}, "never"),
         ({"own": "198.51.100.0/24"}, "own"),

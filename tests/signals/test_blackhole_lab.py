@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,13 @@ ROUTER = {
     "blackhole_router_flowspec": True,  # which only BIRD's template looks at
     "guards": blackhole_guards(POLICY),
 }
+OTHERS = [
+    blackhole_guards(POLICY, inbound=True),
+    blackhole_guards(
+        POLICY | {"pools": {"one": {"prefixes": ["198.51.100.7/32", "2001:db8:1:2::/64", "2001:db8:3::/72"]}}}
+    ),
+    blackhole_guards(POLICY | {"pools": {"old": {"prefixes": ["198.51.100.0/25"]}}, "never": POLICY["never"][:1]}),
+]
 # What is on the routers beside the role: each is an external peer of the other, and tells it one network.
 FRR = """frr defaults traditional
 service integrated-vtysh-config
@@ -143,6 +151,15 @@ def rogue(trigger: str, routes: tuple[str, ...], flows: tuple[str, ...] = ()) ->
     return f"{first}{static}{second}{static}{rules}}}\n"
 
 
+def others() -> Iterator[tuple[str, str]]:
+    """Configurations under other policies, which the daemons only have to accept."""
+    for number, policy_guards in enumerate(OTHERS):
+        variables = ROUTER | {"blackhole_router_address": "192.0.2.66", "guards": policy_guards}
+        yield f"etc/frr/{number}.other", rendered("blackhole_router", "frr.conf.j2", variables)
+        text = rendered("blackhole_router", "bird.conf.j2", variables)
+        yield f"etc/bird/{number}.other", f"router id 192.0.2.66;\n{text}"
+
+
 def files() -> dict[str, str]:
     """What the roles would install, by path, and what was there before."""
     trigger = rendered("blackhole", "exabgp.conf.j2", TRIGGER)
@@ -160,7 +177,7 @@ def files() -> dict[str, str]:
             "blackhole_router", "bird.conf.j2", ROUTER | {"blackhole_router_address": "192.0.2.67"}
         ),
         "var/lib/isp-hardening-blackhole/state.json": "{}\n",
-    }
+    } | dict(others())
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +193,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         here.run(
             "set -e; cp -r /box/root/* /; chown -R frr:frr /etc/frr; install -d -o exabgp /run/isp-hardening-blackhole;"
             " chown -R root:exabgp /var/lib/isp-hardening-blackhole; chmod 2750 /var/lib/isp-hardening-blackhole;"
-            " vtysh -C -f /etc/frr/frr.conf; bird -p -c /etc/bird/bird.conf;"
+            " for file in /etc/frr/frr.conf /etc/frr/*.other; do vtysh -C -f $file; done;"
+            " for file in /etc/bird/bird.conf /etc/bird/*.other; do bird -p -c $file; done;"
             " exabgp --validate /etc/isp-hardening/blackhole.exabgp.conf >/dev/null"
         )
         answer = here.run("python3 /box/scenario.py 2>/box/errors", timeout=240, check=False)
