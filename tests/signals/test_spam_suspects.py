@@ -257,6 +257,7 @@ def test_a_login_that_sends_spam_is_d6_and_a_case_without_addresses(tmp_path: Pa
         "2026-11-26 14:02:00 UTC: bob@example.net sent 10 mails within 9 seconds; 10 of them are spam, or were refused "
         "for good"
     )
+    assert alarm["evidence"][1] == "To: 4A000000, 4A000001, 4A000002, 4A000003, 4A000004 and 5 more"
     assert alarm["evidence"][2] == "Our mail hosts refused it in this time: other 1"
     (case,) = found["cases"]
     assert (case["subscriber"], case["prefixes"], case["sources"]) == ("bob@example.net", (), ("D6",))
