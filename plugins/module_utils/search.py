@@ -462,11 +462,8 @@ class Search:
             if spent > QUESTION_LIMIT or self.spent > SEARCH_LIMIT:
                 raise _TooComplex
             lines = _merged(_relevant(lines, value, mask))
-            if (
-                settled == possible
-                and wanted not in possible
-                and not any(_may_give(line[3], wanted, last) for line in lines)
-            ):
+            open_still = doubt_shown or (settled == possible and wanted not in possible)
+            if open_still and not _may_give(lines, rest, wanted, last, certain=doubt_shown):
                 continue
             head = lines[0]
             bit = _splitting_bit(head, mask, value)
@@ -518,8 +515,15 @@ _Task = tuple[int, int, list[Line], "_Rest | None", int, frozenset[str]]
 _FINAL = (PERMIT, DENY, SKIP, UNKNOWN)
 
 
-def _may_give(action: str, wanted: str, last: bool) -> bool:
-    return action == wanted or action in (UNKNOWN, JUMP, GOTO, RETURN) or (action == PERMIT and not last)
+def _may_give(lines: list[Line], rest: _Rest | None, wanted: str, last: bool, certain: bool) -> bool:
+    """Can one of the lines decide so, or one of those that they return to? `certain`: lines in doubt do not count."""
+    while True:
+        actions = {line[3] for line in lines if not (certain and line[5])}
+        if not actions.isdisjoint((wanted, UNKNOWN, JUMP, GOTO)) or (PERMIT in actions and not last):
+            return True
+        if RETURN not in actions or rest is None:
+            return RETURN in actions
+        lines, rest = rest
 
 
 def _relevant(lines: list[Line], value: int, mask: int) -> list[Line]:

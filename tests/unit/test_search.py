@@ -168,3 +168,18 @@ def test_the_naive_evaluator_looks_at_every_entry(configuration: Configuration, 
             assert hit == any(entry is one for one in seen)
             if hit and (entry.action == JUMP or not entry.doubt):
                 break
+
+
+def test_behind_a_doubt_only_what_can_be_certain_is_looked_at() -> None:
+    """A chain that may permit and returns, in front of a deny for all: what it returns of is never told apart."""
+    chance = random.Random(7)
+    returns = tuple(
+        Entry(RETURN, ({"destination": packets.exactly(chance.getrandbits(32), 32)},), 1, "return") for _ in range(40)
+    )
+    inner = Filter("inner", 4, (*returns, Entry(PERMIT, ({},), 2, "permit", doubt="perhaps")), RETURN, 1)
+    outer = Filter("outer", 4, (Entry(JUMP, ({},), 3, "jump", "inner"), Entry(DENY, ({},), 4, "deny")), DENY, 1)
+    search = Search(Configuration({(4, "inner"): inner, (4, "outer"): outer}), 4)
+    [answer] = search.ask(("outer",), [Question(PERMIT, ({},))])
+    assert answer.found is None
+    assert "perhaps" in answer.reason
+    assert search.spent < 1000
