@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import socket
@@ -217,7 +218,8 @@ SOUND = {"key": "a", "kind": "source", "route": "198.51.100.7/32", "until": NOW,
         ('{"routes": [], "routes": []}', "twice"),
         ('{"routes": [7]}', r"routes\[0\]: is no mapping"),
         ('{"released": {"k": "soon"}}', "'released'"),
-        ("[" * 100_000, "nested"),
+        ("[" * 100_000, "no JSON"),
+        ("7" * 5_000, "no JSON"),
         (" " * 1_000_001 + "{}", "larger"),
         *(
             (json.dumps({"routes": [{name: value for name, value in SOUND.items() if name != gone}]}), f"'{gone}'")
@@ -438,8 +440,10 @@ def test_no_file_is_no_kill_switch_and_an_empty_one_is(clocks: Clocks) -> None:
 def test_what_exabgp_refuses_is_said_again(clocks: Clocks) -> None:
     clocks.look(route())
     clocks.trigger.hear("error")
+    assert "ExaBGP refuses: announce" in clocks.trigger.status()["alarm"]
     assert clocks.look() == ["announce 198.51.100.7/32"]
     clocks.trigger.hear("done")
+    assert clocks.trigger.status()["alarm"] == ""
     clocks.file.write_text("")
     assert clocks.look() == ["withdraw 198.51.100.7/32"]
     clocks.trigger.hear("error")
@@ -583,6 +587,37 @@ def test_the_routers_are_told_ranges_that_they_understand() -> None:
     assert guards["ipv6"]["allowed"] == []
     assert guards["ipv6"]["never"] == [{"prefix": "2001:db8:100:25::/64", "length": 64, "low": 64, "high": 128}]
     assert [one["prefix"] for one in blackhole_guards(policy, inbound=True)["ipv6"]["allowed"]] == ["::/0"]
+
+
+def believed(guards: dict[str, Any], prefix: str) -> bool:
+    """Whether a router with these ranges takes a route, as its prefix list or its filter does."""
+    network = ipaddress.ip_network(prefix)
+
+    def within(ranges: list[dict[str, Any]]) -> bool:
+        return any(
+            one["low"] <= network.prefixlen <= one["high"] and network.subnet_of(ipaddress.ip_network(one["prefix"]))
+            for one in ranges
+        )
+
+    ranges = guards[f"ipv{network.version}"]
+    return not within(ranges["never"]) and within(ranges["allowed"])
+
+
+_NEAR = st.one_of(
+    st.tuples(st.integers(0xC6336400 - 4, 0xC6336400 + 260), st.integers(22, 32)).map(
+        lambda one: str(ipaddress.ip_network(one, strict=False))
+    ),
+    st.tuples(st.integers(0, 2**12), st.integers(0, 3), st.integers(44, 128)).map(
+        lambda one: str(ipaddress.ip_network(((0x20010DB8_0100 << 80) + (one[0] << 64) + one[1], one[2]), strict=False))
+    ),
+    st.sampled_from(["0.0.0.0/0", "::/0", "192.0.2.25/32", "203.0.113.9/32", "2001:db8:100:25::25/128"]),
+)
+
+
+@settings(max_examples=300)
+@given(_NEAR)
+def test_routers_believe_what_the_trigger_may_say_and_nothing_else(prefix: str) -> None:
+    assert believed(blackhole_guards(POLICY), prefix) == (GUARDS.refusal(route(prefix), NOW) == "")
 
 
 # -- the module --------------------------------------------------------------------------------------------------

@@ -123,8 +123,8 @@ def _json(text: str) -> Any:
         return json.loads(text, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         raise StateError(f"line {error.lineno}: is no JSON ({error.msg}); {_WRITE}") from error
-    except RecursionError as error:
-        raise StateError(f"is nested too deeply; {_WRITE}") from error
+    except (RecursionError, ValueError) as error:  # brackets, or digits, without an end
+        raise StateError(f"is no JSON that anybody writes ({error}); {_WRITE}") from error
 
 
 def _time(value: object) -> bool:

@@ -88,6 +88,7 @@ class Trigger:
     deadlines: dict[tuple[str, int], float] = field(default_factory=dict)  # the same by the clock that cannot be set
     waiting: deque[tuple[str, str, float]] = field(default_factory=deque)  # commands without an answer, what for, since
     sessions: dict[str, str] = field(default_factory=dict)  # what was told of them since this process began
+    rejected: dict[str, str] = field(default_factory=dict)  # what ExaBGP answered with `error`, until it takes it
     alarm: str = ""
     refused: tuple[tuple[str, str], ...] = ()
 
@@ -126,7 +127,9 @@ class Trigger:
             if not self.waiting:
                 return
             name, command, _ = self.waiting.popleft()
-            if line == "error" and name:
+            if line == "done":
+                self.rejected.pop(name, None)
+            elif name:
                 self._undo(name, command)
         elif line.startswith("{"):
             with contextlib.suppress(ValueError, KeyError, TypeError):  # other messages are not asked for
@@ -142,10 +145,12 @@ class Trigger:
 
     def status(self) -> dict[str, Any]:
         """What is announced, refused and wrong, as plain data."""
+        silent = [] if self.alive() else [f"ExaBGP has not answered for {PATIENCE:.0f} s"]
+        rejected = [f"ExaBGP refuses: {command}" for command in self.rejected.values()]
         return {
             "announced": dict(sorted(self.announced.items())),
             "refused": dict(self.refused),
-            "alarm": self.alarm or ("" if self.alive() else f"ExaBGP has not answered for {PATIENCE:.0f} s"),
+            "alarm": "; ".join(filter(None, [self.alarm, *silent, *rejected])),
             "unanswered": len(self.waiting),
             "sessions": dict(sorted(self.sessions.items())),
         }
@@ -153,11 +158,14 @@ class Trigger:
     def _command(self, name: str, line: str) -> None:
         self.waiting.append((name, line, self.steady()))
         self.send(line)
-        self.tell(line)
+        if name not in self.rejected:
+            self.tell(line)
 
     def _undo(self, name: str, command: str) -> None:
         """ExaBGP did not take it: the next look says it again."""
-        self.tell(f"ExaBGP refused: {command}")
+        if name not in self.rejected:
+            self.tell(f"ALARM: ExaBGP refuses: {command}")
+        self.rejected[name] = command
         if self.announced.pop(name, None) is None:
             self.announced[name] = 0
 
