@@ -185,7 +185,7 @@ $MAXRANGE4 /23
     answer = feed(tmp_path, ("ip4set", text)).ask(["198.51.100.0/22", "192.0.2.0/24"])
     expected = [f"198.51.100.{octet}" for octet in (0, 1, 2, 4, 5, 6, 7)]
     expected = ["192.0.2.7", *expected, "198.51.100.9", "198.51.100.10", "198.51.100.11"]
-    assert [one for one, _ in networks(answer)] == expected
+    assert sorted(one for one, _ in networks(answer)) == sorted(expected)
     assert Listing("198.51.100.9", "CSS", "127.0.0.3") in answer.listings
     assert not answer.unanswered
 

@@ -114,13 +114,16 @@ def step(state: State, answer: Answer, who: Who, now: int) -> Step:
     named = {(_network(one.network), one.list): one for one in answer.listings}
     silent = Ranges(answer.unanswered)
     episodes = {one.id: one for one in state.episodes}
+    # The one that could go on, of a subject on a list: one that is open, or the one that ended last.
+    latest = {(one.subject, one.list): one for one in sorted(state.episodes, key=lambda one: one.ended or now + 1)}
     still, went, came, notes = [], [], [], []
     open_episodes, unanswered = set(), 0
     for row in state.listings:
         listing = named.pop((row.network, row.list), None)
         if listing:
-            still.append(replace(row, seen=now, code=listing.code, detail=listing.detail or row.detail))
-        elif silent.meets(ipaddress.ip_network(row.network)):
+            said = (listing.code, listing.detail or row.detail)
+            still.append(Listed(row.network, row.list, row.began, 0, now, row.episode, *said))
+        elif silent.networks and silent.meets(ipaddress.ip_network(row.network)):
             unanswered += 1
         else:
             went.append(replace(row, ended=now))
@@ -133,8 +136,9 @@ def step(state: State, answer: Answer, who: Who, now: int) -> Step:
         subscriber = owner.subscriber if owner.state == KNOWN else ""
         if not subscriber:
             notes.append(f"{network}: {owner.reason}")
-        episode = _episode(episodes.values(), subscriber or network, subscriber, name, began)
-        episodes[episode.id] = changed[episode.id] = episode
+        subject = subscriber or network
+        episode = _episode(latest.get((subject, name)), subject, subscriber, name, began)
+        episodes[episode.id] = changed[episode.id] = latest[subject, name] = episode
         came.append(Listed(network, name, began, 0, now, episode.id, listing.code, listing.detail))
         open_episodes.add(episode.id)
     for id in {row.episode for row in went} - open_episodes:
@@ -144,10 +148,10 @@ def step(state: State, answer: Answer, who: Who, now: int) -> Step:
 
 def _network(name: str) -> str:
     """By /64, as subscribers of IPv6 count."""
-    network = ipaddress.ip_network(name)
-    if network.version == 6 and network.prefixlen > 64:
-        network = network.supernet(new_prefix=64)
-    return listing_name(network)
+    if ":" not in name:
+        return name
+    network = ipaddress.IPv6Network(name)
+    return listing_name(network.supernet(new_prefix=64) if network.prefixlen > 64 else network)
 
 
 def _holder(who: Who, network: str, since: int, last: int, now: int) -> Owner:
@@ -160,11 +164,10 @@ def _holder(who: Who, network: str, since: int, last: int, now: int) -> Owner:
     return after
 
 
-def _episode(known: Iterable[Episode], subject: str, subscriber: str, name: str, began: int) -> Episode:
-    """The one that goes on, or a new one."""
-    for one in known:
-        if (one.subject, one.list) == (subject, name) and (not one.ended or began - one.ended < MERGE):
-            return replace(one, began=min(one.began, began), ended=0)
+def _episode(last: Episode | None, subject: str, subscriber: str, name: str, began: int) -> Episode:
+    """The last one where it goes on, or a new one."""
+    if last and (not last.ended or began - last.ended < MERGE):
+        return replace(last, began=min(last.began, began), ended=0)
     return Episode(f"{name}:{subject}:{began}", subject, subscriber, name, began)
 
 

@@ -132,6 +132,7 @@ class Dnsbl:
         return b"".join(bytes([len(label)]) + label.lower() for label in labels) + b"\0" + _A_IN
 
     def _socket(self) -> socket.socket:
+        connection = None
         try:
             address = ipaddress.ip_address(self.server)
             family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -139,6 +140,8 @@ class Dnsbl:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
             connection.connect((str(address), self.port))
         except (OSError, ValueError) as error:
+            if connection:
+                connection.close()
             raise Doubt(f"dns: {self.server} port {self.port}: {error}; name the address of a resolver") from None
         return connection
 

@@ -7,7 +7,6 @@ What is listed in any of the files is listed. RFC 5782 5: the test entries show 
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,27 +43,22 @@ class Feed:
                 _self_test(contents, family, [one for one in self.datasets if one.kind.startswith(f"ip{family}")])
             listed = sum(content.count(mine, _followed) for content in contents)
             plausible("feed", listed, sum(one.num_addresses for one in mine.of(4)))
-            found = {
+            found = dict.fromkeys(
                 Listing(network, name, code)
                 for content in contents
                 for network, answer in content.listed(mine, _followed)
                 for name, code in lists_of([answer], "the feed")
-            }
+            )
         except Doubt as doubt:
             return checked(Answer("feed", frozen=str(doubt)), mine)
         read = {4 if dataset.kind.startswith("ip4") else 6 for dataset in self.datasets}
         unread = prefixes_of(one for one in mine.networks if one.version not in read)
         problems = (f"feed: no file is about {', '.join(unread)}; name one of IPv6 too",) if unread else ()
-        return checked(Answer("feed", tuple(sorted(found, key=_order)), unread, problems), mine)
+        return checked(Answer("feed", tuple(found), unread, problems), mine)
 
 
 def _followed(code: str) -> bool:
     return followed(code, "the feed")
-
-
-def _order(listing: Listing) -> tuple[int, int, str]:
-    network = ipaddress.ip_network(listing.network)
-    return network.version, int(network.network_address), listing.code
 
 
 def _self_test(contents: Sequence[Content], family: int, datasets: Sequence[Dataset]) -> None:
