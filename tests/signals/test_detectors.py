@@ -136,10 +136,7 @@ class Chdb:
         """Whole seconds are all that Akvorado has."""
         self.flows = ""
         self._session.query("DROP TABLE IF EXISTS flows")
-        self._session.query(
-            f"CREATE TABLE flows ({AKVORADO}{', TCPFlags UInt16' if flags else ''}) ENGINE = MergeTree "
-            "ORDER BY TimeReceived"
-        )
+        self._session.query(f"CREATE TABLE flows ({AKVORADO}{', TCPFlags UInt16' if flags else ''}) ENGINE = Memory")
         lines = []
         for row in range(len(some)):
             ends = [
