@@ -494,8 +494,11 @@ def test_a_database_that_disagrees_with_the_plain_walk_alarms_nobody() -> None:
 
 
 @contextmanager
-def served(answer: Any) -> Iterator[str]:
-    """An HTTP server on loopback; `answer` gives status and body for the headers and the query."""
+def served(answer: Any, missing: int = 0) -> Iterator[str]:
+    """An HTTP server on loopback; `answer` gives status and body for the headers and the query.
+
+    `missing` octets are announced and never sent.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -504,6 +507,7 @@ def served(answer: Any) -> Iterator[str]:
             self.send_response(status)
             if status == 302:
                 self.send_header("Location", text)
+            self.send_header("Content-Length", str(len(text.encode()) + missing))
             self.end_headers()
             self.wfile.write(text.encode())
 
@@ -565,6 +569,14 @@ def test_an_address_of_clickhouse_is_one_without_a_password(url: str) -> None:
     with pytest.raises(EngineError, match="write its address as https") as refused:
         ClickHouse(url, "", "", "flows", WINDOW, POOLS, PORTS)
     assert "secret" not in str(refused.value)
+
+
+def test_an_answer_that_is_cut_off_is_an_error() -> None:
+    with (
+        served(lambda _headers, _sql: (200, "TimeReceived\n"), missing=10) as url,
+        pytest.raises(EngineError, match="IncompleteRead"),
+    ):
+        ClickHouse(url, "reader", "secret", "flows", WINDOW, POOLS, PORTS)
 
 
 def test_nobody_answers() -> None:

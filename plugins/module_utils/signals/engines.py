@@ -7,6 +7,7 @@ Of the files only what the detectors look at reaches the database: the filter ru
 
 from __future__ import annotations
 
+import http.client
 import tempfile
 import urllib.error
 import urllib.parse
@@ -249,8 +250,8 @@ class ClickHouse:
 
     def texts(self, sql: str) -> list[list[str]]:
         """The rows of a query as texts. Raises EngineError."""
-        # Its parser takes 256 KiB by default, which the prefixes of a large network fill.
-        options = "default_format=TabSeparated&max_query_size=16777216"
+        # Its parser takes 256 KiB by default, which the prefixes of a large network fill. Errors come before any row.
+        options = "default_format=TabSeparated&max_query_size=16777216&wait_end_of_query=1"
         address = f"{self._url}{'&' if urllib.parse.urlsplit(self._url).query else '?'}{options}"
         request = urllib.request.Request(address, sql.encode(), self._headers)
         try:
@@ -259,7 +260,7 @@ class ClickHouse:
         except urllib.error.HTTPError as error:
             said = " ".join(error.read(400).decode("utf-8", "replace").split())
             raise EngineError(f"ClickHouse: {HTTPStatus(error.code).phrase}: {said or 'no reason'}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise EngineError(f"ClickHouse: {error}; is its address right, and does it answer?") from None
         return [line.split("\t") for line in text.splitlines()]
 
