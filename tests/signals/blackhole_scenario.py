@@ -215,6 +215,11 @@ def trigger_steps() -> subprocess.Popen[bytes]:
     wait("the black-holes", both(names))
     seen["source"] = {"holes": {router: sorted(holes(router)) for router in ROUTERS}, "forwarded": forwarded()}
     seen["source"]["unanswered"] = status().get("unanswered")
+    for router in ROUTERS:
+        sh(f"ip netns exec {router} nft delete table inet isp_blackhole")
+    seen["without the filter"] = forwarded()
+    for router in ROUTERS:
+        sh(f"ip netns exec {router} nft -f /etc/isp-hardening/blackhole-rpf.nft")
     seen["frr route"] = {
         family: json.loads(sh(f"vtysh -c 'show bgp {family} unicast {prefix} json'"))
         for family, prefix in (("ipv4", f"{BAD4}/32"), ("ipv6", "2001:db8:100:7::/64"))

@@ -223,6 +223,8 @@ def test_source_rtbh_lets_no_syn_be_forwarded_in_either_family(seen: dict[str, A
         assert seen["before"][router] == dict.fromkeys((*infected, *neighbours), scenario.SYNS)
         after = seen["source"]["forwarded"][router]
         assert after == dict.fromkeys(infected, 0) | dict.fromkeys(neighbours, scenario.SYNS)
+        # The route alone stops nobody from sending.
+        assert seen["without the filter"][router] == seen["before"][router]
     assert seen["source"]["unanswered"] == 0
 
 
