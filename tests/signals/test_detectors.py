@@ -340,6 +340,16 @@ def test_a_worm_lowers_the_threshold_of_the_same_host_for_72_hours() -> None:
     assert not of(run(flows(before + late)), "D3")  # type: ignore[arg-type]
 
 
+def test_keys_beyond_the_signed_numbers_are_keys_too() -> None:
+    """fc00::/7 has the upper bit: worms among them are asked for by their keys."""
+    pools = Pools([("dynamic", ["fd00:1::/32"])])
+    host = "fd00:1:0:7::9"
+    scan = [(second * 1000, host, f"240.1.0.{second}", 445, SYN, 1, 60) for second in range(1, 15)]
+    mail = [(60_000 + second * 1000, host, f"240.0.0.{second}", 25, SYN, 1, 60) for second in range(8)]
+    found = run(flows(scan + mail), pools=pools)
+    assert of(found, "D4") == of(found, "D3") == {"fd00:1:0:7::"}
+
+
 def test_an_alarm_reads_as_a_sentence() -> None:
     rows = [(second * 13_000, "198.18.0.9", f"240.0.0.{second}", 25, SYN, 1, 60) for second in range(1, 19)]
     rows += [(second * 13_000, "2001:db8:0:7::1", f"240.0.0.{second}", 25, SYN, 1, 60) for second in range(1, 19)]

@@ -281,6 +281,15 @@ def test_mx_names_are_d5_and_denials_d3_and_both_are_one_case(tmp_path: Path) ->
     assert found["lines"] == 19
 
 
+def test_names_that_others_chose_are_readable_in_the_evidence(tmp_path: Path) -> None:
+    query = "[179570{0}] unbound[1:0] info: 198.51.100.9 \x1b[2J{0}\u202e.example.org. MX IN"
+    (tmp_path / "unbound.log").write_text("\n".join(query.format(number + 1000) for number in range(9)))
+    (alarm,) = log_run(logs=[{"kind": "dns", "files": [str(tmp_path / "unbound.log")]}])["alarms"]
+    assert alarm["detector"] == "D5"
+    assert "?[2j1001?.example.org" in alarm["evidence"][1]
+    assert all(line.isprintable() for line in alarm["evidence"])
+
+
 def test_nine_denials_and_retries_to_one_relay_alarm_nothing(tmp_path: Path) -> None:
     lines = [DENIED.format(number, number) for number in range(9)] + [DENIED.format(number, 3) for number in range(60)]
     (tmp_path / "routers.log").write_text("\n".join(lines))

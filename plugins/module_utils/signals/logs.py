@@ -33,6 +33,7 @@ from .walk import HOUR, Contact
 
 SHOWN = 3  # unknown lines that are told; the rest is a number
 _LONGEST = 300  # characters of a line that is told
+LONGEST_LOGIN = 320  # 64 before the @ and 255 behind it (RFC 5321, section 4.5.3.1)
 
 
 class NoTime(Exception):
@@ -75,7 +76,8 @@ class Stamps:
 
     def __init__(self, zone: str = "", year: int = 0) -> None:
         try:
-            self._zone = zoneinfo.ZoneInfo(zone) if zone else None
+            # UTC is there where the package tzdata is not.
+            self._zone = datetime.UTC if zone == "UTC" else zoneinfo.ZoneInfo(zone) if zone else None
         except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError):
             raise ValueError(f"'{zone}' is no time zone; write one as UTC or Europe/Vienna") from None
         self._year = year
@@ -221,6 +223,11 @@ def _subject(text: str) -> int | None:
         return None
 
 
+def _login(text: str) -> str | None:
+    """A login as it is compared, None for what nobody could read out to a customer."""
+    return text.lower() if text.isprintable() and len(text) <= LONGEST_LOGIN else None
+
+
 _DAEMONS = frozenset(
     """smtpd smtp lmtp relay local virtual pipe cleanup qmgr nqmgr oqmgr pickup bounce error retry discard anvil
     postscreen dnsblog tlsproxy tlsmgr scache trivial-rewrite master postsuper postmap postalias postfix-script verify
@@ -299,7 +306,7 @@ class Postfix(Reader):
         found = _ACCEPTED.fullmatch(text)
         if found:
             login = _LOGIN.search(found["more"] or "")
-            subject = login[1].lower() if login else _subject(found["address"])
+            subject = _login(login[1]) if login else _subject(found["address"])
             self._judge((host, found["queue"]))  # ids come again when their mail is gone
             if subject is not None:
                 self._mails[host, found["queue"]] = _Mail(subject, time, self._file)
@@ -359,7 +366,7 @@ class Rspamd(Reader):
         if not found or len(_VERDICTS.findall(text)) != 1:
             return None if "rspamd_task_write_log: " in text or not _RSPAMD.match(text) else False
         login = found["login"]
-        subject = login.lower() if login else _subject(found["address"] or "")
+        subject = _login(login) if login else _subject(found["address"] or "")
         # S: passed through with a verdict given beforehand (a virus, a rule of the operator), or not looked at.
         judged = found["action"] in SPAM or (found["action"] in NO_SPAM and found["seen"] != "S")
         if subject is None or not judged or "; csession; " in text:  # the controller: somebody teaches it

@@ -224,9 +224,14 @@ def _evidence(
         "D6": f"sent {_many(count, 'mail')} {took}; {failed} of them are spam, or were refused for good",
         "D7": f"{count} subscribers more are suspect {took}",
     }[name]
-    names = [one.object if isinstance(one.object, str) else shown_key(one.object) for one in contacts]
+    names = [_readable(one.object) if isinstance(one.object, str) else shown_key(one.object) for one in contacts]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{shown_time(crossing.since)}: {who} {said}", f"To: {', '.join(names[:SHOWN])}{more}"
+
+
+def _readable(name: str) -> str:
+    """A name that somebody else has chosen, for a line in a mail or on a page."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:100])
 
 
 def _many(count: int, what: str) -> str:
