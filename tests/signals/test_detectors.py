@@ -5,7 +5,10 @@ who is found and who is not; which data switches a detector off. Flows of the ge
 
 from __future__ import annotations
 
+import functools
+import gzip
 import http.server
+import operator
 import random
 import threading
 from collections import Counter
@@ -364,6 +367,29 @@ def test_an_alarm_reads_as_a_sentence() -> None:
     )
     assert second.subject == "2001:db8:0:7::"
     assert "2001:db8:0:7::/64 tried port 25" in second.evidence[0]
+
+
+def test_nobody_of_a_real_office_is_alarmed(sample_data: Path) -> None:
+    """Zeek's connections of M57-Patents (2009), the originators' halves: NetBIOS, the Web, mail to one relay."""
+    seen = {"S": 0x02, "H": 0x12, "A": 0x10, "D": 0x18, "F": 0x11, "R": 0x04}  # Zeek, base/protocols/conn: history
+    path = sample_data / "flows" / "vast-zeek" / "vast" / "integration" / "data" / "zeek" / "conn.log.gz"
+    with gzip.open(path, "rt") as lines:
+        table = [line.rstrip("\n").split("\t") for line in lines if not line.startswith("#")]
+    rows = []
+    for row in table:
+        if row[6] == "tcp":
+            flags = functools.reduce(operator.or_, (seen.get(letter, 0) for letter in row[14]), 0)
+            time = round(float(row[0]) * 1000) - BEGIN
+            rows.append((time, row[2], row[4], int(row[5]), flags, int(row[15]), int(row[16])))
+    office = Pools([("dynamic", ["192.168.1.0/24"])])
+    some = flows(rows).where(np.array([row[3] in PORTS for row in rows]))
+    assert sum(row[3] == 25 for row in rows) == 21
+    assert not run(some, pools=office).suspects
+    with DuckDB() as engine:  # as it would be if the Web were one of the watched ports
+        engine.add(0, flows(rows))
+        web = replace(DETECTORS["D4"], ports=(80, 443))
+        assert queries.walked(engine, web) == ([], [])
+        assert len(queries.contacts_of(engine, web, [key_of("192.168.1.104")])) > 80
 
 
 # What switches detectors off.
