@@ -51,6 +51,13 @@ options:
     type: list
     elements: dict
     default: []
+  owners:
+    description:
+      - Who has the addresses that are black-holed now, as M(isp.hardening.address_owner) tells. One that belongs to
+        another subscriber by now, or perhaps, is let go.
+    type: list
+    elements: dict
+    default: []
   release:
     description: The keys of cases that are let go now, and left alone for a day.
     type: list
@@ -120,12 +127,14 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.blackhole im
 )
 from ansible_collections.isp.hardening.plugins.module_utils.signals.blackhole_cases import Proposal, propose
 from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import read_case
+from ansible_collections.isp.hardening.plugins.module_utils.signals.owners import read_owners
 
 # The host of the trigger may have no YAML library to read the DOCUMENTATION with; a test holds the two together.
 ARGUMENTS = {
     "policy": {"type": "dict", "required": True},
     "kind": {"type": "str", "choices": ["source", "destination", "inbound"], "default": "source"},
     "cases": {"type": "list", "elements": "dict", "default": []},
+    "owners": {"type": "list", "elements": "dict", "default": []},
     "release": {"type": "list", "elements": "str", "default": []},
     "state": {"type": "path", "default": "/var/lib/isp-hardening-blackhole/state.json"},
 }
@@ -146,6 +155,7 @@ def main() -> None:
             read_state(before),
             options["policy"],
             int(time.time() * 1000),
+            read_owners(options["owners"]),
         )
         after = before if proposal.decision.dry_run else write_state(proposal.state)
         changed = read_state(after) != read_state(before)
@@ -153,7 +163,7 @@ def main() -> None:
             replace(path, before, after)
     except StateError as error:
         module.fail_json(msg=f"{path}: {error}. Nothing was changed.")
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         module.fail_json(msg=f"policy: {error} is missing or wrong; give what isp.hardening.signals_host gives")
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"{error}. Nothing was changed.")

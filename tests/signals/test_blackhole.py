@@ -74,6 +74,10 @@ def case(key: str = "k7", *prefixes: str, **changes: Any) -> Case:
     return Case(**{"key": key, "prefixes": prefixes or ("198.51.100.7/32",)} | sound | changes)
 
 
+Call = Callable[..., dict[str, Any]]
+CASE = case(since=0).as_dict()
+
+
 # -- the controller ----------------------------------------------------------------------------------------------
 
 
@@ -186,6 +190,16 @@ def test_what_an_operator_lets_go_is_left_alone_for_a_day() -> None:
     again = asked(case(), state=let_go.state, now=NOW + HOUR)
     assert "released by hand" in again.decision.refused[0].reason
     assert asked(case(), state=let_go.state, now=NOW + 25 * HOUR).state.routes
+
+
+def test_an_address_that_moved_on_to_another_subscriber_is_let_go(call: Call, tmp_path: Path) -> None:
+    call(cases=[CASE])
+    mine = {"address": "198.51.100.7/32", "state": "known", "subscriber": "subscriber k7", "reason": ""}
+    assert not call(owners=[mine])["changed"]
+    told = call(owners=[mine | {"subscriber": "somebody else"}])
+    assert told["changed"]
+    assert "another subscriber" in told["released"][0]["why"]
+    assert not read_state((tmp_path / "state.json").read_text()).routes
 
 
 def test_a_clock_that_went_back_freezes() -> None:
@@ -634,10 +648,6 @@ def test_a_kill_switch_that_was_faster_wins(tmp_path: Path) -> None:
         module.replace(path, "{}", '{"routes": []}')
     assert path.read_text() == ""
     assert list(tmp_path.iterdir()) == [path]
-
-
-Call = Callable[..., dict[str, Any]]
-CASE = case(since=0).as_dict()
 
 
 @pytest.fixture

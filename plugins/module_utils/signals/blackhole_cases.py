@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .blackhole import Guards, Route, State, shield
-from .limits import DAY, HOUR, INBOUND, MINUTE, Action, Decision, Limits, Protected, Refusal, Release, decide
-from .records import Case
+from .limits import DAY, Action, Decision, Protected, Refusal, Release, decide, limits_of
+from .records import Case, Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +28,23 @@ def guards_of(policy: Mapping[str, Any]) -> Guards:
 
 
 def propose(
-    kind: str, cases: Iterable[Case], release: Iterable[str], state: State, policy: Mapping[str, Any], now: int
+    kind: str,
+    cases: Iterable[Case],
+    release: Iterable[str],
+    state: State,
+    policy: Mapping[str, Any],
+    now: int,
+    owners: Mapping[str, Owner] | None = None,
 ) -> Proposal:
     """What to black-hole, and what no longer. `release` are the keys of cases that an operator lets go.
 
-    A case that is refused by the guards is refused whole: half of a subscriber's addresses are no black-hole. Raises
-    StateError where the guards make no sense.
+    `owners` says who has the prefixes that are black-holed now. A case that is refused by the guards is refused whole:
+    half of a subscriber's addresses are no black-hole. Raises StateError where the guards make no sense.
     """
     guards = guards_of(policy)
-    limits = Limits(
-        kind,
-        policy["subscribers"],
-        tuple(Protected(prefix, reason) for prefix, reason in shield(_never(policy)).items()),
-        ttl=policy["inbound_minutes"] * MINUTE if kind == INBOUND else policy["hours"] * HOUR,
-        most=policy["most"],
-        dry_run=policy["dry_run"],
+    limits = replace(
+        limits_of(policy, kind),
+        never=tuple(Protected(prefix, reason) for prefix, reason in shield(_never(policy)).items()),
         enabled=not state.killed,
     )
     let_go = set(release)
@@ -52,7 +54,7 @@ def propose(
     living = tuple(one for one in state.routes if one.until > now and one.case not in let_go)
     mine = tuple(one for one in living if one.kind == kind)
     active = _actions(mine)
-    decision = decide(cases, active, limits, now, released=released)
+    decision = decide(cases, active, limits, now, owners=owners, released=released)
     if state.killed:
         return Proposal(decision, state)
     ended = [
