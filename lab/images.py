@@ -83,6 +83,7 @@ SIGNALS = (
     "nfdump",
     "nftables",
     "python3-dnspython",
+    "python3-jinja2",
     "python3-psycopg",
     # the tests
     "dnsperf",

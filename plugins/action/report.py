@@ -56,6 +56,9 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         names = variables["ansible_play_hosts_all"]
         known = {name: variables["hostvars"].raw_get(name) for name in names}
+        # Who only watches and acts has no verdict of his own: how the signals stand is a part by itself.
+        watching = {host for group in _SIGNALS for host in variables["groups"].get(group, ())}
+        known = {name: own for name, own in known.items() if name not in watching or arguments["result"] in own}
         hosts = [_host(name, own, arguments) for name, own in known.items()]
         domains = _domains([own.get(arguments["dns_result"]) for own in known.values()], names)
         states = {host["state"] for host in hosts}
@@ -77,7 +80,9 @@ class ActionModule(ActionBase):
         self._display.display("\n" + summary(report, bool(ANSIBLE_COLOR)))
         result |= {"files": files, "hosts": dict(report.host_totals), "findings": dict(report.totals)}
         result |= {"changed": False, "msg": f"{headline(report)}; see {files['html']}"}
-        return result | ({"failed": True} if any(report.host_totals[one] for one in arguments["fail_on"]) else {})
+        alarmed = bool(report.signals and report.signals.alarms)
+        bad = alarmed or any(report.host_totals[one] for one in arguments["fail_on"])
+        return result | ({"failed": True} if bad else {})
 
 
 def _host(name: str, variables: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
