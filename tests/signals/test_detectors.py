@@ -423,8 +423,38 @@ def test_sampling_that_no_exporter_tells_is_seen_in_the_flows() -> None:
         assert facts.sampling == 0
         found = of_flows(engine, facts, DETECTORS, NETWORK, {})
     assert off(found).keys() == {"D2", "D3", "D4"}
-    assert all("begin without SYN" in text for text in off(found).values())
+    assert all("few packets without SYN" in text for text in off(found).values())
     assert not of(found, "D2")
+
+
+def test_sessions_that_last_for_hours_are_no_sampling() -> None:
+    """Remote desktops: a record behind each active timeout, without SYN and with many packets."""
+    rows = [(minute * 60_000, "198.18.0.1", "240.0.0.1", 3389, 0x18, 900, 80_000) for minute in range(60)]
+    found = run(flows(BOTS + rows + rows + rows))
+    assert not found.silences
+    assert of(found, "D3") == {"198.18.0.1"}
+
+
+def test_flags_that_one_of_many_exporters_leaves_out_are_seen_in_the_flows() -> None:
+    rows = [(when, "198.18.0.3", *rest[:2], 0, *rest[3:]) for when, _source, *rest in BOTS]
+    told = off(run(flows([*BOTS, *rows])))  # type: ignore[list-item]
+    assert told.keys() == {"D2", "D3", "D4"}
+    assert all("the flows of 1 of 2 subscribers" in text and "no TCP flags" in text for text in told.values())
+
+
+@pytest.mark.parametrize("flags", [0, 0x10])
+def test_one_subscriber_cannot_blind_the_detectors_with_odd_packets(flags: int) -> None:
+    hosts = [f"198.18.0.{number}" for number in range(1, 8)]
+    rows = [(when, host, *rest) for host in hosts for when, _source, *rest in BOTS[:12]]
+    flood = [
+        (number, "198.18.1.1", f"240.9.{number // 250}.{number % 250}", 25, flags, 1, 40) for number in range(3000)
+    ]
+    with _file([flows([*rows, *flood])]) as path, DuckDB() as engine:  # type: ignore[list-item]
+        facts, _silences = load(engine, [str(path)], POOLS, PORTS, WINDOW)
+        found = of_flows(engine, facts, DETECTORS, NETWORK, {})
+    assert facts.flags_known == bool(flags)  # as the file alone looks
+    assert not found.silences
+    assert of(found, "D3") == set(hosts)
 
 
 def test_flags_of_the_first_packet_only_are_seen_in_the_flows() -> None:

@@ -212,17 +212,21 @@ class Pools:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of the flows that the detectors would go by. The counts are of subscribers' TCP to the ports."""
+    """What is known of the flows that the detectors would go by.
+
+    The last five are of subscribers' TCP to the ports. They count busy subscribers where flows are odd, so that nobody
+    blinds the detectors by sending many odd packets.
+    """
 
     flows: int = 0  # of everything that was read
     sampling: int = 0  # the worst of all exporters; 1 none, 0 nobody says
     flags_known: bool = True
     flags_mend: str = "let the exporters send tcpControlBits (element 6)"
-    tcp: int = 0
-    with_syn: int = 0
-    impossible: int = 0  # SYN only, and larger than SYNs are
-    mail: int = 0  # to port 25
-    blocked: int = 0  # of these: SYN only, or forwardingStatus says dropped
+    busy: int = 0  # subscribers with BUSY flows and more
+    flagless: int = 0  # of these: half of the flows have no flag
+    middles: int = 0  # half of the flows have no SYN, and few packets: they are out of the middle of a session
+    impossible: int = 0  # half of the flows have SYN only, and are larger than SYNs are
+    blocked: int = 0  # flows to port 25: SYN only, or forwardingStatus says dropped
 
     def __add__(self, other: Facts) -> Facts:
         counts = {
@@ -235,37 +239,41 @@ class Facts:
         )
 
 
-ENOUGH = 50  # flows, before their shares say something of the exporter
-# Nearly every flow record of a session begins with its SYN when each packet is looked at. Where half of the packets are
-# looked at, half of the records have none.
-SYN_SHARE = 0.8
+BUSY = 5  # flows: whoever has fewer reaches no threshold anyway
+ODD_SHARE = 0.2  # of the busy subscribers: so many of them at once are odd by their exporter
+# Of a session of which each packet is looked at there is a record with its SYN, and perhaps one behind each active
+# timeout. Of a sampled one there are a packet or two, which are seldom the first.
+MIDDLE_PACKETS = 3
 # The SYNs of one attempt are few and empty: Linux sends 7 of 60 octets (tcp(7), tcp_syn_retries).
 SYN_OCTETS = 1_500
-IMPOSSIBLE_SHARE = 0.01
 
 
 def doubt_of_ratios(facts: Facts) -> Silence | None:
     """Why no detector may go by the shape of these flows, None where they may. `detector` is left open."""
+    of = f"of {facts.busy} subscribers with {BUSY} TCP flows and more"
+    odd = facts.busy * ODD_SHARE
     if facts.sampling > 1:
         return Silence(
             "",
             f"packets are sampled, 1 of {facts.sampling}: every session looks short, and of many only a SYN is seen",
             "export port 25 of the subscribers unsampled, or give filter logs; D1 goes by distinct servers meanwhile",
         )
-    if not facts.flags_known:
+    # A flood without flags makes a file look as if they were left out, but not the flows of everybody.
+    if not facts.flags_known and facts.flagless >= odd:
         return Silence("", "the flows have no TCP flags, so nobody knows which were answered", facts.flags_mend)
-    if facts.tcp >= ENOUGH and facts.with_syn < SYN_SHARE * facts.tcp:
+    if facts.flagless > odd:
+        return Silence("", f"the flows of {facts.flagless} {of} have no TCP flags", facts.flags_mend)
+    if facts.middles > odd:
         return Silence(
             "",
-            f"{facts.tcp - facts.with_syn} of {facts.tcp} TCP flows begin without SYN: the exporter samples without "
-            "saying so, or leaves flags out",
+            f"the flows of {facts.middles} {of} are a few packets without SYN: an exporter samples and does not say so",
             "switch its sampling off, or let it send its sampling rate (RFC 5477, an options template)",
         )
-    if facts.tcp >= ENOUGH and facts.impossible > IMPOSSIBLE_SHARE * facts.tcp:
+    if facts.impossible > odd:
         return Silence(
             "",
-            f"{facts.impossible} of {facts.tcp} TCP flows have SYN alone in {SYN_OCTETS} octets and more: the exporter "
-            "sends the flags of the first packet only",
+            f"the flows of {facts.impossible} {of} have SYN alone in {SYN_OCTETS} octets and more: an exporter sends "
+            "the flags of the first packet only",
             "let it send those of all packets of a flow (IPFIX element 6, tcpControlBits); some line cards cannot",
         )
     return None

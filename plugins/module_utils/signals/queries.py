@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from .detectors import MAIL_PORT, SHORT, SHORT_OCTETS, SHORT_PACKETS, SYN_OCTETS, Detector, Facts
+from .detectors import BUSY, MAIL_PORT, MIDDLE_PACKETS, SHORT, SHORT_OCTETS, SHORT_PACKETS, SYN_OCTETS, Detector, Facts
 from .walk import Contact
 
 # What a flow shows, each as 0 or 1 in a sum.
@@ -109,17 +109,26 @@ SELECT subject, port, object, t, failed FROM contacts ORDER BY subject, port, t,
 
 def facts_of(engine: Engine) -> Facts:
     """What the rows themselves show of their exporters. Raises EngineError."""
-    blocked = f"dport = {MAIL_PORT} AND ({_SYN_ONLY} OR {_DROPPED})"
-    sql = f"""{_with(engine)}
-SELECT count(*),
-    sum({_SYN}),
-    sum(CASE WHEN {_SYN_ONLY} AND octets >= {SYN_OCTETS} THEN 1 ELSE 0 END),
-    sum(CASE WHEN dport = {MAIL_PORT} THEN 1 ELSE 0 END),
-    sum(CASE WHEN {blocked} THEN 1 ELSE 0 END)
-FROM isp_flows
+    shapes = f"""shapes AS (
+    SELECT src, count(*) AS n,
+        sum(CASE WHEN flags % 64 = 0 THEN 1 ELSE 0 END) AS flagless,
+        sum(CASE WHEN flags % 4 < 2 AND flags % 64 > 0 AND packets <= {MIDDLE_PACKETS} THEN 1 ELSE 0 END) AS middles,
+        sum(CASE WHEN {_SYN_ONLY} AND octets >= {SYN_OCTETS} THEN 1 ELSE 0 END) AS impossible,
+        sum(CASE WHEN dport = {MAIL_PORT} AND ({_SYN_ONLY} OR {_DROPPED}) THEN 1 ELSE 0 END) AS blocked
+    FROM isp_flows
+    GROUP BY src
+)"""
+    busy = f"n >= {BUSY}"
+    sql = f"""{_with(engine, shapes)}
+SELECT sum(CASE WHEN {busy} THEN 1 ELSE 0 END),
+    sum(CASE WHEN {busy} AND flagless * 2 > n THEN 1 ELSE 0 END),
+    sum(CASE WHEN {busy} AND middles * 2 > n THEN 1 ELSE 0 END),
+    sum(CASE WHEN {busy} AND impossible * 2 > n THEN 1 ELSE 0 END),
+    sum(blocked)
+FROM shapes
 HAVING count(*) > 0"""
     rows = engine.rows(sql)
     if not rows:
         return Facts()
-    tcp, with_syn, impossible, mail, blocked_flows = rows[0]
-    return Facts(tcp=tcp, with_syn=with_syn, impossible=impossible, mail=mail, blocked=blocked_flows)
+    busy_ones, flagless, middles, impossible, blocked = rows[0]
+    return Facts(busy=busy_ones, flagless=flagless, middles=middles, impossible=impossible, blocked=blocked)
