@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -279,6 +280,20 @@ def test_mx_names_are_d5_and_denials_d3_and_both_are_one_case(tmp_path: Path) ->
     assert {one["detector"] for one in found["alarms"]} == {"D3", "D5"}
     assert found["cases"][0]["sources"] == ("D3", "D5")
     assert found["lines"] == 19
+
+
+def test_a_log_that_is_cut_off_takes_nothing_away_from_the_others(tmp_path: Path) -> None:
+    good, cut = tmp_path / "1.gz", tmp_path / "2.gz"
+    good.write_bytes(gzip.compress("\n".join(spam(12)).encode()))
+    cut.write_bytes(gzip.compress("\n".join(spam(12, "eve@example.net") * 99).encode())[:-20])
+    os.utime(good, (0, 0))
+    found = log_run(logs=[{"kind": "rspamd", "files": [str(tmp_path / "*.gz")], "zone": "UTC"}])
+    assert [one["subject"] for one in found["alarms"]] == ["bob@example.net"]
+    assert found["lines"] == 12
+    assert (
+        found["silences"][0]["reason"]
+        == f"{cut}: left out: Compressed file ended before the end-of-stream marker was reached"
+    )
 
 
 def test_names_that_others_chose_are_readable_in_the_evidence(tmp_path: Path) -> None:

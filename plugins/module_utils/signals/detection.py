@@ -29,9 +29,9 @@ from .flows import FlowFileError, finished
 from .identity import Sources, read_sources
 from .limits import DAY, NeverList, Protected, read_case
 from .queries import EngineError, facts_of
-from .records import Alarm, Case, Silence
+from .records import Case, Silence
 from .store import Store, open_store
-from .suspects import Found, Network, Suspect
+from .suspects import Found, Network
 from .walk import HOUR
 
 
@@ -171,21 +171,23 @@ def _age(path: str) -> float:
 
 def run(settings: Settings, changes: bool) -> dict[str, Any]:
     """Look, and say what was found; with `changes` later runs know it. Raises BadDetection, StoreError, ImportError."""
-    found = Found()
+    # The store is held for moments only: others wait for it.
     with _store(settings.state, changes) as store:
         worms = suspects.remembered_worms(store, settings.window.end) if store else {}
-        flows, lines = 0, 0
-        if settings.flow_files or settings.server:
-            more, flows = _of_flows(settings, worms)
-            found += more
-        if settings.logs:
-            more, lines = _of_logs(settings, worms | suspects.worms_of(found.suspects))
-            found += more
-        alarmed = suspects.earliest(found.suspects)
-        surge = _surge(settings, alarmed, store)
-        sources = settings.identity() if settings.identity else None
+        known = suspects.remembered(store, settings.window.start - DAY) if store else []
+    found, flows, lines = Found(), 0, 0
+    if settings.flow_files or settings.server:
+        more, flows = _of_flows(settings, worms)
+        found += more
+    if settings.logs:
+        more, lines = _of_logs(settings, worms | suspects.worms_of(found.suspects))
+        found += more
+    alarmed = suspects.earliest(found.suspects)
+    surge = suspects.surge((one.alarm for one in alarmed), known, settings.detectors["D7"])
+    alarms = [one.alarm for one in alarmed] + ([surge] if surge else [])
+    sources = settings.identity() if settings.identity else None
+    with _store(settings.state, changes) as store:
         cases, silences = suspects.cases(alarmed, sources, store)
-        alarms = [one.alarm for one in alarmed] + ([surge] if surge else [])
         if store:
             suspects.remember(store, alarms, settings.window.now)
     told = [*found.silences, *silences, *(sources.told if sources else ())]
@@ -264,7 +266,6 @@ def _of_logs(settings: Settings, worms: Mapping[int, int]) -> tuple[Found, int]:
                 else:
                     reader.read(file, logs.open_log(file), settings.window, logs.Stamps(one.zone, one.year))
             except (OSError, EOFError, zlib.error) as error:
-                reader.drop(file)
                 said = getattr(error, "strerror", None) or str(error) or "it is cut off"
                 mend = "name the files that are there, and let the one who runs this read them"
                 reader.found.silences.append(Silence("", f"{file}: left out: {said}", mend))
@@ -288,8 +289,3 @@ def _reader(one: Logs, settings: Settings) -> logs.Reader:
     if one.kind == "nft_set":
         return logs.NftSet(settings.detectors["D4"].ports)
     return {"postfix": logs.Postfix, "rspamd": logs.Rspamd, "dns": logs.Dns}[one.kind]()
-
-
-def _surge(settings: Settings, alarmed: Sequence[Suspect], store: Store | None) -> Alarm | None:
-    known = suspects.remembered(store, settings.window.start - DAY) if store else ()
-    return suspects.surge((one.alarm for one in alarmed), known, settings.detectors["D7"])

@@ -154,11 +154,39 @@ class Reader:
         return self.found
 
     def read(self, name: str, lines: Iterable[str], window: Window, stamps: Stamps) -> None:
-        """Read one file. Where its clock cannot be right, it is as if it had not been read."""
+        """Read one file. Where its clock cannot be right, or reading raises, it is as if it had not been read."""
         whole, self.found = self.found, LogRead()
         shown: list[str] = []
         without: dict[str, tuple[int, str]] = {}
-        fault, last = "", 0
+        fault = "it was not read to its end"
+        try:
+            fault = self._lines(lines, window, stamps, shown, without)
+        finally:
+            found, self.found = self.found, whole
+            if fault:
+                self.drop(name)
+        if fault:
+            whole.silences.append(Silence("", f"{name}: left out: {fault}", "set its clock by NTP, or name its zone"))
+            return
+        for reason, (count, first) in without.items():
+            why, _, mend = reason.partition("; ")
+            whole.silences.append(Silence("", f"{name}: {count} lines are no evidence: {why} ({first})", mend))
+        told = found.unknown - sum(count for count, _first in without.values())
+        if told:
+            examples = "; ".join(shown)
+            whole.silences.append(Silence("", f"{name}: {told} unknown lines ({examples})", "is it of that kind?"))
+        self.keep(found)
+
+    def _lines(
+        self,
+        lines: Iterable[str],
+        window: Window,
+        stamps: Stamps,
+        shown: list[str],
+        without: dict[str, tuple[int, str]],
+    ) -> str:
+        """Read all lines; why the file's clock cannot be right, "" where it can."""
+        last = 0
         for number, line in enumerate(lines, 1):
             line = line.rstrip("\r\n")
             if not line:
@@ -172,11 +200,9 @@ class Reader:
                 without[str(error)] = count + 1, first
                 continue
             if time > window.now + AHEAD:
-                fault = f"line {number} is of the future, {shown_time(time)}: its clock, zone or year is wrong"
-                break
+                return f"line {number} is of the future, {shown_time(time)}: its clock, zone or year is wrong"
             if last - time > HOUR:
-                fault = f"line {number} goes back from {shown_time(last)} to {shown_time(time)}: its clock jumps"
-                break
+                return f"line {number} goes back from {shown_time(last)} to {shown_time(time)}: its clock jumps"
             last = time
             taken = self.take(time, text) if window.start <= time <= window.end else False
             if taken:
@@ -185,23 +211,11 @@ class Reader:
                 self.found.known += 1
             else:
                 self.found.unknown += 1
-                shown.append(f"line {number}: {line[:_LONGEST]}") if len(shown) < SHOWN else None
-        found, self.found = self.found, whole
-        if fault:
-            self.drop(name)
-            whole.silences.append(Silence("", f"{name}: left out: {fault}", "set its clock by NTP, or name its zone"))
-            return
-        for reason, (count, first) in without.items():
-            mend = reason.partition("; ")
-            whole.silences.append(Silence("", f"{name}: {count} lines are no evidence: {mend[0]} ({first})", mend[2]))
-        told = found.unknown - sum(count for count, _first in without.values())
-        if told:
-            whole.silences.append(
-                Silence("", f"{name}: {told} unknown lines ({'; '.join(shown)})", "is it of that kind?")
-            )
-        self.keep(name, found)
+                if len(shown) < SHOWN:
+                    shown.append(f"line {number}: {line[:_LONGEST]}")
+        return ""
 
-    def keep(self, name: str, found: LogRead) -> None:
+    def keep(self, found: LogRead) -> None:
         """Add what a file showed."""
         for detector, contacts in found.contacts.items():
             self.found.contacts[detector] += contacts
@@ -499,7 +513,7 @@ class NftSet(Filter):
             mend = "write it with nft -j list set, of a set as the documentation shows"
             self.found.silences.append(Silence("", f"{name}: left out: {said}", mend))
             return
-        self.keep(name, found)
+        self.keep(found)
 
     def _element(self, found: LogRead, element: Mapping[str, Any], timeout: Any, written: int, window: Window) -> None:
         source, target, *port = element["val"]["concat"]
