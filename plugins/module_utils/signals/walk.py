@@ -23,7 +23,6 @@ millisecond; its error stays below 2·10^-4 from 10 contacts an hour on. Times a
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -160,9 +159,3 @@ def _walk_one(
         if score >= height:
             return Crossing(subject, contact.time, score, count, since, climb, failed)
     return None
-
-
-def digest(crossings: Iterable[tuple[Key, int, int, int]]) -> str:
-    """One hash for a set of (subject, time, score, contacts), for engines that must agree."""
-    text = "\n".join(repr(one) for one in sorted(crossings))
-    return hashlib.sha256(text.encode()).hexdigest()
