@@ -109,15 +109,18 @@ def rows_near(place: Place, many: int, chance: random.Random) -> Iterator[Row]:
     sides = (place.before, place.after)
     near = {
         name: values(sides, place.family, name, chance)
-        for name in ("source", "destination", "protocol", "source_port", "destination_port")
+        for name in ("source", "destination", "protocol", "source_port", "destination_port", "icmp_type", "icmp_code")
     }
     make = ipaddress.IPv4Address if place.family == 4 else ipaddress.IPv6Address
     for _ in range(many):
+        protocol = chance.choice((6, 6, 6, 17, 1, 58, *near["protocol"]))
+        icmp = chance.choice(near["icmp_type"]) << 8 | chance.choice((0, *near["icmp_code"]))
+        ports = (0, icmp, icmp) if protocol in (1, 58) else (*near["destination_port"], 0, 25, 25, 1023, 1024)
         yield Row(
             str(make(chance.choice(near["source"]))), str(make(chance.choice(near["destination"]))),
-            chance.choice((*near["destination_port"], 0, 25, 25, 1023, 1024, 0x0800)),
+            chance.choice(ports),
             chance.choice((*near["source_port"], 25, 1023, 1024, 40000)),
-            chance.choice((6, 6, 6, 17, 1, 58, *near["protocol"])),
+            protocol,
             chance.choice((SYN, WHOLE, ACK, RST, 0, 0x29, 0x12)),
         )  # fmt: skip
 
@@ -213,6 +216,15 @@ def test_addresses_told_apart_by_the_lower_half_alone() -> None:
         assert agrees(place, [Row(one, "2001:db8:ffff::9") for one in sources])
 
 
+def test_icmp_types_and_codes_are_told_apart() -> None:
+    echo: packets.Match = {"protocol": packets.exactly(1, 8), "icmp_type": packets.exactly(8, 8)}
+    too_big = echo | {"icmp_type": packets.exactly(3, 8), "icmp_code": packets.exactly(4, 8)}
+    lines = (line(DENY, echo, "deny icmp any any echo"), line(DENY, too_big, "deny icmp any any 3 4"))
+    kinds = (0x0000, 0x0001, 0x0303, 0x0304, 0x0305, 0x0404, 0x07FF, 0x0800, 0x0801, 0x0804, 0x08FF, 0x0900)
+    rows = [Row("198.51.100.9", "203.0.113.9", kind, 0, 1, 0) for kind in kinds]
+    assert agrees(place(OPEN, listed(*lines)), rows) == 6  # four echo requests, 3 4, and what may be one
+
+
 # --- What a flow record proves ---------------------------------------------------------------------------------------
 
 NEW, ESTABLISHED, INVALID = 0, 1, 3
@@ -231,6 +243,9 @@ NEW, ESTABLISHED, INVALID = 0, 1, 3
         ((6, 40000, 25, RST), {((RST, ESTABLISHED),), ((RST, INVALID),)}),
         ((17, 40000, 53, 0), {((0, NEW),)}),
         ((17, 53, 40000, 0), {((0, ESTABLISHED),)}),
+        ((17, 1024, 1023, 0), {((0, NEW),)}),
+        ((17, 1024, 1024, 0), {((0, NEW),), ((0, ESTABLISHED),)}),
+        ((17, 1023, 1023, 0), {((0, NEW),), ((0, ESTABLISHED),)}),
         ((17, 5000, 6000, 0), {((0, NEW),), ((0, ESTABLISHED),)}),
     ],
 )  # fmt: skip
