@@ -91,6 +91,10 @@ def test_the_headline_says_the_worst_first() -> None:
     assert headline(read(samples.run(samples.munich(), policy={}))) == "The one host keeps the policy"
     assert headline(read(samples.run(samples.munich()))) == "Every host keeps the policy, but 1 exception has expired"
     assert headline(read(samples.run())) == "No host was in the run"
+    quiet = read(samples.run() | {"signals": [{"host": "watch1", "signals": {}}]})
+    assert headline(quiet) == "The signals: nobody is suspect"
+    frozen = read(samples.run() | {"signals": [{"host": "watch1", "frozen": "the list lists everybody"}]})
+    assert headline(frozen) == "Look at the alarms of the signals: nobody is suspect"
 
 
 def test_a_host_has_the_worst_verdict_and_the_worst_host_comes_first() -> None:
