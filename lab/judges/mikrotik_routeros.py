@@ -57,49 +57,74 @@ class Interface:
     kind: str = ""
 
 
-def judge(menus: Menus, attachment: str, direction: str, packet: Packet) -> str:
-    """'permit' or 'deny'. Raises KeyError for an attachment that is not there."""
-    places = _attached(menus, attachment)
-    uplink = _uplink(menus)
-    verdicts = set()
-    for place in places:
-        incoming, outgoing = (place, uplink) if direction == "up" else (uplink, place)
-        verdicts.add(_forwarded(menus, packet, incoming, outgoing))
-    return "permit" if "permit" in verdicts else "deny"
+_Chains = Mapping[str, Sequence[tuple[Item, tuple[Test, ...]]]]  # the rules in force of each chain, with what they ask
 
 
-def _forwarded(menus: Menus, packet: Packet, incoming: Interface, outgoing: Interface) -> str:
-    top = {4: "ip", 6: "ipv6"}[packet.family]
-    tracking = all(item.get("enabled") != "no" for item in menus.get("ip firewall connection tracking", ()))
-    lists = _lists(menus, packet.family)
-    if packet.family == 4 and packet.source >> 24 == 0 and incoming.name != _uplink(menus).name:
-        return "deny"  # a martian
-    look = Look(packet, incoming, outgoing, False, lists, 0)
-    if _table(menus.get(f"{top} firewall raw", ()), "prerouting", look) == "deny":
-        return "deny"
-    look = Look(packet, incoming, outgoing, tracking, lists, 1)
-    return _table(_with_sessions(menus, top, incoming, outgoing), "forward", look) or "permit"
+class Scene:
+    """A state of the router, and what many packets have in common there."""
+
+    def __init__(self, menus: Menus) -> None:
+        self._menus = menus
+        self._uplink = _uplink(menus)
+        self._places: dict[str, list[Interface]] = {}
+        self._chains: dict[str, _Chains] = {}
+
+    def judge(self, attachment: str, direction: str, packet: Packet) -> str:
+        """'permit' or 'deny'. Raises KeyError for an attachment that is not there."""
+        if attachment not in self._places:
+            self._places[attachment] = _attached(self._menus, attachment)
+        verdicts = set()
+        for place in self._places[attachment]:
+            incoming, outgoing = (place, self._uplink) if direction == "up" else (self._uplink, place)
+            verdicts.add(self._forwarded(packet, incoming, outgoing))
+        return "permit" if "permit" in verdicts else "deny"
+
+    def _forwarded(self, packet: Packet, incoming: Interface, outgoing: Interface) -> str:
+        menus, top = self._menus, {4: "ip", 6: "ipv6"}[packet.family]
+        tracking = all(item.get("enabled") != "no" for item in menus.get("ip firewall connection tracking", ()))
+        lists = _lists(menus, packet.family)
+        if packet.family == 4 and packet.source >> 24 == 0 and incoming.name != self._uplink.name:
+            return "deny"  # a martian
+        look = Look(packet, incoming, outgoing, False, lists, 0)
+        if _table(self._table_of(f"{top} firewall raw"), "prerouting", look) == "deny":
+            return "deny"
+        look = Look(packet, incoming, outgoing, tracking, lists, 1)
+        return _table(self._with_sessions(top, incoming, outgoing), "forward", look) or "permit"
+
+    def _table_of(self, menu: str) -> _Chains:
+        if menu not in self._chains:
+            self._chains[menu] = _chains(self._menus.get(menu, ()), menu)
+        return self._chains[menu]
+
+    def _with_sessions(self, top: str, incoming: Interface, outgoing: Interface) -> _Chains:
+        """The rules, with those that PPP sessions add to the chain ppp."""
+        menu = f"{top} firewall filter"
+        added = [
+            {"chain": "ppp", "action": "jump", "jump-target": item[key]}
+            for item in self._menus.get("ppp profile", ())
+            for side, key in ((incoming, "incoming-filter"), (outgoing, "outgoing-filter"))
+            if side.name == f"ppp profile {item.get('name')}" and item.get(key)
+        ]
+        rules = self._table_of(menu)
+        return {**rules, "ppp": [*rules.get("ppp", ()), *_chains(added, menu)["ppp"]]} if added else rules
 
 
-def _with_sessions(menus: Menus, top: str, incoming: Interface, outgoing: Interface) -> list[Item]:
-    """The rules, with those that PPP sessions add to the chain ppp."""
-    rules = list(menus.get(f"{top} firewall filter", ()))
-    for item in menus.get("ppp profile", ()):
-        for side, key in ((incoming, "incoming-filter"), (outgoing, "outgoing-filter")):
-            if side.name == f"ppp profile {item.get('name')}" and item.get(key):
-                rules.append({"chain": "ppp", "action": "jump", "jump-target": item[key]})
-    return rules
+def _chains(rules: Sequence[Item], menu: str) -> _Chains:
+    found: dict[str, list[tuple[Item, tuple[Test, ...]]]] = {}
+    for rule in rules:
+        if rule.get("disabled") != "yes":
+            tests = _tests(tuple(sorted(rule.items())), 6 if menu.startswith("ipv6") else 4)
+            found.setdefault(rule.get("chain", ""), []).append((rule, tests))
+    return found
 
 
-def _table(rules: Sequence[Item], chain: str, look: Look, depth: int = 0) -> str:
+def _table(chains: _Chains, chain: str, look: Look, depth: int = 0) -> str:
     """permit, deny, 'return', or '' behind the last rule."""
     if depth > 32:
         raise ValueError("chains that jump in a circle")
-    for rule in rules:
-        if rule.get("chain") != chain or rule.get("disabled") == "yes":
-            continue
+    for rule, tests in chains.get(chain, ()):
         action = rule.get("action", "accept")
-        if not all(test(look) for test in _tests(tuple(sorted(rule.items())), look.packet.family)):
+        if not all(test(look) for test in tests):
             continue
         if action in FINAL:
             return FINAL[action]
@@ -108,7 +133,7 @@ def _table(rules: Sequence[Item], chain: str, look: Look, depth: int = 0) -> str
         if action == "return":
             return "return" if depth else "permit"
         if action == "jump":
-            said = _table(rules, rule.get("jump-target", ""), look, depth + 1)
+            said = _table(chains, rule.get("jump-target", ""), look, depth + 1)
             if said in ("permit", "deny"):
                 return said
         if action == "fasttrack-connection" and look.packet.protocol in (6, 17) and look.packet.state == 1:

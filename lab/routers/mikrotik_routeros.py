@@ -321,8 +321,8 @@ class Console:
             for item in items:
                 changed = {**item.properties, **given}
                 self.check(menu, changed, given, command)
-                self.touched(menu, item, item.properties != changed)
-                item.properties = changed
+                before, item.properties = item.properties, changed
+                self.touched(menu, item, before != changed)
                 self.started(menu, item)
         elif verb in ("enable", "disable"):
             for item in items:
@@ -499,6 +499,7 @@ class Device(Router):
     def __init__(self, name: str, text: str, enable_secret: str = "") -> None:
         super().__init__(name, text, enable_secret)
         self.state = load(text)
+        self._scene: judges.Scene | None = None  # of the state as it is
 
     @property
     def identity(self) -> str:
@@ -541,5 +542,10 @@ class Device(Router):
     def snapshot(self) -> str:
         return "".join(f"{line}\n" for line in [*self.state.export(), END])
 
+    def changed(self) -> None:
+        self._scene = None
+        super().changed()
+
     def judge(self, attachment: str, direction: str, packet: Packet) -> str:
-        return judges.judge(self.state.plain(), attachment, direction, packet)
+        self._scene = self._scene or judges.Scene(self.state.plain())
+        return self._scene.judge(attachment, direction, packet)
