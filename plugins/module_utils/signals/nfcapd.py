@@ -145,37 +145,26 @@ def read(found: Survey, wanted: Wanted | None) -> Iterator[Flows]:
                 _truncated(found.path, offset, "the file has become shorter")
             if compressed:
                 block = _unpacked(found.path, offset, block)
-            for records, elements in _alike(found.path, offset, block, count, facts):
-                flows = _flows(records, elements, facts, found.path)
-                facts.count(records.column(8, "<u2"), flows)
+            for rows, elements in _alike(found.path, offset, block, count, facts):
+                flows = _flows(rows, elements, facts, found.path)
+                facts.count(_column(rows, 8, "<u2"), flows)
                 flows = flows if wanted is None else flows.where(wanted(flows))
                 if len(flows):
                     yield flows
-    yield _flows(_Records(np.zeros((0, _FLOW_HEADER), "u1")), {}, facts, found.path)
+    yield _flows(np.zeros((0, _FLOW_HEADER), "u1"), {}, facts, found.path)
 
 
-class _Records:
-    """Records of one size as a matrix of bytes, one row a record."""
-
-    def __init__(self, rows: Array) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def where(self, mask: Array) -> _Records:
-        return _Records(self.rows[mask])
-
-    def column(self, offset: int, kind: str) -> Array:
-        """The numbers of a kind at this offset: a view, whatever their alignment."""
-        column: Array = self.rows[:, offset : offset + np.dtype(kind).itemsize].view(kind)[:, 0]
-        return column
+def _column(rows: Array, offset: int, kind: str) -> Array:
+    """The numbers of a kind at this offset of every record: a view, whatever their alignment."""
+    column: Array = rows[:, offset : offset + np.dtype(kind).itemsize].view(kind)[:, 0]
+    return column
 
 
-def _alike(
-    path: str, place: int, block: bytes, count: int, facts: FileFacts
-) -> Iterator[tuple[_Records, dict[int, int]]]:
-    """The flow records of a block, those of one size and with the same elements together, and where these are."""
+def _alike(path: str, place: int, block: bytes, count: int, facts: FileFacts) -> Iterator[tuple[Array, dict[int, int]]]:
+    """The flow records of a block, those of one size and with the same elements as one matrix of bytes, a row a record.
+
+    With each the places of those elements that become columns.
+    """
     starts, sizes = _flow_records(path, place, block, count, facts)
     while len(starts):
         size = int(sizes[0])
@@ -190,24 +179,21 @@ def _alike(
         else:
             everywhere: Array = np.ndarray(len(block) - size + 1, f"V{size}", block, 0, (1,))
             rows = everywhere[chosen].view("u1").reshape(number, size)
-        records = _Records(rows)
-        while len(records):
+        while len(rows):
             try:
-                heads, elements = _elements(records.rows[0].tobytes())
+                heads, elements = _elements(rows[0].tobytes())
             except ValueError as error:
-                _refuse(
-                    path, place, f"a record of {size} bytes, the first at byte {first} of the block: {error}", _DAMAGED
-                )
-            counts = records.column(4, "<u2")
+                _refuse(path, place, f"a record of {size} bytes, from byte {first} of the block on: {error}", _DAMAGED)
+            counts = _column(rows, 4, "<u2")
             same = counts == counts[0]
             for head in heads:
-                words = records.column(head, "<u4")
+                words = _column(rows, head, "<u4")
                 same &= words == words[0]
             if same.all():
-                yield records, elements
+                yield rows, elements
                 break
-            yield records.where(same), elements
-            records = records.where(~same)
+            yield rows[same], elements
+            rows = rows[~same]
 
 
 def _flow_records(path: str, place: int, block: bytes, count: int, facts: FileFacts) -> tuple[Array, Array]:
@@ -295,18 +281,18 @@ def _elements(record: bytes) -> tuple[list[int], dict[int, int]]:
     return heads, elements
 
 
-def _flows(records: _Records, elements: dict[int, int], facts: FileFacts, path: str) -> Flows:
+def _flows(rows: Array, elements: dict[int, int], facts: FileFacts, path: str) -> Flows:
     """Records with the same elements as columns, views where it can be. What no element gives is zero."""
     columns: dict[str, Array] = {}
     for element, fields in _FIELDS.items():
         if place := elements.get(element):
-            columns |= {name: records.column(place + offset, kind) for name, kind, offset in fields}
+            columns |= {name: _column(rows, place + offset, kind) for name, kind, offset in fields}
     if "src4" in columns:
         columns["src_lo"] = columns.pop("src4") | np.uint64(V4_MAPPED)
         columns["dst_lo"] = columns.pop("dst4") | np.uint64(V4_MAPPED)
     for name, kind in Flows.KINDS.items():
         if name not in columns:
-            columns[name] = np.broadcast_to(np.zeros((), kind), len(records))
+            columns[name] = np.broadcast_to(np.zeros((), kind), len(rows))
     return Flows(**columns, sampling=facts.sampling, flags_known=facts.flags_known, source=path)
 
 
