@@ -46,7 +46,8 @@ _V4 = np.uint64(0xFFFFFFFF)
 _ABSENT = ("tos", "ttl", "length")
 _ORDINARY = {"fragment": 0, "undetermined": 0, "extension": 0, "options": 0}
 _BATCH = 1 << 15  # packets that are walked at once: their bits take some megabytes
-_REMEMBERED = 1 << 20  # combinations of classes whose outcome is at hand
+_REMEMBERED = 1 << 18  # combinations of classes whose outcome is at hand
+_BLOCK = 1 << 16  # flows that are looked at together: what is computed for them stays in the processor's cache
 
 # TCP flags, state of connection tracking, ICMP type * 256 + code.
 Kind: TypeAlias = tuple[int, int, int]
@@ -155,15 +156,19 @@ class Judge:
         self._ordinary = np.bitwise_and.reduce(
             [lines.all(), *(lines.row(name, value) for name, value in _ORDINARY.items())]
         )
+        self._rows: dict[tuple[str, int], Words] = {}
         self._sizes: list[int] = []
         self._forget()
 
     def outcomes(self, flows: Flows, v4: NDArray[np.bool_]) -> tuple[Classes, Actions]:
         """The rows of the place's family, and for each of them DENIED, PERMITTED, CERTAIN and SEEN or-ed."""
         mine = np.flatnonzero(v4 if self.place.family == 4 else ~v4)
-        if not len(mine):
-            return mine, np.zeros(0, np.uint8)
-        return mine, self._judged(self._code(flows, slice(None) if len(mine) == len(flows) else mine))
+        whole = len(mine) == len(flows)
+        found = np.empty(len(mine), np.uint8)
+        for begin in range(0, len(mine), _BLOCK):
+            block = slice(begin, begin + _BLOCK)
+            found[block] = self._judged(self._code(flows, block if whole else mine[block]))
+        return mine, found
 
     def _code(self, flows: Flows, mine: Classes | slice) -> Words:
         """The classes of all fields of each flow as one number; flows of one number have one outcome."""
@@ -185,8 +190,9 @@ class Judge:
             self._sizes = sizes
             self._forget()
         for classes, size in columns:
-            code = code * size + classes
-        return code.astype(np.uint64)
+            code *= size
+            code += classes
+        return code.view(np.uint64)
 
     def _forget(self) -> None:
         self._codes = np.zeros(_REMEMBERED, np.uint64)  # a code and 1, at the place that its number gives
@@ -245,16 +251,21 @@ class Judge:
         for alternative in proved(protocol, sport, dport, flags):
             fates = []
             for flag, state, icmp in alternative:
-                row = self._lines.row("tcp_flags", flag) & self._lines.row("state", state)
+                row = self._row("tcp_flags", flag) & self._row("state", state)
                 own = protocol in _ECHO and icmp == dport
                 if not own:
-                    row &= self._lines.row("icmp_type", icmp >> 8) & self._lines.row("icmp_code", icmp & 0xFF)
+                    row &= self._row("icmp_type", icmp >> 8) & self._row("icmp_code", icmp & 0xFF)
                 key = row.tobytes() + bytes([own])
                 if key not in known:
                     known[key] = self._fate(matching & row & icmp_rows if own else matching & row)
                 fates.append(known[key])
             together.append(_of_all(fates))
         return _agreed(together)
+
+    def _row(self, field: str, value: int) -> Words:
+        if (field, value) not in self._rows:
+            self._rows[field, value] = self._lines.row(field, value)
+        return self._rows[field, value]
 
     def _fate(self, matching: Words) -> tuple[Actions, ...]:
         """Of one packet each: before, after, and is it the same in any case?"""
