@@ -1,6 +1,6 @@
 # Copyright: isp.hardening contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Every Molecule scenario: check, converge, idempotence, verify."""
+"""Every Molecule scenario, in its own sequence of steps."""
 
 from __future__ import annotations
 
