@@ -238,6 +238,25 @@ def test_a_file_without_flows_has_its_facts(box: Box, options: str) -> None:
     assert len(part) == part.sampling == 0
 
 
+def announced5() -> list[bytes]:
+    """NetFlow v5 with a flow, and in its header one packet of 100, picked deterministically (mode 1)."""
+    head = struct.pack(">HHIIIIBBH", 5, 1, 1_000_000, BEGIN // 1000, 0, 0, 0, 0, 1 << 14 | 100)
+    flow = struct.pack(
+        ">IIIHHIIIIHHxBBBHHBBxx", number("192.0.2.7"), number("198.51.100.1"), 0, 0, 0, 1, 60, 5_000, 5_000, 40_000,
+        25, 2, 6, 0, 0, 0, 0, 0,
+    )  # fmt: skip
+    return [head + flow]
+
+
+def test_sampling_that_an_exporter_announces_is_told(box: Box) -> None:
+    """By NetFlow v5; what v9 and IPFIX exporters say in options nfcapd 1.7.1 overlooks, unlike 1.7.5."""
+    collector = Collector(box, "announced")
+    collector.send(announced5())
+    parts = list(read_flows([collector.close()]))
+    assert sum(map(len, parts)) == 1
+    assert parts[-1].sampling == 100
+
+
 def test_a_file_that_nfcapd_still_writes_is_refused_and_a_directory_leaves_it_out(box: Box) -> None:
     collector = Collector(box, "busy")
     collector.send(mixed_packets())

@@ -65,7 +65,9 @@ class Flows:
     packets: NDArray[np.uint64]  # from source to destination; nfcapd multiplies by a sampling rate that it knows
     octets: NDArray[np.uint64]
     forwarding: NDArray[np.uint8]  # forwardingStatus (RFC 7270): 64..127 forwarded, 128..191 dropped, 0 not given
-    sampling: int  # one packet of so many was looked at, the worst of the file's exporters; 1 none, 0 the file says not
+    # One packet of so many was looked at, by the worst of the file's exporters; 1 none, 0 the file does not say. nfcapd
+    # 1.7.1 overlooks what NetFlow v9 and IPFIX exporters announce in options, 1.7.5 does not.
+    sampling: int
     flags_known: bool  # False: an exporter of the file sends TCP flows without their flags, so `flags` says nothing
     source: str  # the file
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BufferedReader
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,8 @@ _FIELDS = {
     _IPV4: (("src4", "<u4", 4), ("dst4", "<u4", 8)),
 }  # fmt: skip
 
+_DAMAGED = "The file is damaged: leave it out, and look at disk and collector"
+
 Array = NDArray[Any]
 
 
@@ -92,13 +94,15 @@ def survey(path: str) -> Survey:
         header = file.read(_FILE.size)
         magic, layout = struct.unpack_from("<HH", header) if len(header) >= 4 else (0, 0)
         if magic == _MAGIC_SWAPPED:
-            _refuse(path, 0, "written on a machine of the other byte order", "Read it with nfdump on such a machine")
+            raise FlowFileError(
+                path, 0, "written on a machine of the other byte order", "Read it with nfdump on such a machine"
+            )
         if magic != _MAGIC:
-            _refuse(path, 0, "no file of nfdump's collector", "Give files that nfcapd has written")
+            raise FlowFileError(path, 0, "no file of nfdump's collector", "Give files that nfcapd has written")
         if layout != 2:
             raise OtherLayout(f"layout version {layout}")
         if len(header) < _FILE.size:
-            _truncated(path, len(header), "the file header is cut short")
+            raise _truncated(path, len(header), "the file header is cut short")
         _, _, version, _, compression, encryption, _, _, appendix, _, count = _FILE.unpack(header)
         if version >> 16 & 0xFFF != 0x107:
             raise OtherLayout(f"layout version 2 of nfdump {version >> 24 & 0xF}.{version >> 16 & 0xFF}")
@@ -109,25 +113,27 @@ def survey(path: str) -> Survey:
         if compression == _LZ4 and find_spec("lz4") is None:
             raise OtherLayout("compression LZ4, for which Python's package lz4 is absent")
         if appendix == 0:
-            _refuse(path, 0, "not finished: nfcapd writes to it, or was killed", "Wait until nfcapd has rotated it")
+            raise FlowFileError(
+                path, 0, "not finished: nfcapd writes to it, or was killed", "Wait until nfcapd has rotated it"
+            )
         blocks: list[tuple[int, int, int, bool]] = []
         offset = _FILE.size
         for _ in range(count):
             file.seek(offset)
             block = file.read(_BLOCK.size)
             if len(block) < _BLOCK.size:
-                _truncated(path, offset, f"block {len(blocks) + 1} of {count} is missing")
+                raise _truncated(path, offset, f"block {len(blocks) + 1} of {count} is missing")
             records, octets, kind, flags = _BLOCK.unpack(block)
             if kind != 3:
                 raise OtherLayout(f"block type {kind} at byte {offset}")
             if octets > _BLOCK_BYTES:
-                _refuse(path, offset, f"a block of {octets:,} bytes, which nfdump never writes", _DAMAGED)
+                raise FlowFileError(path, offset, f"a block of {octets:,} bytes, which nfdump never writes", _DAMAGED)
             start, offset = offset + _BLOCK.size, offset + _BLOCK.size + octets
             if offset > size:
-                _truncated(path, start, f"block {len(blocks) + 1} of {count} is cut short")
+                raise _truncated(path, start, f"block {len(blocks) + 1} of {count} is cut short")
             blocks.append((start, octets, records, compression == _LZ4 and not flags & _BLOCK_PLAIN))
         if offset != appendix or appendix >= size:
-            _truncated(path, offset, f"the blocks end at byte {offset}, the header says {appendix} of {size}")
+            raise _truncated(path, offset, f"the blocks end at byte {offset}, the header says {appendix} of {size}")
         return Survey(path, tuple(blocks))
 
 
@@ -142,7 +148,7 @@ def read(found: Survey, wanted: Wanted | None) -> Iterator[Flows]:
             file.seek(offset)
             block = file.read(octets)
             if len(block) < octets:
-                _truncated(found.path, offset, "the file has become shorter")
+                raise _truncated(found.path, offset, "the file has become shorter")
             if compressed:
                 block = _unpacked(found.path, offset, block)
             for rows, elements in _alike(found.path, offset, block, count, facts):
@@ -183,7 +189,9 @@ def _alike(path: str, place: int, block: bytes, count: int, facts: FileFacts) ->
             try:
                 heads, elements = _elements(rows[0].tobytes())
             except ValueError as error:
-                _refuse(path, place, f"a record of {size} bytes, from byte {first} of the block on: {error}", _DAMAGED)
+                raise FlowFileError(
+                    path, place, f"a record of {size} bytes, from byte {first} of the block on: {error}", _DAMAGED
+                ) from None
             counts = _column(rows, 4, "<u2")
             same = counts == counts[0]
             for head in heads:
@@ -226,16 +234,20 @@ def _flow_records(path: str, place: int, block: bytes, count: int, facts: FileFa
             continue
         kind, size = _RECORD.unpack_from(block, position) if position + _RECORD.size <= len(block) else (0, 0)
         if size < _RECORD.size or position + size > len(block):
-            _refuse(path, place, f"no record at byte {position} of the block", _DAMAGED)
+            raise FlowFileError(path, place, f"no record at byte {position} of the block", _DAMAGED)
         if kind == _FLOW and size >= _FLOW_HEADER:
             starts.append(np.array([position]))
             lengths.append(np.array([size]))
         elif not _noted(kind, block[position : position + size], facts):
-            _refuse(path, place, f"record type {kind} at byte {position} of the block", "Read it with a newer release")
+            raise FlowFileError(
+                path, place, f"record type {kind} at byte {position} of the block", "Read it with a newer release"
+            )
         position += size
         found += 1
     if position != len(block) or found != count:
-        _refuse(path, place, f"{count} records announced, {found} found, {position} of {len(block)} bytes", _DAMAGED)
+        raise FlowFileError(
+            path, place, f"{count} records announced, {found} found, {position} of {len(block)} bytes", _DAMAGED
+        )
     if not starts:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     return np.concatenate(starts), np.concatenate(lengths)
@@ -302,11 +314,8 @@ def _unpacked(path: str, offset: int, block: bytes) -> bytes:
     try:
         unpacked: bytes = lz4.block.decompress(block, uncompressed_size=_BLOCK_BYTES)
     except lz4.block.LZ4BlockError as error:
-        _refuse(path, offset, f"the block cannot be unpacked ({error})", _DAMAGED)
+        raise FlowFileError(path, offset, f"the block cannot be unpacked ({error})", _DAMAGED) from None
     return unpacked
-
-
-_DAMAGED = "The file is damaged: leave it out, and look at disk and collector"
 
 
 def _open(path: str) -> BufferedReader:
@@ -316,9 +325,5 @@ def _open(path: str) -> BufferedReader:
         raise FlowFileError(path, 0, (error.strerror or "cannot be opened").lower(), "Mend path or mode") from error
 
 
-def _truncated(path: str, offset: int, reason: str) -> NoReturn:
-    _refuse(path, offset, f"truncated: {reason}", "Copy it again, or leave it out; nothing of it was used")
-
-
-def _refuse(path: str, offset: int, reason: str, mend: str) -> NoReturn:
-    raise FlowFileError(path, offset, reason, mend)
+def _truncated(path: str, offset: int, reason: str) -> FlowFileError:
+    return FlowFileError(path, offset, f"truncated: {reason}", "Copy it again, or leave it out; nothing of it was used")
