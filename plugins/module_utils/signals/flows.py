@@ -64,8 +64,8 @@ class Flows:
     flags: NDArray[np.uint8]  # TCP flags of all packets of the flow, or-ed; see flags_known
     packets: NDArray[np.uint64]  # from source to destination; nfcapd multiplies by a sampling rate that it knows
     octets: NDArray[np.uint64]
-    # forwardingStatus (RFC 7270): 64..127 forwarded, 128..191 dropped, 0 not given. nfcapd 1.7.1 keeps that of NetFlow v9
-    # and not that of IPFIX, 1.7.5 keeps both.
+    # forwardingStatus (RFC 7270): 64..127 forwarded, 128..191 dropped, 0 not given. nfcapd 1.7.1 keeps that of NetFlow
+    # v9 and not that of IPFIX, 1.7.5 keeps both.
     forwarding: NDArray[np.uint8]
     # One packet of so many was looked at, by the worst of the file's exporters; 1 none, 0 the file does not say. nfcapd
     # 1.7.1 overlooks what NetFlow v9 and IPFIX exporters announce in options, 1.7.5 does not.
