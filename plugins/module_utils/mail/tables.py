@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from .postfix import Parameters, inside, words
 
@@ -84,9 +85,10 @@ class Tables:
         return found
 
 
+@lru_cache(maxsize=4096)  # an audit asks thousands of questions of the same few lists
 def is_table(element: str) -> bool:
     """Whether a list's element is type:name, and no IPv6 address."""
-    return bool(re.match(r"[a-z]+:", element)) and not element.startswith("[") and not _address(element)
+    return bool(re.match(r"[a-z]+:", element)) and not element.startswith("[") and _network(element) is None
 
 
 def domain_matches(value: str, domain: str, parents: bool, tables: Tables) -> bool:
@@ -128,9 +130,8 @@ def network_matches(value: str, address: str, name: str, parents: bool, tables: 
             if any(tables.get(pattern, key) for key in keys):
                 return wanted
             continue
-        try:
-            network = ip_network(pattern.replace("[", "").replace("]", ""), strict=False)
-        except ValueError:
+        network = _network(pattern)
+        if network is None:
             if name != "unknown" and (pattern.lower() == name.lower() or _parent(pattern.lower(), name, parents)):
                 return wanted
             continue
@@ -155,9 +156,10 @@ def _parent(pattern: str, domain: str, parents: bool) -> bool:
     return parents and domain.endswith("." + pattern)
 
 
-def _address(text: str) -> bool:
+@lru_cache(maxsize=4096)
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    """An address or a network as lists have them, None for anything else."""
     try:
-        ip_network(text.replace("[", "").replace("]", ""), strict=False)
+        return ip_network(text.replace("[", "").replace("]", ""), strict=False)
     except ValueError:
-        return False
-    return True
+        return None
