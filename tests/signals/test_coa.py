@@ -461,3 +461,20 @@ def test_no_packet_is_too_strange(noise: bytes, place: int) -> None:
     right = read_answer(sound, asked, SECRET.encode())
     assert right
     assert read_answer(sound[:place] + noise, asked, SECRET.encode()) in (None, right)
+
+
+def test_a_session_with_an_address_of_the_never_list_is_not_asked_about(tmp_path: Path) -> None:
+    never = [{"prefix": "203.0.113.7/32", "reason": "exempt: a mail server"}]
+    policy = {"subscribers": 4_000, "never": never, "hours": 24, "most": 100, "dry_run": False}
+    path, detail = tmp_path / "settings.json", tmp_path / "detail"
+    data = {name: str(tmp_path / "state" / name) for name in ("state", "audit", "sessions")}
+    data |= {"quarantine": "walled", "normal": "open"}
+    access = {"address": "127.0.0.1", "secret": SECRET, "port": 9, "waits": [0.1]}
+    path.write_text(json.dumps(data | {"never": never, "most": 4, "disconnect": False, "servers": [access]}))
+    accounting(detail, ("Start", "alice@example.net", "0001", 3600))
+    case: dict[str, object] = {"key": "c1", "subscriber": "alice@example.net", "prefixes": ["2001:db8:1::/64"]}
+    case |= {"sources": ["D2"], "since": 0, "evidence": []}
+    arguments = {"policy": policy, "settings": str(path), "identity": {"radius": [str(detail)]}}
+    done = call(radius_quarantine, arguments | {"cases": [case]})
+    assert (done["added"], done["sessions"]) == ([], [])
+    assert "203.0.113.7/32, exempt: a mail server" in done["refused"][0]["why"]

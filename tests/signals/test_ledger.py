@@ -17,7 +17,15 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger impor
     read_state,
     write_state,
 )
-from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import DAY, HOUR, LATE, Action, Protected
+from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import (
+    DAY,
+    HOUR,
+    LATE,
+    Action,
+    Limits,
+    Protected,
+)
+from ansible_collections.isp.hardening.plugins.module_utils.signals.records import Case
 
 NOW = 1_790_000_000_000
 LEDGER = Ledger("/state", "/audit", 3, (Protected("192.0.2.0/28", "own servers"),))
@@ -94,8 +102,8 @@ class Paper:
     def preview(self, actions: Sequence[Action], now: int) -> Paper:
         return self
 
-    def let_go(self, kept: Sequence[Action], now: int, ledger: Ledger) -> None:
-        self.asked.append(("let go of others than", [one.key for one in kept]))
+    def let_go(self, ended: Sequence[Action], kept: Sequence[Action], now: int, ledger: Ledger) -> None:
+        self.asked.append(("let go", [one.key for one in ended]))
 
     def enforce(self, actions: Sequence[Action], now: int, ledger: Ledger, told: Collection[Action]) -> Paper:
         self.asked.append(("enforce", [one.key for one in actions]))
@@ -115,8 +123,59 @@ def test_what_is_over_ends_whatever_is_wrong_with_the_others(books: Ledger) -> N
     paper = Paper()
     with pytest.raises(Refused, match="never-list"):
         replace(books, never=(Protected(V6, "a new server"),)).reconcile(paper, NOW + HOUR)
-    assert paper.asked == [("let go of others than", ["b"])]
+    assert paper.asked == [("let go", ["a"])]
     assert [one.key for one in books.actions()] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "now"),
+    [({"never": (Protected(V6, "a new server"),)}, NOW), ({"most": 0}, NOW), ({}, NOW - DAY)],
+)
+def test_a_release_brings_nothing_into_force_that_the_limits_refuse(
+    books: Ledger, changes: dict[str, object], now: int
+) -> None:
+    paper = Paper()
+    done = replace(books, **changes).release(paper, ["a"], "jane", "is clean", now=now)  # type: ignore[arg-type]
+    assert (paper.asked, done.changed) == ([("let go", ["a"])], True)
+    assert [one.key for one in books.actions()] == ["b"]
+
+
+@pytest.mark.parametrize("name", ["b", "of b", V6, "2001:db8:1:2::", "2001:DB8:1:2::beef"])
+def test_whoever_comes_from_the_portal_is_let_go_by_any_address_of_his(books: Ledger, name: str) -> None:
+    books.release(Paper(), [name], "portal", "is clean", now=NOW)
+    assert [one.key for one in books.actions()] == ["a"]
+
+
+@pytest.mark.parametrize(("source", "added"), [("complaint", []), ("operator", ["another"])])
+def test_a_release_is_not_undone_by_a_case_of_the_same_subscriber_under_another_key(
+    books: Ledger, source: str, added: list[str]
+) -> None:
+    books.release(Paper(), ["a"], "jane", "is clean", now=NOW)
+    again = Case("another", "of a", (V4,), (source,), NOW)
+    limits = Limits("quarantine", 10_000, LEDGER.never, dry_run=False)
+    done = books.apply(Paper(), [again], limits, now=NOW + HOUR - 1)
+    assert done.decision
+    assert [one.key for one in done.decision.add] == added
+
+
+def test_the_kill_switch_holds_when_it_comes_in_the_middle_of_a_run(books: Ledger) -> None:
+    class Killed(Paper):
+        def enforce(self, actions: Sequence[Action], now: int, ledger: Ledger, told: Collection[Action]) -> Paper:
+            Path(books.state).write_text("")
+            raise Refused("it cannot")
+
+    with pytest.raises(Refused, match="kill switch"):
+        books.release(Killed(), ["a"], "jane", "is clean", now=NOW)
+    assert Path(books.state).read_text() == ""
+    assert json.loads(Path(books.audit).read_text().splitlines()[-1])["what"] == "refuse"
+
+
+def test_a_record_that_went_into_the_log_in_part_is_none(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.write", lambda _handle, data: len(data) - 1)
+    paper = Paper()
+    with pytest.raises(Refused, match="in part"):
+        books.release(paper, ["a"], "jane", "is clean", now=NOW)
+    assert not paper.asked
 
 
 def test_a_host_without_actions_may_rest_for_as_long_as_it_likes(books: Ledger) -> None:

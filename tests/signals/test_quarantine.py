@@ -43,6 +43,22 @@ def test_settings_that_are_none_are_told(text: str) -> None:
         read_settings(text)
 
 
+def test_nobody_is_put_where_there_is_no_way_out() -> None:
+    sound = {"state": "/s", "audit": "/a", "most": 1, "portal": ["192.0.2.10"], "never": []}
+    assert read_settings(json.dumps(sound)).portal == ("192.0.2.10",)
+    with pytest.raises(ValueError, match="no way out"):
+        read_settings(json.dumps(sound | {"portal": []}))
+
+
+def test_a_release_in_a_frozen_state_takes_out_one_and_touches_nothing_else() -> None:
+    strange = table({V4: 60, "203.0.113.8/32": 5, V6: None})
+    assert quarantine.removal([action("k1", V4, "203.0.113.99/32")], strange) == (
+        "add element inet isp_quarantine subscribers4 { 203.0.113.7 }\n"
+        "delete element inet isp_quarantine subscribers4 { 203.0.113.7 }\n"
+    )
+    assert quarantine.removal([action()], None) == ""
+
+
 def test_the_second_plan_is_empty() -> None:
     assert plan(SETTINGS, {V4: NOW + HOUR}, table({V4: 3599}), NOW) == Change()
 

@@ -38,7 +38,7 @@ from .coa import (
 )
 from .identity import Sources, owner, sessions
 from .ledger import Ledger, Outcome, Refused, clock, read_json, read_never, said, write_file
-from .limits import Action, Limits, Refusal
+from .limits import Action, Limits, NeverList, Refusal
 from .nftables_service import serve
 from .records import Case
 
@@ -94,7 +94,7 @@ class Radius:
         # Whether one who was silent says something now is not known before he is asked.
         return Asked(tuple(one for one in self._held(keys) if self._step(one, keys) and one.state != SILENT))
 
-    def let_go(self, kept: Sequence[Action], now: int, ledger: Ledger) -> None:
+    def let_go(self, ended: Sequence[Action], kept: Sequence[Action], now: int, ledger: Ledger) -> None:
         keys = {action.key for action in kept}
         held = self._read()
         over = [one for one in held if one.key not in keys and _to_undo(one)]
@@ -198,13 +198,15 @@ def run(
 ) -> tuple[Outcome, list[Refusal]]:
     """Decide about the cases whose sessions can be asked about, and ask; the others are refused. Raises Refused."""
     now = clock() if now is None else now
+    never = NeverList((*limits.never, *ledger.never))
     targets, able, without = {}, [], []
     for case in cases:
-        known = [
-            Target(one.user_name, one.session_id, one.nas_address, one.nas_identifier)
-            for one in sessions(sources, case.subscriber, now)
-        ]
+        his = sessions(sources, case.subscriber, now)
+        known = [Target(one.user_name, one.session_id, one.nas_address, one.nas_identifier) for one in his]
         found, reason = targets_of(known, radius.settings.servers)
+        # The filter is for all that a session has, whatever of it the case names.
+        if hit := next(filter(None, (never.hit(prefix) for one in his for prefix in one.prefixes)), None):
+            reason = f"a session of the subscriber is on the never-list: {hit.prefix}, {hit.reason}"
         if reason:
             without.append(Refusal(case, reason))
         else:

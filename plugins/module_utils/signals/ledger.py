@@ -13,6 +13,7 @@ it cannot be carried out, the state file goes back, and the log says so too. The
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import ipaddress
 import itertools
@@ -38,7 +39,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The actions in force, keys that were released by hand and until when they are left alone, and the last run."""
+    """The actions in force, cases and subscribers that are left alone until then, and the last run."""
 
     actions: tuple[Action, ...] = ()
     released: Mapping[str, int] = field(default_factory=dict)
@@ -62,8 +63,8 @@ class Enforcer(Protocol):
     def preview(self, actions: Sequence[Action], now: int) -> Change:
         """What would change so that these actions are in force, and no others. Raises Refused."""
 
-    def let_go(self, kept: Sequence[Action], now: int, ledger: Ledger) -> None:
-        """End what is none of these actions, and begin nothing. Raises Refused."""
+    def let_go(self, ended: Sequence[Action], kept: Sequence[Action], now: int, ledger: Ledger) -> None:
+        """End the ones, leave the others as they are, and begin nothing. Raises Refused."""
 
     def enforce(self, actions: Sequence[Action], now: int, ledger: Ledger, told: Collection[Action]) -> Change:
         """Change it. What it does about other actions than those of `told` it writes into the log. Raises Refused."""
@@ -108,9 +109,9 @@ class Ledger:
             kept = tuple(action for action in state.actions if action not in ended)
             if ended:  # which it is, whatever is wrong with the others
                 self.log(now, "expire", ended, "its time is over", "automatic")
-                self._write(replace(state, actions=kept))
+                self._write(replace(state, actions=kept), now)
             if reason := breach(self, replace(state, actions=kept), now):
-                enforcer.let_go(kept, now, self)
+                enforcer.let_go(ended, kept, now, self)
                 self._refuse(reason, now)
             change = enforcer.enforce(kept, now, self, ended)
             return Outcome(change, state.actions, kept)
@@ -163,20 +164,22 @@ class Ledger:
         check: bool = False,
         now: int | None = None,
     ) -> Outcome:
-        """Let go of what has one of the names: a key, a subscriber or an address. Its case is left alone for a day.
+        """Let go of what has one of the names: a key, a subscriber or an address. He is left alone for a day.
 
-        Raises Refused.
+        Where the limits do not hold for the others, they stay as they are. Raises Refused.
         """
         now = clock() if now is None else now
         with self._locked() as state:
             ended = [action for action in state.actions if _named(action, names)]
             unknown = tuple(name for name in names if not any(_named(action, [name]) for action in ended))
             kept = tuple(action for action in state.actions if action not in ended)
+            names_of = [name for action in ended for name in (action.key, action.subscriber) if name]
+            wanted = replace(state, actions=kept, released={**state.released, **dict.fromkeys(names_of, now + DAY)})
             if check:
-                return Outcome(enforcer.preview(kept, now), state.actions, kept, unknown=unknown)
-            released = dict(state.released) | {action.key: now + DAY for action in ended}
+                change = None if breach(self, wanted, now) else enforcer.preview(kept, now)
+                return Outcome(change, state.actions, kept, unknown=unknown)
             self.log(now, "release", ended, reason, by)
-            change = self._change(enforcer, state, State(kept, released, state.last, state.killed), now, ended)
+            change = self._change(enforcer, state, wanted, now, ended)
             return Outcome(change, state.actions, kept, unknown=unknown)
 
     def log(self, now: int, what: str, actions: Iterable[Action], reason: str, by: str) -> None:
@@ -196,11 +199,12 @@ class Ledger:
 
     def note(self, now: int, what: str, **fields: object) -> None:
         """One line of JSON at the end of the log, on the disk before anything goes on."""
-        line = json.dumps({"time": now, "what": what, **fields}, ensure_ascii=False) + "\n"
+        line = (json.dumps({"time": now, "what": what, **fields}, ensure_ascii=False) + "\n").encode()
         Path(self.audit).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(self.audit, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.write(handle, line.encode())
+            if os.write(handle, line) < len(line):
+                raise OSError(errno.ENOSPC, "the record went in only in part", self.audit)
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -216,18 +220,26 @@ class Ledger:
             self.refuse_once(reason, now)
         raise Refused(f"{reason}. What is in force is as it was")
 
-    def _change(self, enforcer: Enforcer, old: State, new: State, now: int, told: Collection[Action]) -> Change:
-        self._write(new)
+    def _change(self, enforcer: Enforcer, old: State, new: State, now: int, told: Sequence[Action]) -> Change | None:
+        self._write(new, now)
         try:
-            return enforcer.enforce(new.actions, now, self, told)
+            if not (reason := breach(self, new, now)):
+                return enforcer.enforce(new.actions, now, self, told)
+            enforcer.let_go(told, new.actions, now, self)
         except Refused as error:
-            self._write(old)
+            self._write(old, now)
             self.refuse_once(str(error), now)
             raise
+        self.refuse_once(reason, now)
+        return None
 
-    def _write(self, state: State) -> None:
-        if not state.killed:  # that file is the operator's, until he takes it away
-            write_file(self.state, write_state(state))
+    def _write(self, state: State, now: int) -> None:
+        if state.killed:  # that file is the operator's, until he takes it away
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if not Path(self.state).read_bytes().strip():  # he takes no lock
+                self._refuse("the kill switch was used meanwhile; the next run lets all go", now)
+        write_file(self.state, write_state(state))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[State]:
@@ -390,8 +402,17 @@ def said(error: Exception) -> str:
 
 
 def _named(action: Action, names: Sequence[str]) -> bool:
-    own = {action.key, action.subscriber, *action.prefixes, *(prefix.split("/")[0] for prefix in action.prefixes)}
-    return any(name and name in own for name in names)
+    own = {action.key, action.subscriber, *action.prefixes}
+    return any(name and (name in own or _has(action, name)) for name in names)
+
+
+def _has(action: Action, name: str) -> bool:
+    """Whether it is an address of the action: a browser of IPv6 comes from any of a /64."""
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return any(address in ipaddress.ip_network(prefix) for prefix in action.prefixes)
 
 
 def _last_record(path: str) -> dict[str, object]:

@@ -281,8 +281,8 @@ def decide(
     """What to do about the cases. Pure: the same arguments give the same decision.
 
     `active` are the actions in force. `last` is when the last run was (0: never). `owners` says who has the prefixes
-    of active actions now: one that moved on to another subscriber is let go. `released` holds for keys that were
-    released by hand until when they are left alone.
+    of active actions now: one that moved on to another subscriber is let go. `released` holds until when what was
+    released by hand is left alone: cases by their keys, and subscribers, whose next case may have another key.
 
     An active action stays until its time is over, also where its case is no longer told: a source that fell silent is
     no cure. What ends one early is the never-list, another subscriber at its address, new addresses of the same
@@ -406,7 +406,9 @@ def _judge_cases(
             reason = f"{keys[case.key]} cases have the key {case.key}"
         elif case.since > now + AHEAD:
             reason = reason or "it begins in the future"
-        elif released.get(case.key, 0) > now:
+        elif released.get(case.key, 0) > now or (
+            "operator" not in case.sources and released.get(case.subscriber, 0) > now
+        ):
             reason = reason or "it was released by hand"
         if reason:
             refused.append(Refusal(case, reason))

@@ -36,8 +36,9 @@ class Kernel:
     def preview(self, actions: Sequence[Action], now: int) -> Change:
         return quarantine.plan(self.settings, quarantine.deadlines(actions, now), table(), now)
 
-    def let_go(self, kept: Sequence[Action], now: int, ledger: Ledger) -> None:
-        """Nothing: what is over leaves the sets by itself."""
+    def let_go(self, ended: Sequence[Action], kept: Sequence[Action], now: int, ledger: Ledger) -> None:
+        if ended and (text := quarantine.removal(ended, table())):
+            load(text)
 
     def enforce(self, actions: Sequence[Action], now: int, ledger: Ledger, told: Collection[Action]) -> Change:
         change = self.preview(actions, now)

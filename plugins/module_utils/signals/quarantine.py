@@ -88,6 +88,8 @@ def read_settings(text: str) -> Settings:
     data: Any = read_json(text)
     try:
         portal = tuple(str(ipaddress.ip_address(one)) for one in data["portal"])
+        if not portal:
+            raise ValueError("no portal, and so no way out")
         return Settings(str(data["state"]), str(data["audit"]), portal, read_never(data["never"]), int(data["most"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not as the role writes it ({error!r:.100})") from None
@@ -182,6 +184,12 @@ def plan(settings: Settings, wanted: Mapping[str, int], found: Table | None, now
         text = "".join(map(_remove, removed))
         text += "".join(_remove(prefix) + _add(prefix, wanted[prefix] - now) for prefix in (*renewed, *added))
     return Change(text, tuple(added), tuple(renewed), tuple(removed), rebuilt)
+
+
+def removal(ended: Iterable[Action], found: Table | None) -> str:
+    """The transaction that takes these actions out of the kernel's table, and touches nothing else; "" for none."""
+    there = set().union(*found.elements.values()) if found else set()
+    return "".join(_remove(prefix) for action in ended for prefix in action.prefixes if prefix in there)
 
 
 def session_commands(prefix: str) -> list[list[str]]:
