@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -75,8 +75,8 @@ class Subscribers:
             return Owner(AMBIGUOUS, reason="many subscribers share the address")
         return Owner(KNOWN, held[-1], (f"{network}/32",))
 
-    def holdings(self, subscriber: str, time: int) -> list[str]:
-        return [one for one in self.leases if self(one, time).subscriber == subscriber]
+    def touchable(self, subscriber: str, time: int, asked: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f"{one}/32" for one in self.leases if self(one, time).subscriber == subscriber)
 
 
 def answer(*networks: str, unanswered: tuple[str, ...] = (), frozen: str = "", name: str = "XBL") -> Answer:
@@ -126,7 +126,7 @@ def test_a_changed_lease_closes_no_episode(state: str) -> None:
     [one] = all_of(state)
     assert (one.subject, one.ended) == ("alice", 0)
     with open_store(state, SCHEMA) as store:
-        [case] = episodes.cases(store, who, who.holdings, START + 6 * HOUR)
+        [case] = episodes.cases(store, who.touchable, START + 6 * HOUR)
     assert (case.subscriber, case.prefixes) == ("alice", ("198.51.100.9/32",))  # never what carol has
     run(state, answer("198.51.100.9"), who, START + 7 * HOUR)  # one address came off, alice's new one is on
     [one] = all_of(state)
@@ -144,7 +144,7 @@ def test_who_got_the_address_between_two_runs_is_not_blamed(state: str) -> None:
     assert (one.subject, one.subscriber) == ("198.51.100.7", "")
     assert "before its present subscriber" in done.notes[0]
     with open_store(state, SCHEMA) as store:
-        assert episodes.cases(store, who, who.holdings, START + HOUR) == []
+        assert episodes.cases(store, who.touchable, START + HOUR) == []
 
 
 def test_where_the_source_says_when_it_counts_who_had_it_then(state: str) -> None:
@@ -161,7 +161,7 @@ def test_an_address_of_nobody_known_is_an_episode_and_never_a_case(state: str, h
     run(state, answer("198.51.100.7"), who, START)
     assert [(one.subject, one.subscriber) for one in all_of(state)] == [("198.51.100.7", "")]
     with open_store(state, SCHEMA) as store:
-        assert episodes.cases(store, who, who.holdings, START) == []
+        assert episodes.cases(store, who.touchable, START) == []
 
 
 @pytest.mark.parametrize(("gap", "count"), [(24 * HOUR - 1, 1), (24 * HOUR, 2)])

@@ -18,16 +18,17 @@ from ruamel.yaml import YAML
 from ansible_collections.isp.hardening.plugins.module_utils.signals import episodes
 from ansible_collections.isp.hardening.plugins.module_utils.signals.identity import (
     Sources,
-    holdings,
     owner,
     read_sources,
     sessions,
+    touchable,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.signals.identity_tenures import (
     RADIUS,
     Tenure,
     index,
     prefix_text,
+    read_prefix,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.signals.records import AMBIGUOUS, KNOWN, UNKNOWN
 from ansible_collections.isp.hardening.plugins.module_utils.signals.store import open_store
@@ -133,7 +134,7 @@ def test_a_lease_that_changes_in_the_lease_file_closes_no_episode(tmp_path: Path
     with open_store(state, episodes.SCHEMA) as store:
         ((subject, ended),) = [(one.subject, one.ended) for one in episodes.read_episodes(store)]
     assert (subject, ended) == ("mac 00:00:5e:00:53:01", 0)
-    assert holdings(sources, subject, (begin + 6 * 3600) * 1000) == ("203.0.113.9/32",)
+    assert touchable(sources, subject, (begin + 6 * 3600) * 1000, ["203.0.113.7"]) == ("203.0.113.9/32",)
 
 
 def test_the_skew_is_the_policys() -> None:
@@ -154,10 +155,44 @@ def test_a_session_has_what_a_coa_names() -> None:
     assert sessions(sources, "nobody@example.net", ms("2026-11-26T10:20:00Z")) == ()
 
 
-def test_holdings_are_as_the_records_say_them() -> None:
+def test_of_a_delegated_prefix_only_what_is_asked_about_is_acted_upon() -> None:
     _, sources = read("radius_sessions")
-    held = holdings(sources, "alice@example.net", ms("2026-11-26T10:20:00Z"))
-    assert held == ("203.0.113.7/32", "2001:db8:1::/64", "2001:db8:ff::/56")
+    time = ms("2026-11-26T10:20:00Z")
+    given = ("203.0.113.7/32", "2001:db8:1::/64")
+    assert touchable(sources, "alice@example.net", time) == given
+    listed = ["2001:db8:ff:7::/64", "2001:db8:ff:8::1", "2001:db8:fe::/64", "203.0.113.9"]
+    assert touchable(sources, "alice@example.net", time, listed) == (
+        *given,
+        "2001:db8:ff:7::/64",
+        "2001:db8:ff:8::/64",
+    )
+    assert touchable(sources, "alice@example.net", ms("2026-11-26T10:35:00Z"), listed) == ()
+
+
+def test_what_another_has_too_is_not_acted_upon() -> None:
+    """By the records carol has two addresses, and one of them is dave's as well: a Stop was lost on another NAS."""
+    rows = [("203.0.113.7", "carol"), ("203.0.113.8", "carol"), ("203.0.113.8", "dave")]
+    made = index(Tenure(*read_prefix(address), 0, 10**12, RADIUS, name) for address, name in rows)
+    sources = Sources(made)
+    assert owner(sources, "203.0.113.7", 10**9).prefixes == ("203.0.113.7/32",)
+    assert touchable(sources, "carol", 10**9) == ("203.0.113.7/32",)
+    assert touchable(sources, "dave", 10**9) == ()
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "state"),
+    [
+        ("203.0.113.7", "203.0.113.0/29", AMBIGUOUS),
+        ("2001:db8:1::/64", "2001:db8::/40", AMBIGUOUS),
+        ("2001:db8:1::/56", "2001:db8:1::/56", KNOWN),
+        ("2001:db8:1::/56", "2001:db8:1:7::/64", KNOWN),
+        ("2001:db8:1::5", "2001:db8:1::/64", KNOWN),  # a link counts as one subscriber's
+        ("203.0.113.0/24", "203.0.113.0/29", KNOWN),
+    ],
+)
+def test_who_has_a_part_of_it_is_not_who_has_a_prefix(held: str, asked: str, state: str) -> None:
+    sources = read_sources({}, static={held: "alice"})
+    assert owner(sources, asked, 10**9).state == state
 
 
 def test_compressed_files_are_read_and_a_damaged_one_is_told(tmp_path: Path) -> None:

@@ -112,7 +112,9 @@ def test_an_address_that_is_nobodys_for_certain_is_no_case(flow_file: Path) -> N
 
 def test_a_cgn_address_is_never_a_case(flow_file: Path) -> None:
     found = look(flow_files=[str(flow_file)], identity={**ALICE, "cgn_prefixes": ["198.18.0.0/24"]})
-    assert {prefix for case in found["cases"] for prefix in case["prefixes"] if "." in prefix} == {"198.18.0.1/32"}
+    # Alice is a case by her IPv6: nothing is done about the address that she shares.
+    assert {prefix for case in found["cases"] for prefix in case["prefixes"] if "." in prefix} == set()
+    assert [case["subscriber"] for case in found["cases"]] == ["alice@example.net"]
     assert [one for one in found["silences"] if "198.18.0.1" in one["reason"] and "ambiguous" in one["reason"]]
 
 
@@ -132,12 +134,19 @@ def suspect(time: int, since: int = 0, detector: str = "D3", subject: str = "198
 
 def test_evidence_from_before_the_lease_is_nobodys() -> None:
     known = sources((0, 50 * MINUTE, "alice"), (55 * MINUTE, 10 * HOUR, "bob"))
-    cases, silences = suspects.cases([suspect(90 * MINUTE, since=40 * MINUTE)], known)
+    cases, silences = suspects.cases([suspect(90 * MINUTE, since=40 * MINUTE)], known, 2 * HOUR)
     assert not cases
     assert "alice had it when the evidence begins" in silences[0].reason
-    cases, silences = suspects.cases([suspect(90 * MINUTE, since=60 * MINUTE)], known)
+    cases, silences = suspects.cases([suspect(90 * MINUTE, since=60 * MINUTE)], known, 2 * HOUR)
     assert [case.subscriber for case in cases] == ["bob"]
     assert not silences
+
+
+def test_what_somebody_else_has_by_now_is_not_acted_upon() -> None:
+    known = sources((0, 3 * HOUR, "alice"), (3 * HOUR, 9 * HOUR, "bob"))
+    for now, prefixes in ((2 * HOUR, ("198.18.0.1/32",)), (4 * HOUR, ())):
+        ((case,), _silences) = suspects.cases([suspect(90 * MINUTE)], known, now)
+        assert (case.subscriber, case.prefixes) == ("alice", prefixes)
 
 
 def test_a_case_keeps_its_key_for_as_long_as_its_episode_lasts(tmp_path: Path) -> None:
@@ -146,7 +155,7 @@ def test_a_case_keeps_its_key_for_as_long_as_its_episode_lasts(tmp_path: Path) -
 
     def key(time: int) -> str:
         with open_store(path, suspects.SCHEMA) as store:
-            (case,), _silences = suspects.cases([suspect(time)], known, store)
+            (case,), _silences = suspects.cases([suspect(time)], known, time, store)
         return case.key
 
     first = key(10 * DAY)
@@ -203,7 +212,7 @@ def test_a_surge_of_new_alarms_is_d7() -> None:
     # An alarm an hour is no surge.
     calm = [suspect(10 * DAY + number * HOUR, subject=f"198.18.1.{number}").alarm for number in range(48)]
     assert suspects.surge(calm, (), DETECTORS["D7"]) is None
-    cases, silences = suspects.cases([Suspect(found, found.time)], sources())
+    cases, silences = suspects.cases([Suspect(found, found.time)], sources(), found.time)
     assert not cases
     assert not silences
 

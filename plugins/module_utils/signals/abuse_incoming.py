@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from .abuse import FEEDBACK_TYPES, clean, utc, xarf_problems
-from .identity import Sources, holdings, owner
+from .identity import Sources, owner, touchable
 from .identity_tenures import Told
 from .limits import DAY
 from .records import KNOWN, Alarm, Case, Silence
@@ -95,11 +95,10 @@ def cases(complaints: Collection[Complaint], sources: Sources, now: int) -> tupl
             told.add(one.address, 0, reason, "give the accounting or leases of that time; see by hand")
     made = []
     for subscriber, ones in of.items():
-        held = [owner(sources, prefix, now) for prefix in holdings(sources, subscriber, now)]
-        his = [prefix for found in held if found.subscriber == subscriber for prefix in found.prefixes]
+        his = touchable(sources, subscriber, now, [one.address for one in ones])
         lines = tuple(dict.fromkeys(line for one in ones for line in one.evidence))
         key = f"complaint:{subscriber}:{ones[0].time}"
-        made.append(Case(key, subscriber, tuple(dict.fromkeys(his)), ("complaint",), ones[0].time, lines))
+        made.append(Case(key, subscriber, his, ("complaint",), ones[0].time, lines))
     return made, list(told.silences())
 
 

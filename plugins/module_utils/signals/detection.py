@@ -187,7 +187,7 @@ def run(settings: Settings, changes: bool) -> dict[str, Any]:
     alarms = [one.alarm for one in alarmed] + ([surge] if surge else [])
     sources = settings.identity() if settings.identity else None
     with _store(settings.state, changes) as store:
-        cases, silences = suspects.cases(alarmed, sources, store)
+        cases, silences = suspects.cases(alarmed, sources, settings.window.now, store)
         if store:
             suspects.remember(store, alarms, settings.window.now)
     told = [*found.silences, *silences, *(sources.told if sources else ())]

@@ -52,6 +52,8 @@ CREATE TABLE IF NOT EXISTS xbl_run (
 
 # Who had an address, or a prefix, at a time.
 Who = Callable[[str, int], Owner]
+# What may be acted upon of what a subscriber has at a time, by addresses that are asked about: identity.touchable().
+Touchable = Callable[[str, int, Sequence[str]], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,24 +225,23 @@ def read_episodes(store: Store) -> list[Episode]:
     return [Episode(*row) for row in store.rows(f"SELECT {_EPISODE} FROM xbl_episode ORDER BY began, id")]
 
 
-def cases(store: Store, who: Who, holdings: Callable[[str, int], Sequence[str]], now: int) -> list[Case]:
+def cases(store: Store, touchable: Touchable, now: int) -> list[Case]:
     """The open episodes of known subscribers on the XBL. What may be acted upon is what the subscriber has now.
 
-    The listed address is not: it may be somebody else's by now.
+    The listed address is that only where it still is his.
     """
-    listed: dict[str, list[str]] = {}
+    listed: dict[str, dict[str, str]] = {}
     for network, name, began, episode, detail in store.rows(
         "SELECT network, list, began, episode, detail FROM xbl_listing WHERE ended = 0 ORDER BY began, network"
     ):
         line = f"{network} is on the list {name} since {_shown(began)}" + (f": {detail}" if detail else "")
-        listed.setdefault(episode, []).append(line)
+        listed.setdefault(episode, {})[network] = line
     found = []
     for one in read_episodes(store):
         if one.subscriber and one.list == "XBL" and not one.ended:
-            owners = [who(prefix, now) for prefix in holdings(one.subscriber, now)]
-            his = [owner for owner in owners if owner.state == KNOWN and owner.subscriber == one.subscriber]
-            prefixes = tuple(dict.fromkeys(prefix for owner in his for prefix in owner.prefixes))
-            found.append(Case(one.id, one.subscriber, prefixes, ("XBL",), one.began, tuple(listed.get(one.id, ()))))
+            lines = listed.get(one.id, {})
+            prefixes = touchable(one.subscriber, now, list(lines))
+            found.append(Case(one.id, one.subscriber, prefixes, ("XBL",), one.began, tuple(lines.values())))
     return found
 
 

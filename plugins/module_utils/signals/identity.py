@@ -15,8 +15,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import gc
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from . import identity_cgn, identity_leases, identity_radius
 from .identity_tenures import (
@@ -38,8 +38,8 @@ from .identity_tenures import (
 from .records import AMBIGUOUS, KNOWN, UNKNOWN, Owner, Silence
 
 __all__ = [
-    "CGN", "DHCP", "KINDS", "RADIUS", "SKEW", "STATIC", "Session", "Sources", "holdings", "owner", "read_sources",
-    "sessions",
+    "CGN", "DHCP", "KINDS", "RADIUS", "SKEW", "STATIC", "Session", "Sources", "owner", "read_sources", "sessions",
+    "touchable",
 ]  # fmt: skip
 
 SKEW = 30_000  # ms that clocks of different machines may differ by
@@ -133,9 +133,20 @@ def owner(sources: Sources, address: str, time_ms: int, port: int | None = None)
     Certain is who alone had it from `skew` before the time until `skew` after it. DHCP names devices and RADIUS
     customers: where both speak, RADIUS counts. Raises ValueError for an address that is none.
     """
-    family, network, length = read_prefix(address)
-    since, until = time_ms - sources.skew, time_ms + sources.skew
-    found = sources.index.at(family, network, length, since, until)
+    prefix = read_prefix(address)
+    one = _owner(sources, prefix, time_ms, port)
+    if one.state != KNOWN:
+        return one
+    asked = [prefix]
+    if one.source == CGN:  # what is outside is others' too
+        asked = [read_prefix(text) for text in one.prefixes]
+    return replace(one, prefixes=_touchable(sources, one.subscriber, time_ms, asked) or one.prefixes)
+
+
+def _owner(sources: Sources, prefix: tuple[int, int, int], time: int, port: int | None = None) -> Owner:
+    """As owner(); of the prefixes only what the answer is about."""
+    family, network, length = prefix
+    found = sources.index.at(family, network, length, time - sources.skew, time + sources.skew)
     doubt = next((row.doubt for row in found if row.doubt), "")
     if doubt:
         return Owner(AMBIGUOUS, reason=doubt)
@@ -144,19 +155,22 @@ def owner(sources: Sources, address: str, time_ms: int, port: int | None = None)
             return Owner(AMBIGUOUS, reason="the address is shared by a CGN, and is somebody's by another source")
         if port is None:
             return Owner(AMBIGUOUS, reason="many subscribers share the address, and the event has no source port")
-        return _behind(sources, family, network, time_ms, port)
-    return _alone(sources, found, (family, network, length), time_ms)
+        return _behind(sources, family, network, time, port)
+    return _alone(sources, found, prefix, time)
+
+
+def touchable(sources: Sources, subscriber: str, time_ms: int, asked: Iterable[str] = ()) -> tuple[str, ...]:
+    """What of the subscriber's may be acted upon at the time: what was his alone for certain, /32, /64 and longer.
+
+    Of a wider prefix (a delegated /56) only what of it is `asked` about: addresses, or prefixes of /64 and longer.
+    """
+    return _touchable(sources, subscriber, time_ms, [read_prefix(one) for one in asked])
 
 
 def sessions(sources: Sources, subscriber: str, time_ms: int) -> tuple[Session, ...]:
     """The RADIUS sessions that the subscriber had at the time, oldest first; () where none is known."""
     found = (row.session for row in sources.index.of(subscriber, time_ms))
     return tuple(dict.fromkeys(session for session in found if session))
-
-
-def holdings(sources: Sources, subscriber: str, time_ms: int) -> tuple[str, ...]:
-    """All that the subscriber had at the time, as the sources say it: a delegated /56 is a /56, not 256 of /64."""
-    return tuple(dict.fromkeys(row.prefix for row in sources.index.of(subscriber, time_ms)))
 
 
 def _shared(sources: Sources, family: int, network: int, length: int) -> bool:
@@ -178,8 +192,12 @@ def _alone(sources: Sources, found: Sequence[Tenure], asked: tuple[int, int, int
         return Owner(AMBIGUOUS, reason=reason)
     if not holders:
         return Owner(UNKNOWN, reason="no record says who had it then")
-    source = next(row.source for row in named if row.start <= time < row.end)
-    return Owner(KNOWN, holders[0], _touchable(sources, holders[0], asked, time), source=source)
+    held = [row for row in named if row.start <= time < row.end]
+    family, network, length = asked
+    if length < _NARROW[family] and not any(row.length <= length for row in held):
+        return Owner(AMBIGUOUS, reason=f"it is more than {holders[0]} had then: {held[0].prefix}")
+    length = max(length, _NARROW[family])
+    return Owner(KNOWN, holders[0], (prefix_text(family, network, length),), source=held[0].source)
 
 
 def _behind(sources: Sources, family: int, address: int, time: int, port: int) -> Owner:
@@ -196,12 +214,11 @@ def _behind(sources: Sources, family: int, address: int, time: int, port: int) -
     if not block:
         return Owner(UNKNOWN, reason=f"no record says who had the block of port {port} then", source=CGN)
     if block.subscriber:
-        inside = read_prefix(block.behind) if block.behind else None
-        return Owner(KNOWN, block.subscriber, _touchable(sources, block.subscriber, inside, time), source=CGN)
-    inside = read_prefix(block.behind)
-    if _shared(sources, *inside):
+        inside = (prefix_text(*read_prefix(block.behind)),) if block.behind else ()
+        return Owner(KNOWN, block.subscriber, inside, source=CGN)
+    if _shared(sources, *read_prefix(block.behind)):
         return Owner(UNKNOWN, reason=f"behind the CGN is {block.behind}, which is shared too", source=CGN)
-    one = owner(sources, block.behind, time)
+    one = _owner(sources, read_prefix(block.behind), time)
     reason = one.reason and f"behind the CGN is {block.behind}: {one.reason}"
     return Owner(one.state, one.subscriber, one.prefixes, reason, CGN)
 
@@ -210,19 +227,24 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
 
 
-def _touchable(sources: Sources, subscriber: str, asked: tuple[int, int, int] | None, time: int) -> tuple[str, ...]:
-    """What may be acted upon: /32, /64 and longer. Of a wider prefix only the part that was asked about."""
-    narrow = {4: 32, 6: 64}
-    found = []
+# IPv6 counts by /64; what is wider is more than is acted upon at once.
+_NARROW = {4: 32, 6: 64}
+
+
+def _touchable(sources: Sources, subscriber: str, time: int, asked: Sequence[tuple[int, int, int]]) -> tuple[str, ...]:
+    found: dict[tuple[int, int, int], None] = {}
     for row in sources.index.of(subscriber, time):
-        family, network, length = row.family, row.network, row.length
-        if length < narrow[family]:
-            spare = BITS[family] - length
-            if not asked or asked[0] != family or asked[2] < narrow[family] or asked[1] >> spare != network >> spare:
-                continue
-            length = narrow[family]
-            network = asked[1] >> BITS[family] - length << BITS[family] - length
-        found.append(prefix_text(family, network, length))
-    if asked and not found and asked[2] >= narrow[asked[0]]:
-        found.append(prefix_text(*asked))
-    return tuple(dict.fromkeys(found))
+        narrow = _NARROW[row.family]
+        if row.length >= narrow:
+            found[row[:3]] = None
+            continue
+        spare, rest = BITS[row.family] - row.length, BITS[row.family] - narrow
+        for family, network, length in asked:
+            if family == row.family and length >= narrow and network >> spare == row.network >> spare:
+                found[family, network >> rest << rest, narrow] = None
+    # Another may have it as well by the records: what he had for certain does not say so of this.
+    return tuple(
+        prefix_text(*prefix)
+        for prefix in found
+        if (one := _owner(sources, prefix, time)).state == KNOWN and one.subscriber == subscriber
+    )

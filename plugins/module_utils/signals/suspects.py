@@ -30,7 +30,7 @@ from .detectors import (
     shown_key,
     shown_time,
 )
-from .identity import Sources, owner
+from .identity import Sources, owner, touchable
 from .limits import DAY, NeverList
 from .queries import Engine, EngineError, contacts_of, walked
 from .records import AMBIGUOUS, KNOWN, Alarm, Case, Owner, Silence
@@ -293,12 +293,13 @@ def surge(alarms: Iterable[Alarm], known: Iterable[tuple[str, int]], detector: D
 
 
 def cases(
-    suspects: Iterable[Suspect], sources: Sources | None, store: Store | None = None
+    suspects: Iterable[Suspect], sources: Sources | None, now: int, store: Store | None = None
 ) -> tuple[list[Case], list[Silence]]:
     """One case for each subscriber who is known for certain, and why there is none for the others.
 
     Whoever had the address when the climb began must have had it at the alarm too: otherwise it is half of somebody
     else's evidence. A login is a customer by itself, without addresses: who used it need not have been at home.
+    What may be acted upon is what the subscriber has now: an address of then may be somebody else's.
     The key of a case stays for as long as its episode lasts, which ends with 24 hours without an alarm; that is known
     where there is a store. Without `sources` only logins have cases.
     """
@@ -318,7 +319,7 @@ def cases(
                 reason = before.reason or f"{before.subscriber} had it when the evidence begins"
                 found = Owner(AMBIGUOUS, reason=reason)
         if found.state == KNOWN:
-            of[found.subscriber].append((one, found.prefixes))
+            of[found.subscriber].append(one)
         else:
             said = (
                 f"{alarm.subject} at {shown_time(alarm.time)} is nobody's for certain ({found.state}): {found.reason}"
@@ -328,17 +329,18 @@ def cases(
         mend = "give RADIUS accounting, leases or port blocks in 'identity'"
         silences.append(Silence("", f"{nameless} alarms are no cases: nobody says who had the address", mend))
     made = []
-    for subscriber, parts in of.items():
-        since, latest = min(one.since for one, _prefixes in parts), max(one.alarm.time for one, _prefixes in parts)
+    for subscriber, ones in of.items():
+        since, latest = min(one.since for one in ones), max(one.alarm.time for one in ones)
         since = _episode(store, subscriber, since, latest) if store else since
+        seen = [one.alarm.subject for one in ones if _address(one.alarm)]
         made.append(
             Case(
                 f"detected:{subscriber}:{since}",
                 subscriber,
-                _each(prefixes for _one, prefixes in parts),
-                tuple(sorted({one.alarm.detector for one, _prefixes in parts})),
+                touchable(sources, subscriber, now, seen) if sources and seen else (),
+                tuple(sorted({one.alarm.detector for one in ones})),
                 since,
-                _each(one.alarm.evidence for one, _prefixes in parts),
+                _each(one.alarm.evidence for one in ones),
             )
         )
     return made, silences

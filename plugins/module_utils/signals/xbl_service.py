@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import glob
 import json
 import os
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from . import episodes, identity
-from .episodes import Episode, Figures, Step, Who
+from .episodes import Episode, Figures, Step
 from .records import Case
 from .store import Store, StoreError, open_store
 from .xbl import Answer, Ranges, Source
@@ -103,7 +104,7 @@ def run(settings: Settings, keep: bool = True) -> Outcome:
         before = _look(settings, lambda store: episodes.read_state(store, began))
         first = [one.network for one in before.listings] + _in_use(sources, began)
         answer = settings.source.ask(settings.own, first)
-        done = episodes.step(before, answer, _who(sources), _clock())
+        done = episodes.step(before, answer, functools.partial(identity.owner, sources), _clock())
 
         def write(store: Store) -> Outcome:
             episodes.write(store, done, began)
@@ -134,10 +135,6 @@ def _look(settings: Settings, read: Callable[[Store], _Read]) -> _Read:
     return found[0]
 
 
-def _who(sources: identity.Sources) -> Who:
-    return lambda network, time: identity.owner(sources, network, time)
-
-
 def _outcome(store: Store, done: Step, sources: identity.Sources) -> Outcome:
     detections: dict[str, list[int]] = {}
     for subscriber, since in store.rows("SELECT subscriber, since FROM suspects"):
@@ -150,9 +147,7 @@ def _outcome(store: Store, done: Step, sources: identity.Sources) -> Outcome:
         done,
         {name: episodes.figures(ones, detections, done.time) for name, ones in sorted(by_list.items())},
         tuple(one for ones in by_list.values() for one in ones if not one.ended),
-        tuple(
-            episodes.cases(store, _who(sources), lambda name, time: identity.holdings(sources, name, time), done.time)
-        ),
+        tuple(episodes.cases(store, functools.partial(identity.touchable, sources), done.time)),
         (*done.answer.problems, *done.notes, *told),
     )
 
