@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -68,9 +69,10 @@ def relaying(host: Audited) -> Iterator[Finding]:
         unsure: list[tuple[Envelope, Answer]] = []
         deferred: list[tuple[Envelope, Answer]] = []
         count = 0
+        own = functools.cache(functools.partial(is_own, host, port))  # many clients ask about the same recipients
         for pool, envelope in questions(host, port):
             said = host.ask(port, envelope)
-            if is_own(host, port, envelope.recipient):
+            if own(envelope.recipient):
                 continue
             count += 1
             if said.accepted and not said.doubts:
