@@ -56,6 +56,7 @@ class Mailbox:
     logins: list[str] = field(default_factory=list)
     refused: str = ""  # a recipient that is answered 550
     broken: bool = False  # hangs up at DATA
+    farewell: str = "221 farewell"
     offers_tls: bool = True
 
 
@@ -97,7 +98,7 @@ class _Smtp(socketserver.StreamRequestHandler):
                 self.box.mails.append((sender, recipient, octets))
                 self._say("250 2.0.0 taken")
             elif verb == "QUIT":
-                self._say("221 farewell")
+                self._say(self.box.farewell)
                 return
             else:
                 self._say("250 well")

@@ -9,8 +9,10 @@ import email
 import email.policy
 import hashlib
 import hmac
+import itertools
 import json
 import threading
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -340,6 +342,24 @@ def test_two_runs_at_once_send_once(tmp_path: Path) -> None:
         assert len(box.mails) == 1
     assert states.count("sent") == 1
     assert set(states) <= {"sent", "waits", "sent already"}
+
+
+def test_a_mail_that_was_taken_is_sent_whatever_the_goodbye(tmp_path: Path) -> None:
+    with servers.submission() as box:
+        box.farewell = "421 4.3.2 shutting down"
+        assert [send([customer(box)], tmp_path / "signals.db")[0].state for _ in range(2)] == ["sent", "sent already"]
+        assert len(box.mails) == 1
+
+
+def test_claims_of_a_long_run_are_as_old_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0, 1000)
+    monkeypatch.setattr(abuse_send, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    state = tmp_path / "signals.db"
+    bob = dataclasses.replace(NOTICE, case=dataclasses.replace(CASE, key="bob", subscriber="bob"))
+    with servers.submission() as box:
+        send([customer(box)], state, notices=(NOTICE, bob))
+    with open_store(str(state), abuse_send.SCHEMA) as store:
+        assert store.rows("SELECT since FROM notice ORDER BY since") == [(NOW + 1_000_000,), (NOW + 2_000_000,)]
 
 
 def test_what_failed_is_told_and_tried_again(tmp_path: Path) -> None:
