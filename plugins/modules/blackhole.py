@@ -16,7 +16,8 @@ description:
   - It takes two independent kinds of evidence, or C(operator) among the sources of a case.
   - Nothing is cut to fit. When a limit does not hold for the whole run, nothing is added, RV(frozen) says why, and what
     is in force stays.
-  - A dry run, which the policy has unless it says otherwise, tells all and writes nothing.
+  - A dry run, which the policy has unless it says otherwise, tells all and writes nothing. Letting go by
+    hand is no dry run.
   - An empty state file, without a byte in it, is the kill switch. All is withdrawn, and nothing is added until the file
     holds C({}) again.
   - A state file that cannot be understood fails the module, and stays as it is.
@@ -59,7 +60,7 @@ options:
     elements: dict
     default: []
   release:
-    description: The keys of cases that are let go now, and left alone for a day.
+    description: The keys of cases that are let go now. They and their subscribers are left alone for a day.
     type: list
     elements: str
     default: []
@@ -110,6 +111,11 @@ dry_run:
   description: Whether all this was only told.
   returned: always
   type: bool
+unknown:
+  description: Keys to let go that nothing in force has.
+  returned: always
+  type: list
+  elements: str
 """
 
 import os
@@ -157,7 +163,7 @@ def main() -> None:
             int(time.time() * 1000),
             read_owners(options["owners"]),
         )
-        after = before if proposal.decision.dry_run else write_state(proposal.state)
+        after = write_state(proposal.state)
         changed = read_state(after) != read_state(before)
         if changed and not module.check_mode:
             replace(path, before, after)
@@ -168,11 +174,14 @@ def main() -> None:
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"{error}. Nothing was changed.")
     result = told(proposal) | {"changed": changed}
+    result["unknown"] = sorted(set(options["release"]) - {one["key"] for one in result["released"]})
     if changed and module._diff:
         result["diff"] = {"before_header": str(path), "after_header": str(path), "before": before, "after": after}
     for line in (proposal.decision.frozen, *(f"{one['key']}: {one['why']}" for one in result["refused"])):
         if line:
             module.warn(line)
+    for key in result["unknown"]:
+        module.warn(f"{key}: no case of this key is black-holed as {options['kind']}")
     module.exit_json(**result)
 
 

@@ -48,7 +48,8 @@ options:
     default: []
   release:
     description:
-      - Whom to let go now, each by the key of the case, the subscriber or an address. The case is left alone for a day.
+      - Whom to let go now, each by the key of the case, the subscriber or an address. He is left alone for a day,
+        whatever the detectors say; an operator's case of another key counts.
     type: list
     elements: str
     default: []

@@ -192,6 +192,23 @@ def test_what_an_operator_lets_go_is_left_alone_for_a_day() -> None:
     assert asked(case(), state=let_go.state, now=NOW + 25 * HOUR).state.routes
 
 
+def test_letting_go_is_no_dry_run(call: Call, tmp_path: Path) -> None:
+    call(cases=[CASE])
+    path, dry = tmp_path / "state.json", POLICY | {"dry_run": True}
+    before = path.read_text()
+    assert not call(policy=dry, cases=[CASE])["changed"]
+    assert call(policy=dry, release=[CASE["key"]], check=True)["changed"]
+    assert path.read_text() == before
+    assert call(policy=dry, release=[CASE["key"]])["changed"]
+    assert not read_state(path.read_text()).routes
+    again = call(cases=[CASE | {"key": "another"}])
+    assert again["refused"] == [{"key": "another", "why": "it was released by hand"}]
+
+
+def test_a_release_of_nothing_is_told(call: Call) -> None:
+    assert call(release=["198.51.100.7"])["unknown"] == ["198.51.100.7"]
+
+
 def test_an_address_that_moved_on_to_another_subscriber_is_let_go(call: Call, tmp_path: Path) -> None:
     call(cases=[CASE])
     mine = {"address": "198.51.100.7/32", "state": "known", "subscriber": "subscriber k7", "reason": ""}

@@ -39,7 +39,9 @@ def propose(
     """What to black-hole, and what no longer. `release` are the keys of cases that an operator lets go.
 
     `owners` says who has the prefixes that are black-holed now. A case that is refused by the guards is refused whole:
-    half of a subscriber's addresses are no black-hole. Raises StateError where the guards make no sense.
+    half of a subscriber's addresses are no black-hole. Letting go is no dry run.
+
+    Raises StateError where the guards make no sense.
     """
     guards = guards_of(policy)
     limits = replace(
@@ -49,7 +51,8 @@ def propose(
     )
     let_go = set(release)
     released = {key: until for key, until in state.released.items() if until > now}
-    released |= {key: now + DAY for key in let_go if key not in released}
+    hands_off = {name for one in state.routes if one.case in let_go for name in (one.case, one.subscriber) if name}
+    released |= {name: now + DAY for name in let_go | hands_off if name not in released}
     # The trigger has let go by itself what is over; to the others of its kind the file is all that there is.
     living = tuple(one for one in state.routes if one.until > now and one.case not in let_go)
     mine = tuple(one for one in living if one.kind == kind)
@@ -62,6 +65,9 @@ def propose(
         for action in _actions(one for one in state.routes if one.kind == kind and one.case in let_go)
     ]
     decision = _guarded(replace(decision, release=(*ended, *decision.release)), kind, cases, guards, now)
+    if decision.dry_run:
+        routes = [one for one in state.routes if one.case not in let_go]
+        return Proposal(decision, State(tuple(routes), released) if let_go else state)
     kept = {action.key for action in decision.keep}
     routes = [one for one in living if one.kind != kind or one.case in kept]
     added = [one for action in decision.add for one in _routes(action, kind)]
