@@ -332,6 +332,42 @@ def test_a_client_cannot_write_another_user_into_the_log_of_postfix() -> None:
     assert found.subject == (key_of("203.0.113.66"), 0)
 
 
+def test_what_comes_behind_a_mail_without_an_id_is_not_its_senders() -> None:
+    """Of smtpd_proxy_filter: bob sends one mail, and a stranger guesses recipients."""
+    head = "Nov 26 18:33:49 mx1 postfix/smtpd[147]: NOQUEUE: "
+    accepted = f"{head}client=home[198.51.100.10], sasl_method=PLAIN, sasl_username=bob@example.net"
+    refused = (
+        f"{head}reject: RCPT from unknown[203.0.113.66]: 550 5.1.1 <a@example.org>: Recipient address rejected: "
+        "User unknown; from=<x@example.com> to=<a@example.org> proto=ESMTP helo=<x>"
+    )
+    found = read(logs.Postfix(), [accepted, refused])
+    assert [one.subject for one in found.contacts["D6"]] == [(key_of("203.0.113.66"), 0)]
+    assert BOB[0] not in found.refused
+
+
+def test_a_bounce_with_the_id_of_a_mail_that_is_gone_is_not_that_mail() -> None:
+    head, mail = "Nov 26 18:33:49 out1 postfix/", "702AB2DC540: "
+    lost = f"{head}smtp[9]: {mail}to=<a@example.org>, relay=none, delay=1, dsn=5.1.1, status=bounced (unknown)"
+    accepted = f"{head}smtpd[1]: {mail}client=home[198.51.100.10], sasl_method=PLAIN, sasl_username=bob@example.net"
+    gone = f"{head}qmgr[2]: {mail}removed"
+    assert not read(logs.Postfix(), [accepted, gone, lost]).contacts["D6"]
+    assert [one.fail for one in read(logs.Postfix(), [accepted, lost, gone]).contacts["D6"]] == [True]
+
+
+def test_what_an_icmp_error_quotes_is_nobodys_attempt() -> None:
+    quoted = (
+        "Nov 26 14:02:11 edge1 kernel: port25 IN=eth0 OUT=ppp7 SRC=203.0.113.66 DST=198.51.100.10 LEN=88 PROTO=ICMP "
+        "TYPE=3 CODE=1 [SRC=198.51.100.9 DST=192.0.2.1 LEN=60 PROTO=TCP SPT=49152 DPT=25 WINDOW=64240 RES=0x00 SYN "
+        "URGP=0 ]"
+    )
+    assert not read(logs.Filter(WORM_PORTS, "port25 "), [quoted]).contacts
+
+
+def test_a_port_of_many_digits_is_none() -> None:
+    line = DENIALS[0].replace("DPT=25 ", f"DPT={'2' * 5000} ")
+    assert not read(logs.Filter(WORM_PORTS, "port25 "), [line]).contacts
+
+
 def test_the_same_queue_id_on_two_hosts_is_two_mails_and_so_it_is_later() -> None:
     found = read(logs.Postfix(), lines("postfix-two-hosts.log")).contacts["D6"]
     assert [(one.subject[0], one.fail) for one in found] == [("bob@example.net", False), ("eve@example.net", True)]

@@ -251,6 +251,7 @@ _SYSLOG = re.compile(r"(?:(\S+) )?([\w./-]+?)(?:\[\d+\])?: ?(.*)")
 _QUEUE = r"(?P<queue>NOQUEUE|[0-9A-Za-z]{4,})"  # short ids are hexadecimal, long ones letters and digits
 _CLIENT = r"(?P<name>[^\s\[\]]*)\[(?P<address>[^\]]*)\](?::\d+)?"
 _ACCEPTED = re.compile(rf"{_QUEUE}: client={_CLIENT}(?:, (?P<more>.*))?")
+_REMOVED = re.compile(rf"{_QUEUE}: removed")
 _LOGIN = re.compile(r"(?:^|, )sasl_username=([^,]+)")
 _REFUSED = re.compile(
     rf"{_QUEUE}: (?:(?P<what>milter-reject|reject): (?P<stage>\S+) from {_CLIENT}|proxy-reject: \S+): (?P<reply>.*)"
@@ -321,10 +322,15 @@ class Postfix(Reader):
         if found:
             login = _LOGIN.search(found["more"] or "")
             subject = _login(login[1]) if login else _subject(found["address"])
-            self._judge((host, found["queue"]))  # ids come again when their mail is gone
-            if subject is not None:
+            self._judge((host, found["queue"]))
+            # In front of a filter (smtpd_proxy_filter) nothing has an id: what comes next is of whoever comes next.
+            if subject is not None and found["queue"] != "NOQUEUE":
                 self._mails[host, found["queue"]] = _Mail(subject, time, self._file)
             return subject is not None
+        found = _REMOVED.fullmatch(text)
+        if found:
+            self._judge((host, found["queue"]))  # the id comes again, perhaps with a bounce, which nobody sent in
+            return False
         found = _REFUSED.fullmatch(text)
         if found:
             return self._refusal(time, found, self._mails.get((host, found["queue"])))
@@ -364,8 +370,9 @@ _VERDICT = re.compile(
     r".*?; rspamd_task_write_log: id: <(?P<id>[^>]*)>,(?: qid: <(?P<queue>[^>]*)>,)?(?: ip: (?P<address>[^,]+),)?"
     r"(?: user: (?P<login>[^,]+),)?(?: from: <[^>]*>,)? \(\w+: (?P<seen>[TFS]) \((?P<action>[a-z ]+)\): \[.*"
 )
-# A mail can bring such words along, in its Message-ID or sender: a line with two verdicts says nothing for certain.
+# A mail can bring such words along, in its Message-ID or sender: a line that has them twice says nothing for certain.
 _VERDICTS = re.compile(r" \(\w+: [TFS] \(")
+_WRITTEN = "rspamd_task_write_log: "
 _RSPAMD = re.compile(r"(?:\S+ rspamd(?:\[\d+\])?: )?(?:#\d+)?\((?:[\w-]+)\) |\S+ rspamd(?:\[\d+\])?: |#\d+\([\w-]+\) ")
 SPAM = ("reject", "add header", "rewrite subject", "quarantine", "discard")
 NO_SPAM = ("no action",)  # greylist and soft reject: it comes again, and is judged then
@@ -377,8 +384,8 @@ class Rspamd(Reader):
     def take(self, time: int, text: str) -> bool | None:
         """As in Reader."""
         found = _VERDICT.fullmatch(text)
-        if not found or len(_VERDICTS.findall(text)) != 1:
-            return None if "rspamd_task_write_log: " in text or not _RSPAMD.match(text) else False
+        if not found or len(_VERDICTS.findall(text)) != 1 or text.count(_WRITTEN) != 1:
+            return None if _WRITTEN in text or not _RSPAMD.match(text) else False
         login = found["login"]
         subject = _login(login) if login else _subject(found["address"] or "")
         # S: passed through with a verdict given beforehand (a virus, a rule of the operator), or not looked at.
@@ -464,8 +471,10 @@ class Filter(Reader):
         if found:
             if not self._prefix or not found["prefix"].startswith(self._prefix):
                 return False
-            said = dict(_FIELD.findall(found["said"]))
-            if " SYN " not in found["said"] or " ACK " in found["said"]:
+            # An ICMP error shows in brackets what it is about, which whoever sent it has chosen.
+            outer = found["said"].partition("[")[0]
+            said = dict(_FIELD.findall(outer))
+            if " SYN " not in outer or " ACK " in outer:
                 return False
             return self._denied(time, said.get("PROTO"), said.get("SRC", ""), said.get("DST", ""), said.get("DPT", "0"))
         for pattern in (_CISCO, _JUNOS, _JUNOS6):
@@ -480,7 +489,7 @@ class Filter(Reader):
 
     def _denied(self, time: int, proto: str | None, source: str, target: str, port: str) -> bool:
         subject, counterpart = _subject(source), _subject(target)
-        detector = self._detectors.get(int(port) if port.isdecimal() else 0)
+        detector = self._detectors.get(int(port) if port.isdecimal() and len(port) <= 5 else 0)
         if (proto or "").lower() not in ("tcp", "6") or subject is None or counterpart is None or detector is None:
             return False
         self.found.contacts[detector].append(Contact((subject, int(port)), counterpart, time, True))
