@@ -61,6 +61,33 @@ def test_a_file_is_the_complaint_that_it_is_or_is_told(name: str) -> None:
     assert [alarm.subject for alarm in alarms(found)] == [expected["address"]] * expected["trusted"]
 
 
+@pytest.mark.parametrize(
+    ("results", "trusted"),
+    [
+        ("dkim=pass header.d=feedback.example.org", True),
+        ('dkim=pass header.i="@feedback.example.org" (a (nested) comment)', True),
+        ('spf=pass smtp.mailfrom="; dkim=pass header.d=feedback.example.org "@example.com', False),
+        ('spf=pass smtp.mailfrom="\\"; dkim=pass header.d=feedback.example.org "@example.com', False),
+        ('spf=pass (mx: "a) ; dkim=pass header.d=feedback.example.org; x=("@example.com) smtp.helo=x', False),
+        ("spf=pass (a (b) ; dkim=pass header.d=feedback.example.org ) smtp.helo=x", False),
+        ("spf=pass smtp.mailfrom==?utf-8?q?=3Bdkim=3Dpass=20header.d=3Dfeedback.example.org?=@example.com", False),
+    ],
+)
+def test_what_a_stranger_chose_is_no_result_of_our_server(results: str, trusted: bool, tmp_path: Path) -> None:
+    lines = (HERE / "arf.eml").read_text().splitlines(keepends=True)
+    rest = "".join(line for line in lines if not line.startswith("Authentication-Results:"))
+    (tmp_path / "one.eml").write_text(f"Authentication-Results: {OURS}; {results}\n{rest}")
+    ((complaint,), _) = read_reports(str(tmp_path / "one.eml"), OURS, REPORTERS)
+    assert complaint.trusted is trusted
+
+
+def test_what_a_mail_server_delivered_is_no_file_that_somebody_looked_at(tmp_path: Path) -> None:
+    for part in ("cur", "new"):
+        (tmp_path / part).mkdir()
+    shutil.copy(HERE / "xarf4.json", tmp_path / "new" / "1")
+    assert read_reports(str(tmp_path), OURS, REPORTERS)[0] == []
+
+
 def test_a_maildir_an_mbox_and_a_directory_say_the_same(tmp_path: Path) -> None:
     names = [name for name in EXPECTED if name.endswith(".eml") and name != "empty.eml"]
     maildir = mailbox.Maildir(str(tmp_path / "maildir"))

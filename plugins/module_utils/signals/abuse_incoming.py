@@ -108,16 +108,16 @@ def read_reports(
     """The complaints at a path: a Maildir, an mbox, a directory of mails and JSON files, or one such file.
 
     `authserv_id` is the name that our mail server writes into Authentication-Results, and takes out of what comes in;
-    `reporters` are the domains whose complaints count, with what is under them. JSON files count as trusted: whoever
-    put them there has looked. Never raises on any content; what is no complaint is told.
+    `reporters` are the domains whose complaints count, with what is under them. JSON files of a directory count as
+    trusted: whoever put them there has looked. Never raises on any content; what is no complaint is told.
     """
     told = Told()
     vouched = {domain.lower().strip(".") for domain in reporters}
     found: list[Complaint] = []
-    for place, octets in _reports(path, told):
+    for place, octets, delivered in _reports(path, told):
         if len(octets) > _LARGEST:
             told.add(place, 0, "is too large for a report", "look at it by hand")
-        elif octets.lstrip()[:1] == b"{":
+        elif octets.lstrip()[:1] == b"{" and not delivered:
             found += _json(place, octets, "", True, told)
         else:
             try:
@@ -127,10 +127,11 @@ def read_reports(
     return found, told.silences()
 
 
-def _reports(path: str, told: Told) -> Iterator[tuple[str, bytes]]:
-    """Each report by its place."""
+def _reports(path: str, told: Told) -> Iterator[tuple[str, bytes, bool]]:
+    """Each report by its place, and whether a mail server put it there."""
+    maildir = os.path.isdir(os.path.join(path, "cur")) and os.path.isdir(os.path.join(path, "new"))
     try:
-        if os.path.isdir(os.path.join(path, "cur")) and os.path.isdir(os.path.join(path, "new")):
+        if maildir:
             names = sorted(str(one) for part in ("cur", "new") for one in Path(path, part).iterdir() if one.is_file())
         elif os.path.isdir(path):
             names = sorted(str(one) for one in Path(path).iterdir() if one.is_file())
@@ -146,10 +147,10 @@ def _reports(path: str, told: Told) -> Iterator[tuple[str, bytes]]:
             elif _mbox(name):
                 box = mailbox.mbox(name, create=False)
                 for number, key in enumerate(box.keys(), 1):
-                    yield f"{name} message {number}", box.get_bytes(key)
+                    yield f"{name} message {number}", box.get_bytes(key), True
                 box.close()
             else:
-                yield name, Path(name).read_bytes()
+                yield name, Path(name).read_bytes(), maildir
         except (OSError, mailbox.Error) as error:
             told.add(name, 0, f"cannot be read: {error}", "name a file that is there")
 
@@ -194,7 +195,7 @@ def _mail(place: str, octets: bytes, authserv_id: str, reporters: Collection[str
 def _vouched(message: email.message.Message, authserv_id: str, reporters: Collection[str]) -> str:
     """The domain that signed the mail, if our server says so (RFC 8601 2.2) and it is on the list; "" otherwise."""
     for value in message.get_all("Authentication-Results", []):
-        text = " ".join(re.sub(r"\([^()]*\)", " ", _text(value)).split())
+        text = _uncommented(str(value))  # encoded words are not read: an address may look like one
         name, _, results = text.partition(";")
         if not authserv_id or name.split(" ")[0].lower() != authserv_id:
             continue
@@ -205,6 +206,17 @@ def _vouched(message: email.message.Message, authserv_id: str, reporters: Collec
                 if any(domain == one or domain.endswith(f".{one}") for one in reporters):
                     return domain
     return ""
+
+
+def _uncommented(text: str) -> str:
+    """A header field on one line, without its comments and quotes (RFC 5322 3.2.2, 3.2.4); "" where they do not close.
+
+    Both may hold what a stranger chose, as the local part of his address: a result that stands there is none.
+    """
+    plain = re.sub(r'"((?:[^"\\]|\\.)*)"', lambda one: one[1] if re.fullmatch(r"[\w.@-]*", one[1]) else " ", text)
+    while (less := re.sub(r"\([^()]*\)", " ", plain)) != plain:
+        plain = less
+    return "" if set(plain) & set('()"') else " ".join(plain.split())
 
 
 def _arf(
