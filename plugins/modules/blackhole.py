@@ -132,7 +132,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.blackhole im
     write_state,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.signals.blackhole_cases import Proposal, propose
-from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import read_case
+from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import hidden, read_case
 from ansible_collections.isp.hardening.plugins.module_utils.signals.owners import read_owners
 
 # The host of the trigger may have no YAML library to read the DOCUMENTATION with; a test holds the two together.
@@ -151,6 +151,7 @@ def main() -> None:
     """Read, decide, write, tell."""
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     options = module.params
+    module.no_log_values |= hidden(options["policy"])
     path = Path(options["state"])
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else NEW

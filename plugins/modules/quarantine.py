@@ -122,7 +122,12 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import Refused, shown, told, warnings
-from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import QUARANTINE, limits_of, read_case
+from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import (
+    QUARANTINE,
+    hidden,
+    limits_of,
+    read_case,
+)
 from ansible_collections.isp.hardening.plugins.module_utils.signals.nftables_service import opened
 from ansible_collections.isp.hardening.plugins.module_utils.signals.owners import read_owners
 
@@ -142,6 +147,7 @@ def main() -> None:
     """Read, let go, decide, tell."""
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     options, check = module.params, module.check_mode
+    module.no_log_values |= hidden(options["policy"])
     path = options["settings"]
     if check and not os.path.exists(path):
         module.exit_json(**told([]) | {"changed": bool(options["cases"]), "msg": f"Not checked: no {path} yet."})

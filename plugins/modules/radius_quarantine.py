@@ -167,7 +167,12 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger impor
     told,
     warnings,
 )
-from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import QUARANTINE, limits_of, read_case
+from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import (
+    QUARANTINE,
+    hidden,
+    limits_of,
+    read_case,
+)
 from ansible_collections.isp.hardening.plugins.module_utils.signals.owners import IDENTITY, sources_of
 from ansible_collections.isp.hardening.plugins.module_utils.signals.records import Silence
 
@@ -187,6 +192,7 @@ def main() -> None:
     """Read, let go, decide, ask, tell."""
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     options, check = module.params, module.check_mode
+    module.no_log_values |= hidden(options["policy"])
     path = options["settings"]
     if check and not os.path.exists(path):
         result = told([]) | {"changed": bool(options["cases"]), "sessions": []}

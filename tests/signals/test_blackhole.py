@@ -205,6 +205,11 @@ def test_letting_go_is_no_dry_run(call: Call, tmp_path: Path) -> None:
     assert again["refused"] == [{"key": "another", "why": "it was released by hand"}]
 
 
+def test_the_password_of_the_state_is_shown_nowhere(call: Call) -> None:
+    policy = POLICY | {"state": "postgresql://signals:s3cret@192.0.2.5/signals"}
+    assert "s3cret" not in json.dumps([call(policy=policy, cases=[CASE]), call(policy=policy, cases=[{}])])
+
+
 def test_a_release_of_nothing_is_told(call: Call) -> None:
     assert call(release=["198.51.100.7"])["unknown"] == ["198.51.100.7"]
 

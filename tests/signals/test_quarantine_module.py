@@ -93,6 +93,11 @@ def test_release_by_hand(call: Call) -> None:
     assert (refused["changed"], refused["refused"]) == (False, [{"key": "case-1", "why": "it was released by hand"}])
 
 
+def test_the_password_of_the_state_is_shown_nowhere(call: Call) -> None:
+    policy = POLICY | {"state": "postgresql://signals:s3cret@192.0.2.5/signals"}
+    assert "s3cret" not in json.dumps([call(policy=policy, cases=[CASE]), call(policy=policy, cases=[{}])])
+
+
 def test_an_address_that_is_somebody_elses_by_now_is_let_go(call: Call) -> None:
     call(cases=[CASE])
     known = {"address": "203.0.113.7/32", "state": "known", "subscriber": "alice@example.net", "reason": ""}

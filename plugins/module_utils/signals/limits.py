@@ -164,6 +164,11 @@ def limits_of(policy: Mapping[str, Any], kind: str) -> Limits:
     )
 
 
+def hidden(policy: Mapping[str, Any]) -> set[str]:
+    """What of a policy is never shown: where the state lies, which may have a password in it."""
+    return {str(policy["state"])} if policy.get("state") else set()
+
+
 def read_case(data: object) -> Case:
     """A case as the detectors hand it over. Raises ValueError, which names the key and the field that is wrong."""
     fields = _fields(data, "case", Case, ("key", "subscriber"), ("since",), ("prefixes", "sources", "evidence"))
