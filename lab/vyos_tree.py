@@ -8,6 +8,7 @@ cstore.cpp, and [memory] for those about values.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -290,8 +291,10 @@ class Tree:
         return Tree({name: child.copy() for name, child in self.children.items()}, self.tag, values)
 
 
-def _order(text: str) -> list[tuple[int, int, str]]:
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+@functools.cache
+def _order(text: str) -> tuple[tuple[int, int, str], ...]:
+    parts = [part for part in re.split(r"(\d+)", text) if part]
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
 
 
 def lines(tree: Tree, indent: str = "") -> Iterator[str]:
@@ -309,6 +312,7 @@ def lines(tree: Tree, indent: str = "") -> Iterator[str]:
             yield f"{indent}}}"
 
 
+@functools.cache
 def quote(text: str) -> str:
     return f'"{text}"' if not re.fullmatch(r"[^\s\"'{}]+", text) else text
 

@@ -224,6 +224,7 @@ class Device(Router):
     def __init__(self, name: str, text: str, enable_secret: str = "") -> None:
         super().__init__(name, text, enable_secret)
         self.running = tree.parse(text)
+        self._shown: tuple[Element | None, str] = None, ""  # a configuration that runs is replaced and never changed
         self.candidate = self.running.copy()
         self.modified = False
         self.waits_for: SrosSession | None = None  # the session that has to accept its commit
@@ -272,13 +273,14 @@ class Device(Router):
 
     def snapshot(self) -> str:
         now = datetime.datetime.now(datetime.UTC)
-        told = "".join(f"{one}\n" for one in tree.lines(self.running, 4))
+        if self._shown[0] is not self.running:
+            self._shown = self.running, "".join(f"{one}\n" for one in tree.lines(self.running, 4))
         return (
             "# TiMOS-C-22.7.R2 cpm/x86_64 Nokia 7750 SR Copyright (c) 2000-2022 Nokia.\n"
             "# All rights reserved. All use subject to applicable license agreements.\n"
             "# Configuration format version 22.7 revision 0\n\n"
             f"# Generated {now:%Y-%m-%dT%H:%M:%S}.0+00:00 by {'audit'} from 192.0.2.10\n\n"
-            f"configure {{\n{told}}}\n\n# Finished {now:%Y-%m-%dT%H:%M:%S}.1+00:00\n"
+            f"configure {{\n{self._shown[1]}}}\n\n# Finished {now:%Y-%m-%dT%H:%M:%S}.1+00:00\n"
         )
 
     def judge(self, attachment: str, direction: str, packet: Packet) -> str:
