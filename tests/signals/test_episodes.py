@@ -36,13 +36,13 @@ OWN = "198.51.100.0/24"
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
-    """The DSN of a PostgreSQL of Debian in a box, over a socket that both see."""
+    """The DSN of a PostgreSQL of Debian in a box, over a socket that both see. It knows no encoding, as old ones."""
     with tempfile.TemporaryDirectory(prefix="isp-pg-") as directory, box(Path(directory)) as made:
         os.chmod(directory, 0o777)
         made.run("install -d -o postgres /run/pg")
         options = "-c listen_addresses= -c fsync=off -c unix_socket_directories=/box"
         for command in (
-            "initdb --auth=trust --encoding=UTF8 --locale=C.UTF-8 -D /run/pg/data",
+            "initdb --auth=trust --encoding=SQL_ASCII --locale=C -D /run/pg/data",
             f"pg_ctl -w -l /run/pg/log -D /run/pg/data -o '{options}' start",
         ):
             made.run(f'su postgres -c "/usr/lib/postgresql/*/bin/{command}"')

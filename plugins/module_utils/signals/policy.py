@@ -28,6 +28,7 @@ from ..variables import (
     read_text,
     shown,
 )
+from .limits import DAY, HOUR, MINUTE, MOST, SHARE, Protected
 
 # The keys of every mapping in the tree; docs/policy.md has a table for each.
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -47,9 +48,8 @@ _REQUIRED: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-# Past these a mistake could hurt too many for too long; a policy may only be stricter.
-MOST, HOURS, INBOUND_MINUTES = 100, 24, 60
-SHARE = 1000  # of so many subscribers one may be acted against at once
+# Past these, and MOST of limits.py, a mistake could hurt too many for too long; a policy may only be stricter.
+HOURS, INBOUND_MINUTES = DAY // HOUR, HOUR // MINUTE
 STATE = "/var/lib/isp-hardening/signals.db"
 
 # IANA, "Root Servers": whoever black-holes one of them takes the names away from all his subscribers.
@@ -61,14 +61,6 @@ ROOT_SERVERS = tuple(
     2001:500:1::53 2001:7fe::53 2001:503:c27::2:30 2001:7fd::1 2001:500:9f::42 2001:dc3::35
     """.split()
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Protected:
-    """A prefix that nothing is ever done against, and why."""
-
-    prefix: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ def _postgresql(dsn: str, schema: str) -> Iterator[Store]:
     except ImportError as error:
         raise StoreError("a PostgreSQL is named in isp_signals.state; install psycopg (python3-psycopg)") from error
     try:
-        with psycopg.connect(dsn, connect_timeout=10) as connection:
+        # A database in SQL_ASCII gives texts as bytes otherwise.
+        with psycopg.connect(dsn, connect_timeout=10, client_encoding="UTF8") as connection:
             # CREATE … IF NOT EXISTS of two at once can fail: whoever comes second waits.
             connection.execute("SELECT pg_advisory_xact_lock(1769173104)")
             for statement in _statements(schema):
