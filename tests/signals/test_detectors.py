@@ -610,7 +610,7 @@ def test_clickhouse_over_http_gives_the_same_alarms(clickhouse: Chdb, tmp_path: 
         assert engine.facts == Facts(len(BOTS), 1, True, engine.facts.flags_mend)
         for name in FLOW_DETECTORS:
             assert digest(queries.walked(engine, DETECTORS[name])[0]) == digest(plain(some, name))
-        with pytest.raises(EngineError, match="Forbidden: Code: 516") as refused:
+        with pytest.raises(EngineError, match="answers 403: Code: 516") as refused:
             ClickHouse(url, "reader", "guess", "flows", WINDOW, POOLS, PORTS)
         assert "guess" not in str(refused.value)
         with pytest.raises(EngineError, match="future"):
@@ -624,7 +624,8 @@ def test_clickhouse_over_http_gives_the_same_alarms(clickhouse: Chdb, tmp_path: 
     [
         (200, "<html>Welcome</html>", "lacks TimeReceived"),
         (500, "Code: 60. DB::Exception: Table default.flows does not exist", "Code: 60"),
-        (302, "http://127.0.0.1:1/", "Found"),
+        (302, "http://127.0.0.1:1/", "answers 302"),
+        (599, "no status of any list", "answers 599: no status"),
     ],
 )
 def test_an_answer_that_is_none_of_clickhouse_is_an_error(status: int, body: str, said: str) -> None:
@@ -636,11 +637,22 @@ def test_an_answer_that_is_none_of_clickhouse_is_an_error(status: int, body: str
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8123", "http://reader:secret@127.0.0.1:8123/", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8123", "http://reader:secret@127.0.0.1:8123/", "file:///etc/passwd", "http://[1"]
+)
 def test_an_address_of_clickhouse_is_one_without_a_password(url: str) -> None:
     with pytest.raises(EngineError, match="write its address as https") as refused:
         ClickHouse(url, "", "", "flows", WINDOW, POOLS, PORTS)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("user", "password"), [("reader", "secret\n"), ("secret\r\nX: y", ""), ("reader", "secr\u00e9t")]
+)
+def test_a_password_that_no_header_can_hold_is_not_shown(user: str, password: str) -> None:
+    with pytest.raises(EngineError, match="does one end in a line break") as refused:
+        ClickHouse("http://127.0.0.1:1/", user, password, "flows", WINDOW, POOLS, PORTS)
+    assert "secr" not in str(refused.value)
 
 
 def test_an_answer_that_is_cut_off_is_an_error() -> None:

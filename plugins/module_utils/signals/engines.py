@@ -14,7 +14,6 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from .detectors import Facts, Pools, shown_time
@@ -230,7 +229,13 @@ class ClickHouse:
     def __init__(
         self, url: str, user: str, password: str, table: str, window: Window, pools: Pools, ports: Iterable[int]
     ) -> None:
-        parts = urllib.parse.urlsplit(url)
+        # A password out of a file often ends in a line break. http.client would show it in its error.
+        if not all(one.isascii() and one.isprintable() for one in (user, password)):
+            raise EngineError("ClickHouse: user and password are of printable ASCII; does one end in a line break?")
+        try:
+            parts = urllib.parse.urlsplit(url)
+        except ValueError:
+            parts = urllib.parse.SplitResult("", "", "", "", "")
         if parts.scheme not in ("http", "https") or "@" in parts.netloc:
             raise EngineError("ClickHouse: write its address as https://host:8443/, user and password apart from it")
         if not table.replace(".", "").replace("_", "").isalnum():
@@ -259,7 +264,7 @@ class ClickHouse:
                 text = answer.read().decode("utf-8", "replace")
         except urllib.error.HTTPError as error:
             said = " ".join(error.read(400).decode("utf-8", "replace").split())
-            raise EngineError(f"ClickHouse: {HTTPStatus(error.code).phrase}: {said or 'no reason'}") from None
+            raise EngineError(f"ClickHouse: answers {error.code}: {said or 'no reason'}") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise EngineError(f"ClickHouse: {error}; is its address right, and does it answer?") from None
         return [line.split("\t") for line in text.splitlines()]
