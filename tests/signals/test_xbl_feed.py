@@ -243,6 +243,10 @@ def test_a_compressed_file_is_read(tmp_path: Path) -> None:
         (f"{TESTS}198.51.100.7 :127.0.0.77:\n", "127.0.0.77"),
         (f":4\n{TESTS}198.51.100.0/23\n198.51.102.1\n", "513 of 1024"),
         ("x\n" * 2000, "nor are many others"),
+        (f"{TESTS}198.51.100.{'7' * 5000}\n", "is too long"),
+        (f"{TESTS}198.51.100.7/{'2' * 4000}\n", "feed.0:2"),
+        (f"{TESTS}$TIMESTAMP 2020-01-01 +{'9' * 4000}h\n", "no timestamp"),
+        (f"{TESTS}{'7' * (2 << 20)}\n", "a line of more than"),
     ],
 )
 def test_a_feed_in_doubt_is_no_listing_and_no_delisting(tmp_path: Path, text: str, said: str) -> None:
@@ -250,6 +254,12 @@ def test_a_feed_in_doubt_is_no_listing_and_no_delisting(tmp_path: Path, text: st
     assert said in answer.frozen
     assert answer.listings == ()
     assert answer.unanswered == ("198.51.100.0/22",)
+
+
+def test_a_damaged_feed_freezes(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(b"127.0.0.2\n" * 1000, mtime=0))
+    packed[12:20] = b"\xff" * 8
+    assert "Error -3" in feed(tmp_path, ("ip4tset", bytes(packed))).ask(OWN[:1]).frozen
 
 
 def test_a_feed_that_came_long_ago_or_is_not_there_freezes(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def test_own_detection_that_came_first_is_counted(listed: tuple[Path, set[str]])
         ({"state": "signals.db"}, {}, "state: write a whole path"),
         ({"source": "web"}, {}, "source: write dns, sia or feed"),
         ({"source": "sia"}, {"sia_username": "a"}, "sia_password are missing"),
+        ({"source": "sia", "url": "https://["}, {"sia_username": "a", "sia_password": PASSWORD}, "url: Invalid IPv6"),
         ({"source": "feed"}, {}, "feed: write files"),
         ({"source": "feed", "feed": [{"kind": "dnset", "path": "/x"}]}, {}, "kinds: ip4set"),
         ({"rate": -1}, {}, "rate: write queries a second"),

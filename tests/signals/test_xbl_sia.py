@@ -150,6 +150,8 @@ def test_404_of_the_api_means_that_nothing_is_listed() -> None:
         found(record("192.0.2.7", dataset="PERFECT")),
         found(record("192.0.2.7", listed="yesterday")),
         found(record("192.0.2.700")),
+        found(record("192.0.2.7", listed=-(10**30))),
+        (200, "[" * 100_000, {}),
     ],
     ids=lambda one: f"{one[0]} {str(one[1])[:40]}",
 )
@@ -186,6 +188,14 @@ def test_a_fault_of_the_api_is_not_clean(status: int) -> None:
     answer = ask(lambda _: (status, HTML, {}), ["192.0.2.0/24"])
     assert answer.unanswered == ("192.0.2.0/24",)
     assert answer.problems
+
+
+@pytest.mark.parametrize("wish", ["never", "", "9" * 400, "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"])
+def test_a_wish_that_is_none_is_not_waited_for(wish: str) -> None:
+    waits: list[float] = []
+    with api(lambda _: (429, HTML, {"Retry-After": wish})) as played:
+        assert account(played, waits).ask(["192.0.2.0/24"]).unanswered == ("192.0.2.0/24",)
+    assert max(waits, default=0) <= 4
 
 
 def test_a_date_in_retry_after_is_waited_for() -> None:

@@ -20,6 +20,7 @@ import os
 import re
 import socket
 import sys
+import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ KINDS = ("ip4set", "ip4tset", "ip6trie", "ip6tset")
 DEFAULT = "127.0.0.2"
 STALE_HOURS = 24  # a feed comes several times a day
 _CHUNK, _BLOCK = 1 << 20, 256  # octets, lines
-_LONGEST_LINE = 1 << 14
+_LONGEST_LINE = 1 << 12  # and no number is longer than int() takes
 _ENOUGH = 1000  # lines that are not understood
 _PAGE = 1 << 13  # octets of a bitmap for 65,536 addresses
 _IGNORED = frozenset("soa ns nameserver ttl = 0 1 2 3 4 5 6 7 8 9".split())  # nothing about what is listed
@@ -190,7 +191,7 @@ def parse_dataset(dataset: Dataset, own: Ranges, now: float) -> Content:
                 reader.take(lines)
             reader.finish()
             after = os.fstat(file.fileno())
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise Doubt(f"{path}: {error}; fetch the feed, and let the monitor read it") from None
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
         raise Doubt(f"{path}: changed while it was read; put a new file in its place by rename, as rsync does")
@@ -203,6 +204,8 @@ def _lines(read: Callable[[int], bytes], path: str) -> Iterator[list[str]]:
     while chunk := read(_CHUNK):
         rest += chunk
         whole, end, rest = rest.rpartition(b"\n")
+        if len(rest) > _CHUNK:
+            raise Doubt(f"{path}: a line of more than {_CHUNK} octets; is it the file of a DNSBL?")
         if end:
             yield whole.decode("latin-1").split("\n")
     if rest:
@@ -289,7 +292,7 @@ class _Reader:
     def _timestamp(self, rest: str, line: str) -> None:
         made, _, until = rest.partition(" ")
         began, ends = _seconds(made), _seconds(until.strip())
-        relative = re.fullmatch(r"\+(\d+)([smhdw]?)", until.strip(), re.IGNORECASE)
+        relative = re.fullmatch(r"\+(\d{1,9})([smhdw]?)", until.strip(), re.IGNORECASE)
         if relative and began:
             ends = began + int(relative[1]) * _SECONDS[relative[2].lower()]
         if began is None or ends is None:

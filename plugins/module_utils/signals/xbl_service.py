@@ -19,6 +19,7 @@ import json
 import os
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -238,7 +239,12 @@ def _source(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Source:
         name, password = _text(secrets, "sia_username", ""), _text(secrets, "sia_password", "")
         if not name or not password:
             raise Refused("credentials: sia_username and sia_password are missing; they are those of your account")
-        return Api(name, password, _text(data, "url", URL))
+        url = _text(data, "url", URL)
+        try:
+            urllib.parse.urlsplit(url)
+        except ValueError as error:
+            raise Refused(f"url: {error}; write it as {URL}") from None
+        return Api(name, password, url)
     if kind == "feed":
         files = data.get("feed") or []
         if not files or not all(isinstance(one, Mapping) and one.get("kind") in KINDS for one in files):

@@ -184,7 +184,7 @@ class Api:
             raise Doubt(f"sia: {address.hostname} answers {status}; correct the URL, or ask the maker of the API")
         try:
             content = json.loads(text) if len(text) <= LARGEST_ANSWER else None
-        except ValueError:
+        except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict) or content.get("code", status) != status:
             raise Doubt(f"sia: {address.hostname} answers {status} with what is not its JSON; is that a proxy?")
@@ -199,7 +199,7 @@ def _seconds(text: str) -> float:
         return float(text)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
 
 
@@ -235,7 +235,7 @@ def _listing(record: Mapping[str, Any], block: Network) -> Listing | None:
         address = ipaddress.ip_network(record["ipaddress"])
         since, until = record.get("listed", 0), record.get("valid_until")
         known = record["dataset"] in _DATASETS and isinstance(since, int) and isinstance(until, int | None)
-        if not known or not Ranges([str(block)]).meets(address):
+        if not known or since < 0 or not Ranges([str(block)]).meets(address):
             raise ValueError
     except (KeyError, ValueError, TypeError):
         raise Doubt(
