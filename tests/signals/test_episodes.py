@@ -147,6 +147,25 @@ def test_who_got_the_address_between_two_runs_is_not_blamed(state: str) -> None:
         assert episodes.cases(store, who.touchable, START + HOUR) == []
 
 
+def test_who_got_the_address_while_nobody_asked_is_not_blamed(state: str) -> None:
+    """At the first run, and behind days without one, a listing may be of long ago: carol has the address for a week."""
+    who = Subscribers({"198.51.100.7": {0: "alice", START - 7 * DAY: "carol"}, "198.51.100.8": {0: "bob"}})
+    run(state, answer("198.51.100.7", "198.51.100.8"), who, START)
+    assert {one.subject for one in all_of(state)} == {"198.51.100.7", "bob"}
+    part = ("2001:db8::/32",)  # of which a DNSBL never says all
+    run(state, answer(unanswered=part), who, START + HOUR)
+    with open_store(state, SCHEMA) as store:
+        store.run("UPDATE xbl_run SET whole = 0")
+    run(state, answer("198.51.100.7", unanswered=part), who, START + 9 * DAY)
+    assert {(one.subscriber, one.ended) for one in all_of(state)} == {
+        ("", START + HOUR),
+        ("", 0),
+        ("bob", START + HOUR),
+    }
+    run(state, answer("198.51.100.7", "198.51.100.8", unanswered=part), who, START + 9 * DAY + HOUR)
+    assert {one.subscriber for one in all_of(state) if not one.ended} == {"", "bob"}
+
+
 def test_where_the_source_says_when_it_counts_who_had_it_then(state: str) -> None:
     who = Subscribers({"198.51.100.7": {0: "alice", START + HOUR: "carol"}})
     said = Answer("sia", (Listing("198.51.100.7", "XBL", since=START + 30 * 60_000, detail="SPAMBOT gamut"),))

@@ -30,6 +30,7 @@ from .xbl import Answer, Ranges, listing_name
 
 DAY = 86_400_000
 MERGE = DAY
+LISTED = 30 * DAY  # so long a listing may go back that nobody saw come; when entries expire is not published
 RELAPSE = 7 * DAY
 KEEP = 365 * DAY  # what ended longer ago is forgotten: it says who had which address when
 NOTES = 100  # of one run that are kept
@@ -91,6 +92,10 @@ class State:
     whole: int = 0  # when a source was last asked and answered for everything
     latest: int = 0  # the last run
 
+    def asked(self, now: int) -> int:
+        """Since when a listing can be there that is new now: the last time that it was surely not there."""
+        return self.whole or (now - DAY if now - self.latest < DAY else now - LISTED)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -134,7 +139,7 @@ def step(state: State, answer: Answer, who: Who, now: int) -> Step:
     changed: dict[str, Episode] = {}
     for (network, name), listing in named.items():
         began = min(listing.since or now, now)
-        owner = _holder(who, network, listing.since, state.whole or now - DAY, now)
+        owner = _holder(who, network, listing.since, state.asked(now), now)
         subscriber = owner.subscriber if owner.state == KNOWN else ""
         if not subscriber:
             notes.append(f"{network}: {owner.reason}")
