@@ -53,7 +53,7 @@ options:
     description:
       - A gate before every push, going by recorded flows, see M(isp.hardening.filter_impact). A push is refused, and
         nothing is sent, when it would newly deny more than the budget, or anything to an address of the never-list or
-        to an exempt subscriber; when the flows cannot be read; and when they are of nobody who hangs there.
+        to an exempt subscriber; when the flows cannot be read; and when none is of those at a place that it changes.
       - What is not known counts as denied. In check mode it only says what it would do. No gate where it is not given.
       - Needs numpy on the controller, and lz4 where nfcapd compresses; C(pip install isp-hardening[signals]).
     type: dict

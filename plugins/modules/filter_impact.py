@@ -101,6 +101,11 @@ seen:
   description: How many of them are of the subscribers.
   type: int
   returned: always
+unseen:
+  description: The places whose subscribers none of the flows is of. What would happen there is not known.
+  type: list
+  elements: str
+  returned: always
 since:
   description: Time of the first flow, milliseconds since 1970 UTC; 0 without flows. C(until) is that of the last one.
   type: int

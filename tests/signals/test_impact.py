@@ -413,6 +413,15 @@ def test_flows_of_others_prove_nothing() -> None:
     assert "none of the 0 recorded flows" in refusal(impact([place()], []), Budget(None, None, None))
 
 
+def test_flows_of_one_place_prove_nothing_about_another() -> None:
+    other = place(name="Vt2", subscribers=("198.51.100.128/25",))
+    rows = [Row("198.51.100.9", "203.0.113.25")]
+    assert "is of a subscriber of Vt2, so" in refusal(impact([place(), other], [flows(rows)]), Budget(None, None, None))
+    # Without IPv6 in the records, the place's IPv4 speaks for it.
+    both = [place(), place(family=6, after=listed(family=6), subscribers=("2001:db8:100::/40",))]
+    assert refusal(impact(both, [flows(rows)]), Budget(None, None, None)) == ""
+
+
 def test_a_text_that_is_no_address_is_refused() -> None:
     with pytest.raises(ValueError, match="customer-7"):
         impact([place()], [flows([Row("198.51.100.9", "203.0.113.25")])], alarmed=["customer-7"])

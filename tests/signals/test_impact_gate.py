@@ -42,7 +42,11 @@ FILES = {
     "mx1": [Row("192.0.2.21", "198.51.100.9", 40000, 25)],
     # The exempt customer of the lab's policy, and one who is not.
     "exempt": [Row("198.51.100.7", "203.0.113.99", 445, flags=SYN)],
-    "worm": [Row("198.51.100.8", "203.0.113.99", 445, flags=SYN), Row("198.51.100.7", "203.0.113.99")],
+    "worm": [
+        Row("198.51.100.8", "203.0.113.99", 445, flags=SYN),
+        Row("198.51.100.7", "203.0.113.99"),
+        Row("198.51.100.130", "203.0.113.99", 443),  # of the other interface
+    ],
 }
 WIDE = {"subscribers": 2, "established": 2}
 
@@ -242,7 +246,7 @@ def test_the_module_compares_a_file_with_what_the_role_would_write(run: Run, tmp
     command = ("ansible", "localhost", "-e", "ansible_network_os=cisco_ios", "-m", "isp.hardening.filter_impact", "-a")
     answer = run(*command, json.dumps(asked)).stdout
     found = json.loads(answer[answer.index("{") :])
-    assert (found["flows"], found["seen"], found["denied"]["sessions"], found["permitted"]["flows"]) == (4, 2, 2, 0)
+    assert (found["flows"], found["seen"], found["denied"]["sessions"], found["permitted"]["flows"]) == (5, 2, 2, 0)
     [example] = found["denied"]["examples"]
     assert re.match(r"permit: line \d+: 160 permit ip any any$", example["before"])
     assert re.match(r"deny: line \d+: .*deny tcp any eq (smtp|25) any", example["after"]), example["after"]

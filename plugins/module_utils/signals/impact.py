@@ -98,13 +98,17 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """`flows` were read, `seen` of them are of the places' subscribers. `at_most` counts unknown ones as denied."""
+    """`flows` were read, `seen` of them are of the places' subscribers, and none of those of the `unseen` places.
+
+    `at_most` counts unknown ones as denied.
+    """
 
     flows: int
     seen: int
     since: int  # milliseconds since 1970 UTC; 0 without a flow
     until: int
     places: tuple[str, ...]
+    unseen: tuple[str, ...]
     denied: Count
     permitted: Count
     unknown: Count
@@ -128,11 +132,6 @@ class Budget:
 
 def refusal(found: Impact, budget: Budget) -> str:
     """Why a change with this impact must not be made; "" when it may."""
-    if not found.seen:
-        return (
-            f"none of the {found.flows:,} recorded flows is of a subscriber of {', '.join(found.places)}, so it is not "
-            "known what the change would do: give flows of these subscribers"
-        )
     reasons = [
         f"{one.prefix} ({one.reason}) would be cut: {one.subscriber}, {one.service}, {one.far}"
         for one in found.protected[:EXAMPLES]
@@ -147,6 +146,11 @@ def refusal(found: Impact, budget: Budget) -> str:
     ):
         if limit is not None and many > limit:
             reasons.append(f"{many:,} {words} would newly be denied, the budget is {limit:,}")
+    if found.unseen:
+        reasons.append(
+            f"none of the {found.flows:,} recorded flows is of a subscriber of {', '.join(found.unseen)}, so it is not "
+            "known what the change would do: give flows of these subscribers"
+        )
     if not reasons:
         return ""
     if worst.destinations:
@@ -221,7 +225,8 @@ class _Tally:
     def __init__(self, judges: Sequence[Judge], protected: Sequence[Protected]) -> None:
         self._judges = judges
         self._guards = {family: _Guard(protected, family) for family in (4, 6)}
-        self._flows = self._seen = self._octets = 0
+        self._flows = self._seen = 0
+        self._seen_at: set[str] = set()
         self._times: list[int] = []
         self._subscribers, self._far, self._sessions, self._hits = _Sums(), _Sums(), _Sums(), _Sums()
         self._examples: dict[str, dict[tuple[int, int, int], Example]] = {kind: {} for kind in _KINDS}
@@ -240,7 +245,10 @@ class _Tally:
         seen = np.zeros(len(flows), bool)
         for number, judge in enumerate(self._judges):
             rows, outcomes = judge.outcomes(flows, v4)
-            seen[rows] |= outcomes & SEEN != 0
+            here = outcomes & SEEN != 0
+            seen[rows] |= here
+            if here.any():
+                self._seen_at.add(judge.place.name)
             outcomes &= np.uint8(DENIED | PERMITTED | CERTAIN)
             changed = np.flatnonzero(outcomes)
             if len(changed):
@@ -304,8 +312,9 @@ class _Tally:
             kind: _counted(outcomes, subscribers, far, sessions, guard, tuple(self._examples.get(kind, {}).values()))
             for kind, outcomes in {**_KINDS, "at_most": (DENIED | CERTAIN, DENIED, DENIED | PERMITTED)}.items()
         }
+        places = tuple(dict.fromkeys(one.place.name for one in self._judges))
         return Impact(
-            self._flows, self._seen, since, until, tuple(dict.fromkeys(one.place.name for one in self._judges)),
+            self._flows, self._seen, since, until, places, tuple(one for one in places if one not in self._seen_at),
             **counts, protected=tuple(self._hit()), notes=tuple(notes),
         )  # fmt: skip
 
