@@ -84,10 +84,10 @@ def files(state: Path, host: Host, planted: bool = False) -> dict[str, str]:
 
 
 def leases() -> str:
-    """The addresses of the lab's customers, leased yesterday until tomorrow, as ISC's dhcpd writes it down."""
+    """The addresses of the lab's customers, leased long ago until tomorrow, as ISC's dhcpd writes it down."""
     now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)
-    starts, ends = (f"{when:%w %Y/%m/%d %H:%M:%S}" for when in (now - day, now + day))
+    starts, ends = (f"{when:%w %Y/%m/%d %H:%M:%S}" for when in (now - 40 * day, now + day))
     return "".join(
         f"lease 198.51.100.{number} {{\n  starts {starts};\n  ends {ends};\n  binding state active;\n"
         f"  hardware ethernet 00:00:5e:00:53:{number};\n}}\n"
