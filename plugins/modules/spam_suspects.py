@@ -239,6 +239,7 @@ from collections.abc import Iterable, Mapping
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.isp.hardening.plugins.module_utils.signals.detection import BadDetection, read_settings, run
+from ansible_collections.isp.hardening.plugins.module_utils.signals.owners import IDENTITY
 from ansible_collections.isp.hardening.plugins.module_utils.signals.store import StoreError
 
 TEXTS = {"type": "list", "elements": "str"}
@@ -271,21 +272,7 @@ ARGUMENTS = {
     "end": {"type": "str"},
     "port_25_blocked": {"type": "bool", "default": False},
     "detectors": {"type": "dict", "default": {}},
-    "identity": {
-        "type": "dict",
-        "default": {},
-        "options": {
-            "radius": TEXTS,
-            "radacct": TEXTS,
-            "isc_dhcp": TEXTS,
-            "kea": TEXTS,
-            "cgn": TEXTS,
-            "static": {"type": "dict"},
-            "cgn_prefixes": TEXTS,
-            "subscriber": {"type": "str", "choices": ["User-Name", "Class", "NAS-Port-Id", "Calling-Station-Id"]},
-            "zone": {"type": "str"},
-        },
-    },
+    "identity": IDENTITY,
     "cases": {"type": "list", "elements": "dict", "default": []},
     "state": {"type": "str", "default": "", "no_log": True},  # a DSN has a password
 }

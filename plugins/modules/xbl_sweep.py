@@ -215,6 +215,7 @@ cases:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import read_case
+from ansible_collections.isp.hardening.plugins.module_utils.signals.owners import IDENTITY
 from ansible_collections.isp.hardening.plugins.module_utils.signals.store import StoreError
 from ansible_collections.isp.hardening.plugins.module_utils.signals.suspects import merged
 from ansible_collections.isp.hardening.plugins.module_utils.signals.xbl_service import (
@@ -249,21 +250,7 @@ ARGUMENTS = {
             "path": {"type": "path", "required": True},
         },
     },
-    "identity": {
-        "type": "dict",
-        "default": {},
-        "options": {
-            "radius": TEXTS,
-            "radacct": TEXTS,
-            "isc_dhcp": TEXTS,
-            "kea": TEXTS,
-            "cgn": TEXTS,
-            "static": {"type": "dict"},
-            "cgn_prefixes": TEXTS,
-            "subscriber": {"type": "str", "choices": ["User-Name", "Class", "NAS-Port-Id", "Calling-Station-Id"]},
-            "zone": {"type": "str"},
-        },
-    },
+    "identity": IDENTITY,
     "cases": {"type": "list", "elements": "dict", "default": []},
     "state": {"type": "str", "required": True, "no_log": True},
     "lock": {"type": "path", "default": "/var/lib/isp-hardening/xbl.lock"},

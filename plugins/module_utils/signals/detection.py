@@ -26,8 +26,9 @@ from . import logs, suspects
 from .detectors import FLOWS, Detector, Pools, read_detectors, shown_time
 from .engines import ClickHouse, DuckDB, Window, load
 from .flows import FlowFileError, finished
-from .identity import Sources, read_sources
+from .identity import Sources
 from .limits import DAY, NeverList, Protected, read_case
+from .owners import sources_of
 from .queries import EngineError, facts_of
 from .records import Case, Silence
 from .store import Store, open_store
@@ -143,17 +144,13 @@ def _window(options: Mapping[str, Any], now: int) -> Window:
 
 
 def _identity(options: Mapping[str, Any]) -> Callable[[], Sources] | None:
-    given = {key: value for key, value in options.items() if value}
-    about = {key: given.pop(key) for key in ("static", "cgn_prefixes", "subscriber", "zone") if key in given}
-    cgn = about.pop("cgn_prefixes", ())
-
     def read() -> Sources:
         try:
-            return read_sources({kind: _files(paths) for kind, paths in given.items()}, cgn=cgn, **about)
+            return sources_of(options)
         except ValueError as error:
             raise BadDetection(f"identity: {error}") from None
 
-    return read if given or about else None
+    return read if any(options.values()) else None
 
 
 def _files(patterns: Sequence[str]) -> list[str]:

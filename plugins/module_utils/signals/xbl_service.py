@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import glob
 import json
 import os
 import sys
@@ -27,6 +26,7 @@ from typing import Any, TypeVar
 
 from . import episodes, identity
 from .episodes import Episode, Figures, Step
+from .owners import IDENTITY, sources_of
 from .records import Case
 from .store import Store, StoreError, open_store
 from .xbl import Answer, Ranges, Source
@@ -45,7 +45,6 @@ _SCHEMA = episodes.SCHEMA + SUSPECTS
 _KEYS = ("own", "state", "source", "zone", "server", "port", "rate", "url", "feed", "identity", "lock")
 SECRETS = ("dqs_key", "sia_username", "sia_password", "state")
 _Read = TypeVar("_Read")
-_IDENTITY = (*identity.KINDS, "static", "cgn_prefixes", "subscriber", "zone")
 
 
 class Refused(Exception):
@@ -154,18 +153,10 @@ def _outcome(store: Store, done: Step, sources: identity.Sources) -> Outcome:
 
 
 def _sources(about: Mapping[str, Any]) -> identity.Sources:
-    given = {key: value for key, value in about.items() if value}
-    files = {kind: _files(given[kind]) for kind in identity.KINDS if kind in given}
-    rest = {key: given[key] for key in ("static", "subscriber", "zone") if key in given}
     try:
-        return identity.read_sources(files, cgn=given.get("cgn_prefixes", ()), **rest)
+        return sources_of(about)
     except (TypeError, ValueError, AttributeError) as error:
         raise Refused(f"identity: {error}") from None
-
-
-def _files(patterns: Sequence[str]) -> list[str]:
-    """The files that match; a pattern that matches none is itself, so that whoever reads it tells."""
-    return [path for pattern in patterns for path in sorted(glob.glob(pattern)) or [pattern]]
 
 
 def _in_use(sources: identity.Sources, now: int) -> list[str]:
@@ -218,7 +209,7 @@ def read_settings(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Settin
     about = data.get("identity") or {}
     if not isinstance(about, Mapping):
         raise Refused("identity: write a mapping, as {kea: [/var/lib/kea/kea-leases4.csv]}")
-    _known(about, _IDENTITY, "identity")
+    _known(about, tuple(IDENTITY["options"]), "identity")
     lists = [about.get(key) or [] for key in (*identity.KINDS, "cgn_prefixes")]
     if not all(isinstance(one, list) and all(isinstance(text, str) for text in one) for one in lists):
         raise Refused("identity: files and prefixes are lists of texts, as [/var/lib/kea/kea-leases4.csv]")
