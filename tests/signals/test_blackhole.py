@@ -133,7 +133,7 @@ def test_missing_community_and_wrong_next_hop_are_refused_before_exabgp_sees_the
     assert f"{NO_EXPORT} is missing" in line_fault(line.replace(f" {NO_EXPORT}", ""), GUARDS)
     assert BLACKHOLE in line_fault(line[: line.index(" community")], GUARDS)
     assert "next hop" in line_fault(line.replace("192.0.2.1", "192.0.2.7"), GUARDS)
-    for prefix in ("198.51.100.0/25", "0.0.0.0/0", "198.51.100.25/32"):
+    for prefix in ("198.51.100.0/25", "0.0.0.0/0", "198.51.100.25/32", "2001:db8:100::1%;shutdown;/128"):
         assert line_fault(line.replace("198.51.100.7/32", prefix), GUARDS)
     for strange in ("announce flow route { match { } then { discard; } }", f"{line}\nshutdown", "shutdown", ""):
         assert "neither announces nor withdraws" in line_fault(strange, GUARDS)

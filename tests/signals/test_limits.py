@@ -100,6 +100,7 @@ def test_a_sound_case_becomes_an_action_with_an_end() -> None:
         ("255.255.255.255/32", "no address that a host has"),
         ("::ffff:192.0.2.4/128", "no address that a host has"),
         ("fe80::1/128", "no address that a host has"),
+        ("2001:db8:1::1%} ; flush ruleset #/128", "has a zone"),
         ("192.0.2.4/32", "never-list"),
         ("192.0.2.15/32", "192.0.2.0/28, own servers"),
         ("198.51.100.200/32", "CGN"),

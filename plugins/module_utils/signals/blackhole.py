@@ -229,6 +229,8 @@ class Guards:
             network = ipaddress.ip_network(prefix)
         except ValueError as error:
             return f"{prefix!r:.60} is no prefix ({error})"
+        if "%" in prefix:  # a zone of IPv6, which ipaddress takes as it stands, whatever is in it
+            return f"{prefix!r:.60} has a zone, which no address on the Internet has"
         if str(network) != prefix:
             return f"{prefix!r:.60} is not written as {network}"
         if network.prefixlen < SHORTEST[network.version]:

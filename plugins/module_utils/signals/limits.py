@@ -222,6 +222,8 @@ def narrow(prefixes: Iterable[str]) -> tuple[tuple[str, ...], str]:
             network = ipaddress.ip_network(text)
         except ValueError as error:
             return (), f"{text!r:.60} is no prefix ({error})"
+        if "%" in text:  # a zone of IPv6, which ipaddress takes as it stands, whatever is in it
+            return (), f"{text!r:.60} has a zone, which no address on the Internet has"
         if network.prefixlen < SHORTEST[network.version]:
             wanted = "/32" if network.version == 4 else "/64 or longer"
             return (), f"{network} is more than one subscriber's; only {wanted} is acted upon"
