@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ruamel.yaml import YAML
 
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
 from ansible_collections.isp.hardening.plugins.modules import xbl_sweep
 from ansible_collections.isp.hardening.plugins.modules.xbl_sweep import ARGUMENTS
+from tests.conftest import ROOT
 from tests.signals.dnsbl import LISTED_TEST, ZONE, dnsbl
 
 KEY = "abcdefghijklmnopqrstuvwxyz"
@@ -128,3 +130,12 @@ def test_bad_input_is_a_clear_error(call: Call, wrong: dict[str, object], said: 
     assert answer["failed"]
     assert said in answer["msg"]
     assert "exception" not in answer
+
+
+def test_who_has_which_prefix_is_not_for_everybody_on_the_host() -> None:
+    """`identity.static` is in the settings of the timer."""
+    tasks = YAML(typ="safe").load((ROOT / "roles/xbl_monitor/tasks/main.yml").read_text())
+    [files] = [task["isp.hardening.config_files"]["files"] for task in tasks if "isp.hardening.config_files" in task]
+    modes = {Path(one["path"]).name: (one.get("owner"), one.get("group"), one.get("mode")) for one in files}
+    assert modes["xbl.json"] == (None, "isp-xbl", "0640")
+    assert modes["xbl.credentials"] == ("isp-xbl", None, "0600")
