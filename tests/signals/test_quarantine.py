@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from ansible_collections.isp.hardening.plugins.module_utils.signals import quarantine
+from ansible_collections.isp.hardening.plugins.module_utils.signals import nftables_service, quarantine
+from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import Ledger, Refused, State, write_state
 from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import HOUR, Action, Protected
 from ansible_collections.isp.hardening.plugins.module_utils.signals.quarantine import (
     Change,
@@ -115,3 +118,21 @@ def test_elements_are_read_in_each_form_that_nft_has() -> None:
         4: {},
         6: {"2001:db8::7/128": 59, V6: 3, "2001:db8::1-2001:db8::3": 3, "2001:db8::8/128": None},
     }
+
+
+def test_a_conntrack_that_fails_takes_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def fails(command: list[str], text: str) -> NoReturn:
+        raise Refused(f"{command[0]}: timed out{text}")
+
+    monkeypatch.setattr(nftables_service, "table", lambda: table({}))
+    monkeypatch.setattr(nftables_service, "load", loaded.append)
+    monkeypatch.setattr(nftables_service, "_run", fails)
+    monkeypatch.setattr(nftables_service.shutil, "which", lambda *_, **__: "/usr/sbin/conntrack")
+    books = Ledger(str(tmp_path / "state"), str(tmp_path / "audit"), 3, NEVER)
+    (tmp_path / "state").write_text(write_state(State((action(),))))
+    outcome = books.reconcile(nftables_service.Kernel(SETTINGS), NOW)
+    assert (len(loaded), outcome.after) == (1, (action(),))
+    first = json.loads((tmp_path / "audit").read_text().splitlines()[0])
+    assert (first["what"], first["reason"]) == ("sessions", "conntrack: timed out")

@@ -45,9 +45,12 @@ class Kernel:
         if change.text:
             load(change.text)
         if shutil.which("conntrack", path=PATH):
-            for prefix in change.added:
-                for command in quarantine.session_commands(prefix):
-                    _run(command, "")  # ends with 1 where there was no such session
+            try:
+                for prefix in change.added:
+                    for command in quarantine.session_commands(prefix):
+                        _run(command, "")  # ends with 1 where there was no such session
+            except Refused as error:  # the table is in force all the same
+                ledger.note(now, "sessions", prefixes=list(change.added), reason=str(error), by="automatic")
         back = [one for one in actions if one not in told and set(one.prefixes) & set(change.added)]
         ledger.log(now, "restore", back, "it was not in the table", "automatic")
         known = {prefix for action in told for prefix in action.prefixes}
@@ -96,7 +99,7 @@ def _run(command: list[str], text: str) -> subprocess.CompletedProcess[str]:
             command, input=text, capture_output=True, text=True, check=False, timeout=SECONDS, env=environment
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Refused(f"{command[0]}: {said(error)}. Nothing was changed") from None
+        raise Refused(f"{command[0]}: {said(error)}") from None
 
 
 def _line(text: str) -> str:
