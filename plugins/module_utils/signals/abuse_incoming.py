@@ -5,7 +5,7 @@
 A complaint names an address, a time, and the port where the reporter knew it; who had the address then is identity.py's
 to say. A report is mail from strangers: what is not whole, not about abuse, or garbage is told and is no complaint.
 And it counts as a signal only if our own mail server vouches for its sender (RFC 8601), who is on a list: whoever likes
-could complain about whomever otherwise (RFC 6650 6 leaves the trust to the receiver).
+could complain about whomever otherwise (RFC 6650 leaves the trust to the receiver [memory]).
 """
 
 from __future__ import annotations
