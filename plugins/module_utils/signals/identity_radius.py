@@ -309,7 +309,8 @@ def _dump(path: str, first: str, lines: Iterator[str], told: Told) -> Iterator[t
     columns: list[str] = []  # as CREATE TABLE has them, for an INSERT that names none
     creating = wanted = False
     copying: list[str] = []
-    statement, begins, seen = "", 0, False
+    statement: list[str] = []  # its lines: there can be hundreds of thousands of them
+    begins, seen = 0, False
     for number, line in enumerate((text for part in ([first], lines) for text in part), 1):
         if copying:
             if line.startswith("\\."):
@@ -334,12 +335,14 @@ def _dump(path: str, first: str, lines: Iterator[str], told: Told) -> Iterator[t
         else:
             if not statement and not _INSERT.match(line):
                 continue
-            statement, begins = statement + line, begins or number
+            statement.append(line)
+            begins = begins or number
             if line.rstrip().endswith(";"):
-                if (_INSERT.match(statement) or [""] * 2)[1].lower() == "radacct":
+                whole, statement = "".join(statement), []
+                if (_INSERT.match(whole) or [""] * 2)[1].lower() == "radacct":
                     seen = True
-                    yield from _inserted(path, begins, statement, columns, told)
-                statement, begins = "", 0
+                    yield from _inserted(path, begins, whole, columns, told)
+                begins = 0
     if statement:
         told.add(path, begins, "the last statement is half written", f"{_LEFT_OUT}; the next run reads it")
     if not seen:
@@ -453,6 +456,9 @@ def _closed(current: _Open, until: int, attribute: str, told: Told, goes_on: boo
     subscriber = texts.get(attribute, "")
     if not subscriber:
         told.add(*place, f"the session has no {attribute}", "its address counts as somebody's; let the NAS send it")
+    elif not subscriber.isprintable():  # what a client sent; no store and no mail takes it
+        told.add(*place, f"the {attribute} of a session is not readable", "its address counts as somebody's")
+        subscriber = ""
     if current.lost:
         told.add(*place, "a session whose Stop was lost", "it ends where the NAS gave its address on")
     held = [
