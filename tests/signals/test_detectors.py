@@ -41,6 +41,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.engines impo
     Window,
     akvorado_facts,
     akvorado_flows,
+    keys,
     load,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.signals.flows import V4_MAPPED, Flows
@@ -677,6 +678,18 @@ def test_a_key_is_an_address_or_its_64(address: Any) -> None:
     again = address_of(key)
     assert key_of(again) == key
     assert again == (str(address) if address.version == 4 else str(type(address)(int(address) >> 64 << 64)))
+
+
+def test_a_forged_source_is_not_the_subscriber_whose_key_it_has(clickhouse: Chdb, tmp_path: Path) -> None:
+    """0:ffff:c612:1::/64, which nobody has (RFC 4291), has in its upper half what 198.18.0.1 has in its lower one."""
+    real = flows([(row * 1000, "198.18.0.1", f"240.0.0.{row}", 25, SYN, 1, 60) for row in range(1, 21)])
+    forged = replace(real, src_hi=real.src_lo, src_lo=real.src_hi + np.uint64(1))
+    assert key_of("0:ffff:c612:1::1") == 0
+    assert not keys(forged.src_hi, forged.src_lo).any()
+    assert not run(forged).suspects
+    for some, count in ((real, 20), (forged, 0)):
+        clickhouse.fill(some, tmp_path / "rows.tsv")
+        assert clickhouse.rows(f"WITH {clickhouse.flows} SELECT count(*) FROM isp_flows") == [(count,)]
 
 
 def test_pools_hold_their_own_ends_and_nothing_else() -> None:

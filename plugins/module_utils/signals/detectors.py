@@ -146,7 +146,8 @@ def _ports(data: object, path: Path, problems: Problems, detector: Detector) -> 
 
 
 # A subscriber is one key, in numpy, in SQL and here: IPv4 as the lower half of ::ffff:a.b.c.d, IPv6 as the upper half
-# of the address, which is its /64. The two never meet, since nobody has 0::/16 (RFC 4291, section 2.4). A counterpart
+# of the address, which is its /64. The two never meet, since nobody has ::/16 (RFC 4291, section 2.4): what says so is
+# forged, and has the key 0, which is in no pool. A counterpart
 # is taken the same way, so a server counts once however many addresses of its /64 it answers on.
 
 
@@ -156,7 +157,8 @@ def key_of(address: str) -> int:
     mapped = found.ipv4_mapped if found.version == 6 else None
     if found.version == 4 or mapped:
         return V4_MAPPED | int(mapped or found)
-    return int(found) >> 64
+    key = int(found) >> 64
+    return key if key >> 48 else 0
 
 
 def address_of(key: int) -> str:

@@ -102,7 +102,7 @@ def keys(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> NDArray[np.uint64
     """Addresses as keys of detectors.py."""
     import numpy as np
 
-    return np.where(high == 0, low, high)
+    return np.where(high == 0, low, np.where(high >> np.uint64(48) == 0, np.uint64(0), high))
 
 
 class Wanted:
@@ -207,7 +207,8 @@ def akvorado_flows(table: str, window: Window, pools: Pools, ports: Iterable[int
 
     def key(column: str) -> str:
         high = f"toUInt64(bitShiftRight(toUInt128({column}), 64))"
-        return f"CASE WHEN {high} = 0 THEN toUInt64(bitAnd(toUInt128({column}), {_LOWER})) ELSE {high} END"
+        low = f"toUInt64(bitAnd(toUInt128({column}), {_LOWER}))"
+        return f"CASE WHEN {high} = 0 THEN {low} WHEN {high} < {1 << 48} THEN 0 ELSE {high} END"
 
     return f"""isp_flows AS (
     SELECT ts_ms, src, dst, dport, flags, packets, octets, forwarding
