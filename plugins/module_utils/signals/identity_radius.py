@@ -410,7 +410,7 @@ def tenures(records: Iterable[Record], attribute: str, told: Told) -> list[Tenur
             told.add(*record.place, "no Acct-Session-Id, or nothing that names the NAS", _LEFT_OUT)
             continue
         current = opened.get(key)
-        if current and record.status == START and record.texts.get(attribute) != current.texts.get(attribute):
+        if current and _another(record.texts.get(attribute), current.texts.get(attribute), record.status):
             found += _closed(opened.pop(key), record.latest, attribute, told)  # a NAS that counts from the start again
             current = None
         if not current:
@@ -430,6 +430,11 @@ def tenures(records: Iterable[Record], attribute: str, told: Told) -> list[Tenur
             believed = min(believed, current.last + 3 * current.gap)
         found += _closed(current, believed, attribute, told, goes_on=True)
     return found
+
+
+def _another(says: str | None, said: str | None, status: str) -> bool:
+    """Whether a record is about another session of the same number. One that leaves the customer out is not."""
+    return says != said and (status == START or bool(says and said))
 
 
 def _hear(current: _Open, record: Record) -> None:
