@@ -2,8 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """`make demo`: a small ISP on this machine, audited, mended, audited again, and left alone by a third run.
 
+Then one of its subscribers is infected: found by what he does, quarantined, told, and released.
+
 The demo holds itself to account: it ends with an error unless the first audit finds every planted mistake and nothing
-else, the lab's own evaluator confirms every packet, the second audit finds nothing, and the last run changes nothing.
+else, the lab's own evaluator confirms every packet, the second audit finds nothing, the last run changes nothing, and
+the infected subscriber, no other, loses port 25 until he is released.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from lab import engine
 from lab.__main__ import CONFIGS, STATE, Problem, ask, down, up
 from lab.mail import __main__ as mail
 from lab.mail.hosts import HOSTS as MAIL_LAB
+from lab.mail.hosts import WATCHED
 from lab.mail.place import PLANTED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +35,8 @@ INVENTORY = ROOT / ".cache" / "inventory"  # a copy of inventories/lab, for the 
 REPORTS = ROOT / "reports" / "demo"
 MUST_PERMIT = ("P9", "P10")
 ADDRESS = {4: IPv4Address, 6: IPv6Address}
+
+ROTATION = 7.0  # seconds until the collector of inventories/lab has finished a file
 
 Document = dict[str, Any]
 
@@ -52,8 +58,10 @@ def main() -> int:
         print("\n".join(started))
         left_out = [line for line in started if " was left out: " in line]
         hosts = [line.split()[0] for line in started if " answers at " in line]
-        story(hosts)
-    except (Unexpected, Problem, engine.Problem) as error:
+        story([name for name in hosts if name not in WATCHED])
+        if set(WATCHED) <= set(hosts):
+            infection()
+    except (Unexpected, Problem, engine.Problem, subprocess.CalledProcessError) as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         return 1
     finally:
@@ -75,8 +83,9 @@ def end() -> None:
 def mail_hosts() -> list[str]:
     """Start the mail hosts where that can be; what answers, or why they are left out."""
     if reason := mail.unavailable():
-        return [f"{host.name} was left out: {reason}" for host in MAIL_LAB if host.side]
-    return mail.up(mail.STATE, [], "mail", planted=True).splitlines()
+        return [f"{host.name} was left out: {reason}" for host in MAIL_LAB if host.side or host.name in WATCHED]
+    wanted = [host.name for host in MAIL_LAB if host.image == "mail"]
+    return mail.up(mail.STATE, [*wanted, *WATCHED], "mail", planted=True).splitlines()
 
 
 def story(hosts: list[str]) -> None:
@@ -105,25 +114,92 @@ def story(hosts: list[str]) -> None:
     print("\nNothing was changed.")
 
 
+INFECTED, NEIGHBOUR = ("198.51.100.22", "2001:db8:100:22::22"), ("198.51.100.20", "2001:db8:100::20")
+MX = {4: "203.0.113.110/32", 6: "2001:db8:fffe::110/128"}  # of the world
+VICTIMS = {4: "203.0.113.64/26", 6: "2001:db8:fffe::200/120"}
+COLLECTOR = "192.0.2.60:2055"
+KNOCK = "python3 /usr/local/sbin/lab-infected"
+
+
+def infection() -> None:
+    """One subscriber tries one mail host after the other, and what comes of it."""
+    chapter("6. A subscriber is infected: a SYN to port 25 of one host after the other")
+    play("flow_collector", "", WATCHED)
+    inside("gate1", "systemd-run --quiet --unit=lab-capture tcpdump -U -Q in -i eth0 -w /run/lab-packets tcp port 25")
+    held({"the infected": INFECTED, "a neighbour": NEIGHBOUR}, closed=())
+    for source in INFECTED:
+        answered = inside("subscriber1", f"{KNOCK} {source} {VICTIMS[ip_address(source).version]} 30")
+        print(f"{source} opened port 25 of 30 hosts; {answered} answered")
+    # Of a live interface softflowd waits for a full buffer of the kernel, so it reads what was caught.
+    export = f"softflowd -r /run/lab-packets -v 9 -A milli -n {COLLECTOR} -p /run/lab-exporter.pid"
+    inside("gate1", f"systemctl stop lab-capture && {export} 2>/dev/null >&2")
+    time.sleep(ROTATION)
+
+    chapter("7. Found by flows and by a blocklist, quarantined, told")
+    found = play("signals", "5-signals", WATCHED)["signals"]
+    shown(found)
+    held({"the infected": INFECTED, "a neighbour": NEIGHBOUR}, closed=INFECTED)
+    letter = inside("world", "grep -l '^To: customer22@example.org' /var/lib/lab/mail/*.eml | head -1 | xargs cat")
+    print(f"\nThe mail that he got:\n\n{letter.partition(chr(10) * 2)[2].strip()}")
+
+    chapter("8. He has cleaned his computer: released by hand")
+    play("release", "", WATCHED, release=INFECTED[0], by="jane", reason="has cleaned the computer")
+    held({"who was infected": INFECTED}, closed=())
+
+
+def inside(host: str, command: str) -> str:
+    """What a command says in a container. Raises Unexpected when it fails."""
+    ssh = ["ssh", "-F", str(mail.STATE / "ssh_config"), host, command]
+    done = subprocess.run(ssh, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Unexpected(f"{host}: {command}: {done.stderr or done.stdout}")
+    return done.stdout.strip()
+
+
+def held(subscribers: Mapping[str, Sequence[str]], closed: Sequence[str]) -> None:
+    """Ask with packets. Raises Unexpected where port 25 is open to one of `closed`, or closed to somebody else."""
+    for who, addresses in subscribers.items():
+        for address in addresses:
+            answered = inside("subscriber1", f"{KNOCK} {address} {MX[ip_address(address).version]} 1")
+            if answered != ("0 of 1" if address in closed else "1 of 1"):
+                raise Unexpected(f"port 25 of the world, asked by {address} ({who}): {answered}")
+            print(f"Port 25 of the world is {'closed' if address in closed else 'open'} to {address} ({who}).")
+
+
+def shown(found: Document) -> None:
+    """What the report says. Raises Unexpected unless it is the one subscriber, by what he did and by a blocklist."""
+    suspects = {one["subject"]: one for one in found["suspects"]}
+    actions, listed = found["actions"], {one["network"] for one in found["listings"]}
+    if len(actions) != 1 or found["alarms"] or not suspects or INFECTED[0] not in listed:
+        raise Unexpected(f"the signals are not what was planted: {json.dumps(found, indent=1)}")
+    for subject, one in suspects.items():
+        print(f"\n{subject}, {', '.join(one['detectors'])}:", *one["evidence"], sep="\n  ")
+    (one,) = actions
+    print(f"\nIn quarantine until {one['until']}: {', '.join(one['prefixes'])} ({one['subscriber']})")
+
+
 def chapter(title: str) -> None:
     """A headline, at once, whoever reads the output."""
     print(f"\n━━ {title} ━━\n", flush=True)
 
 
-def play(playbook: str, report: str, hosts: list[str]) -> Document:
-    """Run a playbook on the hosts, and read the report that it wrote."""
+def play(playbook: str, report: str, hosts: Sequence[str], **variables: str) -> Document:
+    """Run a playbook on the hosts, and read the report that it wrote, where it writes one."""
     directory = REPORTS / report
+    variables |= {"report_directory": str(directory), "edge_filter_backup_dir": "backups/demo"}
     subprocess.run(
         [
             "ansible-playbook",
             "--inventory", str(INVENTORY),
             "--limit", ",".join(hosts),
-            "--extra-vars", json.dumps({"report_directory": str(directory), "edge_filter_backup_dir": "backups/demo"}),
+            "--extra-vars", json.dumps(variables),
             f"playbooks/{playbook}.yml",
         ],
         cwd=ROOT,
-        check=False,
+        check=not report,
     )  # fmt: skip
+    if not report:
+        return {}
     try:
         return dict(json.loads((directory / "report.json").read_text(encoding="utf-8")))
     except FileNotFoundError:

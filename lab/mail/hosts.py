@@ -26,6 +26,7 @@ WORLD = ("203.0.113.64/26", "2001:db8:fffe::/48")
 
 # Hosts by the letters of their names: who watches, the subscribers' gateway, and routers with FRR and with BIRD.
 SIGNALS = ("watch", "gate", "frr", "bird")
+WATCHED = ("watch1", "gate1")  # what it takes to find somebody and to hold him
 
 
 @dataclass(frozen=True, slots=True)

@@ -421,9 +421,9 @@ def headline(report: Report) -> str:
     """The run in one sentence for somebody who reads nothing else."""
     total, counts = len(report.hosts), report.host_totals
     if not total and report.signals:
-        counts = ", ".join(f"{count:,} {words}" for words, count in report.signals.counts.items() if count)
+        figures = ", ".join(f"{count:,} {words}" for words, count in report.signals.counts.items() if count)
         alarms = "Look at the alarms of the signals: " if report.signals.alarms else "The signals: "
-        return alarms + (counts or "nobody is suspect")
+        return alarms + (figures or "nobody is suspect")
     if not total:
         return "No host was in the run"
     if report.clean:
