@@ -50,10 +50,14 @@ options:
     elements: str
     default:
       - signals_status_result
+      - complaints_result
       - spam_suspects_result
       - xbl_sweep_result
+      - xbl_stopped
       - quarantine_result
+      - quarantine_stopped
       - quarantine_radius_result
+      - quarantine_radius_stopped
       - blackhole_result
       - notify_result
   fail_on:
