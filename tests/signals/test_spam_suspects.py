@@ -200,6 +200,26 @@ def test_a_worm_of_an_earlier_run_lowers_the_threshold_for_72_hours(tmp_path: Pa
     assert {one["detector"] for one in look(NOW + DAY, flow_files=[str(mail)])["alarms"]} == {"D1"}
 
 
+def test_a_worm_lowers_no_threshold_of_who_has_the_address_next(tmp_path: Path) -> None:
+    """8 dead servers are enough for whom the worm was, and not for who got the address in between, or may have."""
+    state = str(tmp_path / "signals.db")
+    scan, mail = tmp_path / "nfcapd.202601010000", tmp_path / "nfcapd.202601020000"
+    write_nfcapd(scan, [flows(bots(port=445))], (Exporter(sampling=1),))
+    write_nfcapd(mail, [flows(bots(begin=DAY, count=8))], (Exporter(sampling=1),))
+    look(flow_files=[str(scan)], state=state)
+    later = {"flow_files": [str(mail)], "state": state, "hours": 1, "end": "2026-01-02T00:30:00Z", "changes": False}
+    heading = "address,hwaddr,client_id,valid_lifetime,expire,subnet_id,state\n"
+    noon, night = (BEGIN + DAY // 2) // 1000, (BEGIN + 2 * DAY) // 1000
+    lease = "198.18.0.1,00:00:5e:00:53:{},,{},{},1,0\n"
+    same = lease.format("01", 2 * DAY // 1000, night)
+    moved = lease.format("01", DAY // 1000, noon) + lease.format("02", night - noon, night)
+    unseen = lease.format("02", night - noon, night)
+    for leases, found in ((same, {"D1", "D2", "D3"}), (moved, {"D1"}), (unseen, {"D1"})):
+        (tmp_path / "leases").write_text(heading + leases)
+        (case,) = look(NOW + DAY, identity={"kea": [str(tmp_path / "leases")]}, **later)["cases"]
+        assert set(case["sources"]) == found
+
+
 def test_a_surge_of_new_alarms_is_d7() -> None:
     many = [suspect(10 * DAY + number * MINUTE, subject=f"198.18.1.{number}").alarm for number in range(6)]
     found = suspects.surge(many, (), DETECTORS["D7"])

@@ -18,7 +18,7 @@ import os
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..variables import Problems, path_text
@@ -32,7 +32,7 @@ from .owners import sources_of
 from .queries import EngineError, facts_of
 from .records import Case, Silence
 from .store import Store, open_store
-from .suspects import Found, Network
+from .suspects import Found, Network, same_owner
 from .walk import HOUR
 
 
@@ -172,6 +172,9 @@ def run(settings: Settings, changes: bool) -> dict[str, Any]:
     with _store(settings.state, changes) as store:
         worms = suspects.remembered_worms(store, settings.window.end) if store else {}
         known = suspects.remembered(store, settings.window.start - DAY) if store else []
+    sources = settings.identity() if settings.identity else None
+    if sources:
+        settings = replace(settings, network=replace(settings.network, theirs=same_owner(sources, settings.window.end)))
     found, flows, lines = Found(), 0, 0
     if settings.flow_files or settings.server:
         more, flows = _of_flows(settings, worms)
@@ -182,7 +185,6 @@ def run(settings: Settings, changes: bool) -> dict[str, Any]:
     alarmed = suspects.earliest(found.suspects)
     surge = suspects.surge((one.alarm for one in alarmed), known, settings.detectors["D7"])
     alarms = [one.alarm for one in alarmed] + ([surge] if surge else [])
-    sources = settings.identity() if settings.identity else None
     with _store(settings.state, changes) as store:
         cases, silences = suspects.cases(alarmed, sources, settings.window.now, store)
         if store:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from . import walk
@@ -75,6 +75,12 @@ class Network:
     pools: Pools
     never: NeverList
     port_25_blocked: bool = False
+    # Whether who had the address of a key at a time has it still: a worm lowers no threshold of the next one.
+    theirs: Callable[[int, int], bool] = lambda _key, _time: True
+
+    def lowering(self, worms: Mapping[int, int]) -> dict[int, int]:
+        """Those alarms of D4 that lower thresholds, key -> time."""
+        return {key: time for key, time in worms.items() if self.theirs(key, time)}
 
 
 def of_flows(
@@ -82,13 +88,13 @@ def of_flows(
 ) -> Found:
     """The alarms of D1 to D4. `worms` are earlier alarms of D4, key -> time. Raises EngineError."""
     usable, silences = fit(detectors, facts, network.port_25_blocked)
-    found, worms = Found(silences=tuple(silences)), dict(worms)
+    found, worms = Found(silences=tuple(silences)), network.lowering(worms)
     # Worms first: they lower the thresholds of the others.
     for name in sorted(usable, key=lambda one: (one != "D4", one)):
         detector = usable[name]
         crossed = _crossed(engine, detector, network.pools, {} if name == "D4" else worms)
         alarmed = list(_alarms(detector, crossed))
-        worms |= worms_of(reversed(alarmed))  # of several ports the first
+        worms |= network.lowering(worms_of(reversed(alarmed)))  # of several ports the first
         found += spare(alarmed, network.never)
     return found
 
@@ -140,7 +146,7 @@ def of_contacts(
 
     `refused` says how often the own mail hosts refused a subject, by reason: no contacts, but worth telling.
     """
-    found, worms = Found(), dict(worms)
+    found, worms = Found(), network.lowering(worms)
     for name, ones in sorted(contacts.items(), key=lambda one: (one[0] != "D4", one[0])):
         detector = detectors[name]
         if not detector.enabled:
@@ -152,7 +158,7 @@ def of_contacts(
             if isinstance(one.subject[0], str) or network.pools.kind(one.subject[0]) in detector.kinds
         )
         alarmed = list(_alarms(detector, crossed(first, detector, {} if name == "D4" else worms), refused or {}))
-        worms |= worms_of(reversed(alarmed))
+        worms |= network.lowering(worms_of(reversed(alarmed)))
         found += spare(alarmed, network.never)
     return found
 
@@ -251,6 +257,16 @@ def _address(alarm: Alarm) -> bool:
     except ValueError:
         return False
     return True
+
+
+def same_owner(sources: Sources, now: int) -> Callable[[int, int], bool]:
+    """Network.theirs by these sources."""
+
+    def theirs(key: int, time: int) -> bool:
+        before, after = (owner(sources, shown_key(key), one) for one in (time, now))
+        return (before.state, before.subscriber) == (KNOWN, after.subscriber)
+
+    return theirs
 
 
 def remembered_worms(store: Store, now: int) -> dict[int, int]:
