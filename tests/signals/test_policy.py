@@ -41,6 +41,9 @@ def test_who_is_never_touched_is_what_is_listed_and_what_the_policy_says_by_itse
     assert never["192.0.2.25/32"] == never["2001:db8:ffff::25/128"] == "own mail server"
     assert never["198.51.100.7/32"] == "exempt until 2999-12-31: Example GmbH"
     assert "198.51.100.9/32" not in never  # its exception has expired
+    with_portal = protected(portal={"ipv6": "2001:db8:f::80"}, resolvers=["203.0.113.53"])
+    assert with_portal["2001:db8:f::80/128"] == "portal of the quarantine"
+    assert with_portal["203.0.113.53/32"] == "own resolver"
     assert {f"{address}/{128 if ':' in address else 32}" for address in ROOT_SERVERS} <= never.keys()
 
 

@@ -9,7 +9,7 @@ read_signals never raises on any data: it returns what it read and every problem
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -99,19 +99,26 @@ def read_signals(
     tree = read_mapping(data, path, problems, KEYS["signals"], _REQUIRED["signals"])
     never = _never(tree, path, problems)
     limits = _limits(tree.get("limits", {}), (*path, "limits"), problems)
-    portal = read_mapping(tree.get("portal", {}), (*path, "portal"), problems, KEYS["portal"])
+    addresses = read_mapping(tree.get("portal", {}), (*path, "portal"), problems, KEYS["portal"])
+    portal = tuple(
+        _address(addresses[key], (*path, "portal", key), problems, family)
+        for key, family in FAMILIES.items()
+        if key in addresses
+    )
+    resolvers = tuple(_address(item, where, problems) for where, item in read_list(tree, "resolvers", path, problems))
     signals = SignalsPolicy(
         subscribers=read_number(tree, "subscribers", 1, path, problems),
-        never=(*never, *_shared(tree, path, problems), *_own(policy, mail), *_roots()),
+        never=(
+            *never,
+            *_shared(tree, path, problems),
+            *_own(policy, mail),
+            *_hosts(portal, "portal of the quarantine"),
+            *_hosts(resolvers, "own resolver"),
+            *_hosts(ROOT_SERVERS, "DNS root server"),
+        ),
         watched=(*_pools(policy), *_servers(policy, mail), *_prefixes(tree, "watched", path, problems)),
-        portal=tuple(
-            _address(portal[key], (*path, "portal", key), problems, family)
-            for key, family in FAMILIES.items()
-            if key in portal
-        ),
-        resolvers=tuple(
-            _address(item, where, problems) for where, item in read_list(tree, "resolvers", path, problems)
-        ),
+        portal=portal,
+        resolvers=resolvers,
         dry_run=read_flag(tree.get("dry_run", True), (*path, "dry_run"), problems),
         state=_state(tree.get("state", STATE), (*path, "state"), problems),
         **limits,
@@ -166,8 +173,8 @@ def _own(policy: Policy | None, mail: MailPolicy | None) -> list[Protected]:
     ]
 
 
-def _roots() -> list[Protected]:
-    return [Protected(str(ipaddress.ip_network(address)), "DNS root server") for address in ROOT_SERVERS]
+def _hosts(addresses: Iterable[str], reason: str) -> list[Protected]:
+    return [Protected(str(ipaddress.ip_network(address)), reason) for address in addresses if address]
 
 
 def _pools(policy: Policy | None) -> list[str]:
