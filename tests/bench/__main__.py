@@ -19,7 +19,7 @@ from typing import TypeVar
 from ansible_collections.isp.hardening.plugins.module_utils import platforms
 from ansible_collections.isp.hardening.plugins.module_utils.search import QUESTION_LIMIT, SEARCH_LIMIT
 from lab.mail.__main__ import unavailable
-from tests.bench import fleet, mail, proof
+from tests.bench import fleet, mail, proof, signals_flows, signals_impact, signals_rates, signals_xbl
 from tests.bench.lists import HARD, POOLS
 from tests.bench.verdicts import answered
 
@@ -118,7 +118,11 @@ _AGAIN = """
 of the usual style, which have the same files put in place task by task with the modules of ansible.builtin. Neither
 changes anything.
 """
-PARTS = {"proof": "One long filter", "fleet": "A fleet", "mail": "Mail hosts"}  # and the headings of the page
+_SIGNALS = """
+## Signals
+"""
+# And the headings of the page.
+PARTS = {"proof": "One long filter", "fleet": "A fleet", "mail": "Mail hosts", "signals": "Signals"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -137,6 +141,7 @@ def main(arguments: Sequence[str]) -> int:
             "proof": lambda: proofs((200,), 200, (20, 20, 60), 1),
             "fleet": lambda: fleets(3, (1, 2), False, 1),
             "mail": lambda: mails((2,), 4, 1, 1),
+            "signals": lambda: signals_of(600_000, 20_000, 100_000, "198.18.0.0/22", 1, 0.02),
         }
         print("\n".join(line for part in wanted for line in quick[part]()))
         return 0
@@ -144,6 +149,7 @@ def main(arguments: Sequence[str]) -> int:
         "proof": lambda: proofs(SIZES, LIMITED, tuple(lines for _, lines in HARD.values()), 3),
         "fleet": lambda: fleets(ROUTERS, (5, 20), options.whole, 3),
         "mail": lambda: mails((1, 10, 50), 300, 2, 3),
+        "signals": lambda: signals_of(50_000_000, 8_000_000, 10_000_000, signals_xbl.SWEPT, 3, 1.0),
     }
     texts = _there() | {part: "\n".join(whole[part]()).strip() for part in wanted}
     page = "\n\n".join([_HEAD.strip(), *(texts[part] for part in PARTS if part in texts)])
@@ -364,6 +370,16 @@ def _said(what: str, figure: _Figure) -> _Figure:
     """The figure, told as it comes: the whole takes long."""
     print(f"{what}: {figure}", file=sys.stderr, flush=True)
     return figure
+
+
+def signals_of(flows: int, entries: int, own: int, swept: str, repeat: int, share: float) -> Iterator[str]:
+    """The section on the signals: flows, what-if, blocklists, and whom the detectors find."""
+    yield _SIGNALS
+    yield from _run(["duckdb", "lz4", "numpy"])
+    yield signals_flows.section(flows)
+    yield signals_impact.section(flows)
+    yield signals_xbl.section(entries, own, swept, repeat, repeat)
+    yield signals_rates.section(share)
 
 
 if __name__ == "__main__":
