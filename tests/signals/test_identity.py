@@ -213,6 +213,8 @@ def test_compressed_files_are_read_and_a_damaged_one_is_told(tmp_path: Path) -> 
         ({"files": {}, "subscriber": "Framed-IP-Address"}, "names no customer"),
         ({"files": {}, "zone": "Mars/Olympus"}, "no time zone"),
         ({"files": {}, "static": {"203.0.113.0/33": "a"}}, "203.0.113.0/33"),
+        ({"files": {}, "static": {"203.0.113.0/24": 1001}}, "subscriber of 203.0.113.0/24 is no readable text"),
+        ({"files": {}, "static": {"203.0.113.0/24": ""}}, "subscriber of 203.0.113.0/24 is no readable text"),
         ({"files": {}, "cgn": ["many"]}, "many"),
     ],
 )

@@ -77,13 +77,16 @@ def read_sources(
     `static` are assignments, prefix -> subscriber. `cgn` are the shared prefixes. `subscriber` is the RADIUS attribute
     that names a customer: "User-Name", "Class", "NAS-Port-Id" or "Calling-Station-Id". `zone` is the time zone of
     dumps that do not say one, as "UTC" or "Europe/Berlin"; without it such rows are left out and told.
-    Raises ValueError for a kind, prefix, attribute or zone that is none.
+    Raises ValueError for a kind, prefix, subscriber, attribute or zone that is none.
     """
     for kind in files:
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is no kind of source; the kinds are {', '.join(KINDS)}")
     if subscriber not in identity_radius.SUBSCRIBERS:
         raise ValueError(f"{subscriber!r} names no customer; write one of {', '.join(identity_radius.SUBSCRIBERS)}")
+    for prefix, name in (static or {}).items():
+        if not isinstance(name, str) or not name or not name.isprintable():
+            raise ValueError(f"static: the subscriber of {prefix!s:.60} is no readable text; write it in quotes")
     told, where = Told(), zone_of(zone)
     fixed = [Tenure(*read_prefix(prefix), 0, FOREVER, STATIC, name) for prefix, name in (static or {}).items()]
     shared = tuple(read_prefix(prefix) for prefix in cgn)

@@ -3,10 +3,10 @@
 """RADIUS accounting as tenures: detail files of FreeRADIUS, and its table radacct as CSV or as an SQL dump.
 
 What the records mean is RFC 2866 (Acct-Status-Type, Acct-Delay-Time, Acct-Session-Time), RFC 2869 5.3
-(Event-Timestamp), RFC 2865 5.8, RFC 3162 2.3, RFC 4818 3 and RFC 6911 3.1 (what a session was given). A detail file
-is as rlm_detail.c of FreeRADIUS writes it: a line with the date, a line with a tab for each attribute, `Timestamp` with
-the seconds since 1970 at which the server got the packet, and an empty line, without which a record is half written.
-The columns of radacct are those of FreeRADIUS' schema.sql.
+(Event-Timestamp), RFC 2865 5.8, RFC 6911 3.1, RFC 3162 2.3 and RFC 4818 3 (what a session was given; the sections of
+the last two are [memory]). A detail file is as rlm_detail.c of FreeRADIUS writes it: a line with the date, a line with
+a tab for each attribute, `Timestamp` with the seconds since 1970 at which the server got the packet, and an empty line,
+without which a record is half written. The columns of radacct are those of FreeRADIUS' schema.sql.
 
 The time of a record is the server's, less Acct-Delay-Time: one clock for all NASes.
 """
