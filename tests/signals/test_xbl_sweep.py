@@ -15,6 +15,7 @@ from ansible.module_utils.testing import patch_module_args
 from ruamel.yaml import YAML
 
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
+from ansible_collections.isp.hardening.plugins.module_utils.signals.xbl_service import LOCK
 from ansible_collections.isp.hardening.plugins.modules import xbl_sweep
 from ansible_collections.isp.hardening.plugins.modules.xbl_sweep import ARGUMENTS
 from tests.conftest import ROOT
@@ -139,3 +140,11 @@ def test_who_has_which_prefix_is_not_for_everybody_on_the_host() -> None:
     modes = {Path(one["path"]).name: (one.get("owner"), one.get("group"), one.get("mode")) for one in files}
     assert modes["xbl.json"] == (None, "isp-xbl", "0640")
     assert modes["xbl.credentials"] == ("isp-xbl", None, "0600")
+
+
+def test_whatever_the_umask_of_root_the_timer_may_open_the_lock() -> None:
+    """A play that comes first as root would make it for root alone."""
+    tasks = YAML(typ="safe").load((ROOT / "roles/xbl_monitor/tasks/main.yml").read_text())
+    [touched] = [task for task in tasks if task.get("ansible.builtin.file", {}).get("state") == "touch"]
+    assert f"['{LOCK}']" in touched["loop"]
+    assert touched["ansible.builtin.file"]["owner"] == "isp-xbl"
