@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import socket
@@ -33,7 +34,8 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.coa import (
     request,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import Ledger
-from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import Action
+from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import HOUR, Action, Limits, Protected
+from ansible_collections.isp.hardening.plugins.module_utils.signals.records import Case
 from ansible_collections.isp.hardening.plugins.modules import radius_quarantine
 
 from .box import Box, box
@@ -41,6 +43,7 @@ from .box import Box, box
 SECRET = "only-the-two-of-us"
 ALICE = Target("alice@example.net", "0001", "192.0.2.1", "bng1")
 LIBRARY = Path(coa.__file__).parent
+NOW = 1_790_000_000_000
 PACKAGE = "ansible_collections/isp/hardening/plugins/module_utils/signals"
 
 # `alice` has a session with the id 0001; `bob` gets no answer; `carol` may only be disconnected.
@@ -478,3 +481,34 @@ def test_a_session_with_an_address_of_the_never_list_is_not_asked_about(tmp_path
     done = call(radius_quarantine, arguments | {"cases": [case]})
     assert (done["added"], done["sessions"]) == ([], [])
     assert "203.0.113.7/32, exempt: a mail server" in done["refused"][0]["why"]
+
+
+def test_who_was_thrown_out_is_not_thrown_out_again_and_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An access server that takes no CoA-Request, and a RADIUS server that gives the filter at login."""
+    asked: list[tuple[str, str]] = []
+
+    def refuses(_server: Server, target: Target, filter_id: str) -> coa.Answer:
+        asked.append((target.session_id, filter_id))
+        return coa.Answer(REFUSED, "Unsupported-Service", 405)
+
+    def ends(_server: Server, target: Target) -> coa.Answer:
+        asked.append((target.session_id, "disconnect"))
+        return coa.Answer(ACKNOWLEDGED, "Disconnect-ACK")
+
+    monkeypatch.setattr(coa_service, "change_filter", refuses)
+    monkeypatch.setattr(coa_service, "disconnect", ends)
+    servers = {"192.0.2.1": Server("192.0.2.1", SECRET)}
+    radius = coa_service.Radius(coa_service.Settings(str(tmp_path / "sessions"), "walled", "open", True, servers))
+    never = (Protected("192.0.2.0/24", "own servers"),)
+    books = Ledger(str(tmp_path / "state"), str(tmp_path / "audit"), 4, never)
+    case = Case("c1", "alice", ("203.0.113.7/32",), ("D2",), 0)
+    bounds = Limits("quarantine", 4000, never, ttl=HOUR, dry_run=False)
+    for number, session in enumerate(("0001", "0002", "0002")):
+        target = Target("alice", session, "192.0.2.1")
+        books.apply(dataclasses.replace(radius, targets={"c1": [target]}), [case], bounds, now=NOW + number)
+    assert asked == [("0001", "walled"), ("0001", "disconnect")]
+    books.reconcile(radius, now=NOW + HOUR)
+    assert asked[2:] == [("0002", "open"), ("0002", "disconnect")]
+    assert json.loads((tmp_path / "sessions").read_text()) == {"held": []}

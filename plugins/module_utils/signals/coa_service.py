@@ -128,7 +128,12 @@ class Radius:
         held = self._read()
         known = {(one.key, one.target) for one in held}
         new = [(key, target) for key in sorted(keys) for target in self.targets.get(key, ())]
-        return held + [Held(key, target) for key, target in new if (key, target) not in known]
+        # Who was thrown out has the filter by his next login, and must not be thrown out again and again.
+        again = {one.key for one in held if one.state == ENDED}
+        given = (ACKNOWLEDGED, "the RADIUS server gives the filter at login")
+        return held + [
+            Held(key, target, *(given if key in again else ())) for key, target in new if (key, target) not in known
+        ]
 
     def _due(self, one: Held, keys: Collection[str]) -> bool:
         """Whether the session is to be in quarantine: its case is in force, and still has it as far as is known."""
@@ -148,16 +153,15 @@ class Radius:
             return replace(one, reason=f"no secret is known for the access server {one.target.nas_address}")
         try:
             answer = change_filter(server, one.target, filter_id)
-            state = answer.state
-            if filter_id == self.settings.normal:
-                return replace(one, state=_undone(one, answer), reason=f"normal filter: {answer.reason}")
-            if self.settings.disconnect and state == REFUSED and answer.cause != NO_SESSION:
+            if self.settings.disconnect and answer.state == REFUSED and answer.cause != NO_SESSION:
                 second = disconnect(server, one.target)
                 state = ENDED if second.state == ACKNOWLEDGED else second.state
-                answer = replace(answer, reason=f"{answer.reason}; {second.reason}")
+                answer = replace(second, state=state, reason=f"{answer.reason}; {second.reason}")
         except ValueError as error:
             return replace(one, reason=str(error))
-        return replace(one, state=state, reason=answer.reason)
+        if filter_id == self.settings.normal:
+            return replace(one, state=_undone(one, answer), reason=f"normal filter: {answer.reason}")
+        return replace(one, state=answer.state, reason=answer.reason)
 
     def _read(self) -> list[Held]:
         try:
@@ -181,7 +185,7 @@ def _to_undo(one: Held) -> bool:
 
 def _undone(one: Held, answer: Answer) -> str:
     """The state after the normal filter was asked for. It is over too where there is no such session any more."""
-    if answer.state == ACKNOWLEDGED or answer.cause == NO_SESSION:
+    if answer.state in (ACKNOWLEDGED, ENDED) or answer.cause == NO_SESSION:
         return RELEASED
     return one.state
 
