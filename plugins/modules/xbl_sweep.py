@@ -15,7 +15,9 @@ description:
     asking, it tells what is known so far.
   - An episode is a subscriber on a list. A listing is whose the address was when it came, until the address is off the
     list; a changed lease ends none. Where it is not certain who that was, the address is the subject, and there is no
-    case. IPv6 counts by /64.
+    case. IPv6 counts by /64. Where the source does not say since when, whoever has the address must have had it at the
+    run before; at the first run, or behind a day without one, for 30 days.
+  - What may be acted upon of a case is what the subscriber has now, alone and for certain.
   - A source in doubt (its test entries fail, it answers with an error code or lists everything, an API that answers
     HTML, a feed with a line that is not understood) is frozen, which RV(frozen) says. Nothing is listed or delisted
     then, and what was not answered for stays as it was.
