@@ -20,8 +20,8 @@ description:
   - Flows and lines of the future, and files whose clock jumps, are no evidence. A file that cannot be read is left out
     whole and told; when there is no other, the module fails.
   - Addresses of the never-list are no alarms. An alarm becomes a case where it is certain who had the address from the
-    first contact to the alarm. What may be acted upon is what that subscriber has now, alone and for certain. Nothing is
-    done about anybody here.
+    first contact to the alarm. What may be acted upon is what that subscriber has now, alone and for certain.
+    Nothing is done about anybody here.
   - A run keeps alarms in O(state), and no walk. Let the windows of runs overlap, as 24 hours every 15 minutes do.
   - The counter of a rule or of an access list's line is no source. It counts packets and not servers, and a client that
     retries one relay has more of them than a bot. Let the filter log, or count by subscriber and server.
