@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import (
     Ledger,
@@ -27,6 +28,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.limits impor
 )
 from ansible_collections.isp.hardening.plugins.module_utils.signals.records import Case
 
+ROOT = Path(__file__).parents[2]
 NOW = 1_790_000_000_000
 LEDGER = Ledger("/state", "/audit", 3, (Protected("192.0.2.0/28", "own servers"),))
 V4, V6 = "203.0.113.7/32", "2001:db8:1:2::/64"
@@ -138,6 +140,18 @@ def test_a_release_brings_nothing_into_force_that_the_limits_refuse(
     done = replace(books, **changes).release(paper, ["a"], "jane", "is clean", now=now)  # type: ignore[arg-type]
     assert (paper.asked, done.changed) == ([("let go", ["a"])], True)
     assert [one.key for one in books.actions()] == ["b"]
+
+
+def test_the_play_lets_go_whom_the_never_list_has_now_while_the_service_refuses(books: Ledger) -> None:
+    never = (Protected(V6, "a new server"),)
+    changed = replace(books, never=never)
+    with pytest.raises(Refused, match="never-list"):
+        changed.reconcile(Paper(), NOW)
+    paper = Paper()
+    changed.apply(paper, [], Limits("quarantine", 10_000, never, dry_run=False), now=NOW)
+    assert paper.asked == [("enforce", ["a"])]
+    handlers = yaml.safe_load((ROOT / "roles" / "quarantine" / "handlers" / "main.yml").read_text())
+    assert not [one for handler in handlers for one in handler["loop"] if one.endswith(".service")]
 
 
 @pytest.mark.parametrize("name", ["b", "of b", V6, "2001:db8:1:2::", "2001:DB8:1:2::beef"])
