@@ -195,6 +195,19 @@ def test_who_has_a_part_of_it_is_not_who_has_a_prefix(held: str, asked: str, sta
     assert owner(sources, asked, 10**9).state == state
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("cgn", "time,event,address,first_port,last_port,inside\n1795687200,allo\rcate,198.51.100.1,1,2,100.64.0.7\n"),
+        ("radacct", "acctstarttime,us\rername\n2026-11-26,alice\n"),
+    ],
+)
+def test_a_line_that_no_csv_has_is_told(kind: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(text, newline="")
+    (told,) = read_sources({kind: [str(tmp_path / "file")]}).told
+    assert "CSV" in told.reason
+
+
 def test_compressed_files_are_read_and_a_damaged_one_is_told(tmp_path: Path) -> None:
     text = (HERE / "isc_renewed_and_released" / "dhcpd.leases").read_bytes()
     whole, cut = tmp_path / "dhcpd.leases.1.gz", tmp_path / "dhcpd.leases.2.gz"

@@ -89,7 +89,10 @@ def read_cgn(path: str, skew: int, told: Told) -> tuple[list[Event], list[Tenure
 
 
 def _row(path: str, number: int, columns: list[str], line: str, told: Told) -> Event | None:
-    cells = next(csv.reader([line]), []) if columns else []
+    try:
+        cells = next(csv.reader([line]), []) if columns else []
+    except csv.Error:
+        cells = []
     if not cells or len(cells) != len(columns):
         told.add(path, number, "is neither a row of our CSV nor a message of port block allocation", _LEFT_OUT)
         return None

@@ -280,7 +280,11 @@ def _rows(path: str, told: Told) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _csv(path: str, first: str, lines: Iterator[str], told: Told) -> Iterator[tuple[int, dict[str, str]]]:
-    columns = [name.strip().lower() for name in next(csv.reader([first]))]
+    try:
+        columns = [name.strip().lower() for name in next(csv.reader([first]))]
+    except csv.Error as error:
+        told.add(path, 1, f"is no CSV: {error}", "give a heading as radacct has it")
+        return
 
     def whole() -> Iterator[str]:
         for line in lines:
