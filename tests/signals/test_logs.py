@@ -175,6 +175,7 @@ def test_counters_by_subscriber_and_server_are_contacts_as_old_as_their_timeout_
         (('"set": {', '"map": {'), "it has no set"),
         (('{"nftables"', "<html>"), "JSONDecodeError"),
         (('"packets": 2', '"packets": "2"'), "TypeError"),
+        (('"expires": 86398', '"expires": 1e999'), "OverflowError"),
     ],
 )
 def test_a_set_of_another_form_is_left_out_whole(change: tuple[str, str], said: str) -> None:

@@ -383,8 +383,8 @@ class Rspamd(Reader):
 
     def take(self, time: int, text: str) -> bool | None:
         """As in Reader."""
-        found = _VERDICT.fullmatch(text)
-        if not found or len(_VERDICTS.findall(text)) != 1 or text.count(_WRITTEN) != 1:
+        found = _VERDICT.fullmatch(text) if text.count(_WRITTEN) == 1 else None
+        if not found or len(_VERDICTS.findall(text)) != 1:
             return None if _WRITTEN in text or not _RSPAMD.match(text) else False
         login = found["login"]
         subject = _login(login) if login else _subject(found["address"] or "")
@@ -517,7 +517,7 @@ class NftSet(Filter):
             for one in sets:
                 for element in one.get("elem", ()):
                     self._element(found, element["elem"], one.get("timeout"), written, window)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             said = f"no set of nftables with timeouts and pairs of addresses ({error!r:.80})"
             mend = "write it with nft -j list set, of a set as the documentation shows"
             self.found.silences.append(Silence("", f"{name}: left out: {said}", mend))
