@@ -512,3 +512,26 @@ def test_who_was_thrown_out_is_not_thrown_out_again_and_is_let_go(
     books.reconcile(radius, now=NOW + HOUR)
     assert asked[2:] == [("0002", "open"), ("0002", "disconnect")]
     assert json.loads((tmp_path / "sessions").read_text()) == {"held": []}
+
+
+def test_a_session_goes_from_a_case_that_is_over_to_the_next_one_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def takes(_server: Server, _target: Target, filter_id: str) -> coa.Answer:
+        asked.append(filter_id)
+        return coa.Answer(ACKNOWLEDGED, "CoA-ACK")
+
+    monkeypatch.setattr(coa_service, "change_filter", takes)
+    servers = {"192.0.2.1": Server("192.0.2.1", SECRET)}
+    radius = coa_service.Radius(coa_service.Settings(str(tmp_path / "sessions"), "walled", "open", False, servers))
+    never = (Protected("192.0.2.0/24", "own servers"),)
+    books = Ledger(str(tmp_path / "state"), str(tmp_path / "audit"), 4, never)
+    bounds = Limits("quarantine", 4000, never, ttl=HOUR, dry_run=False)
+    for key, now in (("c1", NOW), ("c2", NOW + HOUR)):
+        case = Case(key, "alice", ("203.0.113.7/32",), ("D2",), 0)
+        books.apply(dataclasses.replace(radius, targets={key: [ALICE]}), [case], bounds, now=now)
+    assert asked == ["walled"]
+    books.reconcile(radius, now=NOW + 2 * HOUR)
+    assert asked == ["walled", "open"]

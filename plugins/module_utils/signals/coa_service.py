@@ -126,14 +126,21 @@ class Radius:
     def _held(self, keys: Collection[str]) -> list[Held]:
         """The sessions of the file, and those of cases in force that are new."""
         held = self._read()
-        known = {(one.key, one.target) for one in held}
-        new = [(key, target) for key in sorted(keys) for target in self.targets.get(key, ())]
+        # A session whose case is over goes to the new one as it is: two answers would race for it.
+        over = {one.target: one for one in held if one.key not in keys and _to_undo(one)}
         # Who was thrown out has the filter by his next login, and must not be thrown out again and again.
         again = {one.key for one in held if one.state == ENDED}
-        given = (ACKNOWLEDGED, "the RADIUS server gives the filter at login")
-        return held + [
-            Held(key, target, *(given if key in again else ())) for key, target in new if (key, target) not in known
-        ]
+        known = {(one.key, one.target) for one in held}
+        for key in sorted(keys):
+            for target in self.targets.get(key, ()):
+                if (key, target) in known:
+                    continue
+                if old := over.pop(target, None):
+                    held = [replace(one, key=key) if one == old else one for one in held]
+                else:
+                    given = (ACKNOWLEDGED, "the RADIUS server gives the filter at login") if key in again else ()
+                    held.append(Held(key, target, *given))
+        return held
 
     def _due(self, one: Held, keys: Collection[str]) -> bool:
         """Whether the session is to be in quarantine: its case is in force, and still has it as far as is known."""
