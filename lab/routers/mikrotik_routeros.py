@@ -499,7 +499,8 @@ class Device(Router):
     def __init__(self, name: str, text: str, enable_secret: str = "") -> None:
         super().__init__(name, text, enable_secret)
         self.state = load(text)
-        self._scene: judges.Scene | None = None  # of the state as it is
+        self._scene: judges.Scene | None = None  # of the state as it is, and its text
+        self._text = ""
 
     @property
     def identity(self) -> str:
@@ -540,10 +541,11 @@ class Device(Router):
                 return  # a script that fails ends, and the log has a line more
 
     def snapshot(self) -> str:
-        return "".join(f"{line}\n" for line in [*self.state.export(), END])
+        self._text = self._text or "".join(f"{line}\n" for line in [*self.state.export(), END])
+        return self._text
 
     def changed(self) -> None:
-        self._scene = None
+        self._scene, self._text = None, ""
         super().changed()
 
     def judge(self, attachment: str, direction: str, packet: Packet) -> str:
