@@ -19,7 +19,15 @@ from tests.conftest import Run
 def test_the_benches_run(run: Run, root: Path) -> None:
     paths = os.pathsep.join([str(root / ".collections"), str(root)])
     done = run(
-        sys.executable, "-m", "tests.bench", "--quick", "proof", "fleet", env={"PYTHONPATH": paths}, timeout=1800
+        sys.executable,
+        "-m",
+        "tests.bench",
+        "--quick",
+        "proof",
+        "answers",
+        "fleet",
+        env={"PYTHONPATH": paths},
+        timeout=1800,
     )
     assert done.returncode == 0, done.stdout
     shown = done.stdout
