@@ -36,7 +36,7 @@ REPORTS = ROOT / "reports" / "demo"
 MUST_PERMIT = ("P9", "P10")
 ADDRESS = {4: IPv4Address, 6: IPv6Address}
 
-ROTATION = 7.0  # seconds until the collector of inventories/lab has finished a file
+ROTATION = 3.0  # seconds until the collector of inventories/lab has finished a file
 
 Document = dict[str, Any]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import select
 import socket
 import sys
 import time
@@ -31,7 +32,10 @@ def main(arguments: Sequence[str]) -> int:
         one.connect_ex((str(address), _PORT))
         opened.append(one)
         time.sleep(_PAUSE)
-    time.sleep(_PATIENCE)
+    pending, end = list(opened), time.monotonic() + _PATIENCE
+    while pending and (left := end - time.monotonic()) > 0:
+        answered = select.select([], pending, [], left)[1]  # accepted or refused
+        pending = [one for one in pending if one not in answered]
     print(f"{sum(map(_connected, opened))} of {len(opened)}")
     return 0
 
