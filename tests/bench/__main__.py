@@ -232,8 +232,13 @@ def answers(limited: int, repeat: int) -> Iterator[str]:
     yield ""
     yield "| Platform | Parse, CPU-s | First answer, CPU-s | Together | Within the limit |"
     yield "|---|--:|--:|--:|---|"
+    # By turns: what else the machine does for some seconds falls on one round of each, and not on one platform.
+    rounds = [
+        {name: _said(f"{name}, first answer", proof.first_answer(name, limited, 1)) for name in platforms.names()}
+        for _ in range(repeat)
+    ]
     for network_os in platforms.names():
-        found = _said(f"{network_os}, first answer", proof.first_answer(network_os, limited, repeat))
+        found = min((one[network_os] for one in rounds), key=lambda one: one.cpu)
         kept = _kept(found.cpu <= VERIFIER * OF_VERIFIER)
         yield f"| {network_os} | {found.parse:.2f} | {found.prove:.2f} | {found.cpu:.2f} | {kept} |"
     yield _VERDICTS.format(limit=VERDICTS_CPU)
