@@ -84,5 +84,5 @@ def _ranges(prefixes: Iterable[str], version: int) -> list[dict[str, Any]]:
             "low": max(SHORTEST[version], network.prefixlen),
             "high": LONGEST[version],
         }
-        for network in ipaddress.collapse_addresses(networks)  # type: ignore[type-var]
+        for network in ipaddress.collapse_addresses(networks)  # type: ignore[type-var]  # of one family
     ]

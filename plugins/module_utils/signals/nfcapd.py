@@ -309,7 +309,7 @@ def _flows(rows: Array, elements: dict[int, int], facts: FileFacts, path: str) -
 
 
 def _unpacked(path: str, offset: int, block: bytes) -> bytes:
-    import lz4.block  # type: ignore[import-untyped]
+    import lz4.block  # type: ignore[import-untyped]  # lz4 ships no types
 
     try:
         unpacked: bytes = lz4.block.decompress(block, uncompressed_size=_BLOCK_BYTES)

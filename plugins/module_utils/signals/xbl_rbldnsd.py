@@ -476,9 +476,10 @@ def _seconds(text: str) -> float | None:
     """A timestamp of rbldnsd as seconds since 1970, 0 where none is given."""
     if text in ("", "0", "-"):
         return 0
-    found = _TIMESTAMP.fullmatch(text)
+    if not (found := _TIMESTAMP.fullmatch(text)):
+        return None
     try:
-        numbers = [int(group or 0) for group in found.groups()] if found else []
-        return datetime.datetime(*numbers, tzinfo=datetime.UTC).timestamp() if numbers else None  # type: ignore[misc,arg-type]
+        year, month, day, hour, minute, second = (int(group or 0) for group in found.groups())
+        return datetime.datetime(year, month, day, hour, minute, second, tzinfo=datetime.UTC).timestamp()
     except ValueError:
         return None
