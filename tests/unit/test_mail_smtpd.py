@@ -25,7 +25,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.mail.tables import T
 from tests.unit.mail_hosts import MAIL, answer_questions, postfix_of, text_of
 
 CASES = sorted(path.parent for path in MAIL.glob("smtpd/*/postconf"))
-PORT = 25000 + os.getpid() % 20000  # above 20000, and no other run's
+PORT = 20000 + os.getpid() % 12000  # no other run's, and none that a client of the machine is given
 
 CLIENTS = (
     Client("world", "203.0.113.77", "mail.example.org", "mail.example.org"),
@@ -161,11 +161,21 @@ class Smtpd:
             )
 
     def stop(self) -> None:
-        """Ends it and its processes, which are a session of their own."""
+        """Ends it, and waits for its processes: what they still hold of the port would greet the next one's client."""
         if self.master:
             os.kill(self.master.pid, signal.SIGTERM)
             self.master.wait(10)
             self.master = None
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                try:
+                    socket.create_connection(("127.0.0.1", PORT), timeout=1).close()
+                except ConnectionRefusedError:
+                    return
+                except OSError:  # reset: they are about to go
+                    pass
+                time.sleep(0.02)
+            raise AssertionError(f"something still listens on port {PORT}")
 
     def session(self) -> Session:
         """A new connection, as soon as it is served."""
