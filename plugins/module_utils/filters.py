@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from .packets import FIELDS, Match, Packet, width
 
@@ -71,6 +71,14 @@ class Interface:
     sessions_from: str = ""  # the line by which a RADIUS server authorizes sessions there, and may give them a filter
     sessions_line: int = 0
     source_check_families: tuple[int, ...] = (4, 6)
+
+    def checked(self, checks: Mapping[int, tuple[str, int]], carries: Collection[int] = (4, 6)) -> Interface:
+        """With its strict checks, by family the line's text and number; a family that it does not carry needs none."""
+        if not checks:
+            return self
+        text, line = checks[min(checks)]
+        families = tuple(family for family in (4, 6) if family in checks or family not in carries)
+        return replace(self, source_check=text, source_check_line=line, source_check_families=families)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..filters import DENY, PERMIT, UNKNOWN, Binding, Configuration, Doubt, Entry, Filter, Interface, NotThisPlatform
@@ -131,16 +131,7 @@ def _interfaces(
             _bind_system_view(name, own, policies, applied, found)
         prefixes += _borrowed(cut, block)
         one = Interface(name, block.line, tuple(dict.fromkeys(prefixes)), shutdown)
-        yield name, _checked(one, checks)
-
-
-def _checked(one: Interface, checks: Mapping[int, tuple[str, int]]) -> Interface:
-    """With the source check of the families that have one."""
-    families = tuple(sorted(checks))
-    if not families:
-        return one
-    text, line = checks[families[0]]
-    return replace(one, source_check=text, source_check_line=line, source_check_families=families)
+        yield name, one.checked(checks)
 
 
 def _vlans(cut: Cut, interfaces: dict[str, Interface], found: _Found) -> None:
@@ -308,4 +299,4 @@ def _bind_users(
             view = policies.on_users(policy, family, group, "destination", False)
             if view.filter.entries:
                 found.bind((one.name, "out", family), view.filter, line, text)
-    return _checked(one, {family: check for family, check in checks.items() if check[0]})
+    return one.checked({family: check for family, check in checks.items() if check[0]})

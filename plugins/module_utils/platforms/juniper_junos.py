@@ -277,20 +277,17 @@ class _Builder:
 
     def _interface(self, name: str, node: Node, shutdown: bool) -> None:
         prefixes: list[str] = []
-        checks: list[int] = []
-        routed = [at(node, "family", family) for family in _FAMILIES if family in at(node, "family")]
-        for family in routed:
+        checks: dict[int, tuple[str, int]] = {}
+        routed = {_FAMILIES[word]: at(node, "family", word) for word in _FAMILIES if word in at(node, "family")}
+        for number, family in routed.items():
             prefixes += filter(_is_network, at(family, "address"))
             for lender, said in at(family, "unnumbered-address").items():
                 preferred = single(at(said, "preferred-source-address"))
                 self.lenders.setdefault(name, []).append((lender, preferred[0] if preferred else ""))
             check = family.get("rpf-check")
             if check is not None and "fail-filter" not in check and "loose" not in at(check, "mode"):
-                checks.append(check.line)
-        line = checks[0] if checks and len(checks) == len(routed) else 0  # strict for all the unit carries, or not
-        self.interfaces[name] = Interface(
-            name, node.line, tuple(prefixes), shutdown, self.reading.text(line) if line else "", line
-        )
+                checks[number] = self.reading.text(check.line), check.line
+        self.interfaces[name] = Interface(name, node.line, tuple(prefixes), shutdown).checked(checks, routed)
 
     def _lend(self) -> None:
         """An unnumbered interface has the address of another one that it names, or that one's networks.

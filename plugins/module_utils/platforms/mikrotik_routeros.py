@@ -27,8 +27,8 @@ What is modelled, and where it is written (MikroTik's documentation, by the titl
 - A PPP profile puts its sessions' interfaces into interface-list; incoming-filter and outgoing-filter get control by a
   jump that is added to the chain ppp for each session, to which somebody must jump ("PPP AAA").
   A RADIUS server can name such a chain too (Filter-Id, "RADIUS").
-- rp-filter=strict drops what the route to its source does not lead to ("IP Settings"), in IPv4: it stands for both
-  families only where IPv6 is off.
+- rp-filter=strict drops what the route to its source does not lead to ("IP Settings"), in IPv4: IPv6 needs
+  lines of its own, but where it is off.
 - l3-hw-offloading forwards past the firewall ("L3 Hardware Offloading"); bridges have filters of their own, and with
   use-ip-firewall bridged packets meet these rules as well ("Bridging and Switching").
 - RouterOS is a Linux, and its matchers are those of the kernel's iptables (psd, nth, random, ipv6 headers). No document
@@ -270,8 +270,8 @@ def _described(export: Export, places: Places, one: Interface) -> Interface:
     """With the line that checks sources there, and the one that lets a RADIUS server filter sessions."""
     strict = next((each for each in export.of("ip settings") if each.properties.get("rp-filter") == "strict"), None)
     no_ipv6 = any(each.properties.get("disable-ipv6") == "yes" for each in export.of("ipv6 settings"))
-    if strict and no_ipv6:
-        one = replace(one, source_check=strict.text, source_check_line=strict.line)
+    if strict:
+        one = one.checked({4: (strict.text, strict.line)}, (4,) if no_ipv6 else (4, 6))
     radius = next((each for each in export.of("ppp aaa") if each.properties.get("use-radius") == "yes"), None)
     called = any(
         each.properties.get("jump-target") == "ppp" and not each.disabled

@@ -27,7 +27,7 @@ line, and where it is written ("vyos-1x": the sources github.com/vyos/vyos-1x, b
   seen as coming in by the VRF (the same page, "inbound-interface").
 - Zones: vyos-1x, nftables-zone.j2. A zone's default is drop; within a zone everything passes unless it is filtered.
 - `source-validation strict`, global or of the interface, and its IPv6 twin, are the kernel's reverse path filter
-  (vyos-1x, nftables-source-validation.j2); where only one family has it, it is in doubt.
+  (vyos-1x, nftables-source-validation.j2), each of its own family.
 - 1.3 has rule sets bound to interfaces, `in` before `out`, and `accept` of one leaves the other to decide
   ("Firewall Configuration (Deprecated)"; vyos-1x 1.4 until August 2023, python/vyos/firewall.py).
 - RADIUS gives PPPoE and IPoE sessions addresses and rates, and no firewall ("PPPoE Server", RADIUS attributes).
@@ -53,8 +53,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from ..filters import DENY, Binding, Configuration, Entry, Filter, Interface, NotThisPlatform
-from ..packets import complement, prefix
+from ..filters import Binding, Configuration, Filter, Interface, NotThisPlatform
 from ._nftables_conditions import names
 from ._vyos_chains import Text, interfaces
 from ._vyos_change import PUSH, apply, fields, lines, remove, restore
@@ -108,7 +107,6 @@ _TYPES = frozenset(
 _FIREWALL = frozenset("name ipv6-name group ipv4 ipv6 global-options zone flowtable state-policy all-ping".split())
 _SUBSCRIBERS = {"pppoe-server": "ppp*", "ipoe-server": "ipoe*"}  # services and the interfaces of their sessions
 _ROUTING = frozenset({"babel", "eigrp", "isis", "nhrp", "openfabric", "ospf", "ospfv3", "rip", "ripng"})
-_STRICT = "source validation is strict"
 
 
 def incomplete(text: str) -> str:
@@ -170,7 +168,9 @@ def _parsed(text: str, attachments: tuple[str, ...]) -> Configuration:
         if not attachments and name == "lo":
             continue
         bound, _ = builder.bind(name)
-        bindings += _with_source_check(reading.root, builder, shown, name, bound)
+        bindings += bound
+        if name in shown:
+            shown[name] = shown[name].checked(_source_checks(reading.root, name))
     found = {(family, _plain(name)): _renamed(one) for (family, name), one in builder.filters.items()}
     return Configuration(
         filters=found,
@@ -301,8 +301,8 @@ def _pools(service: Node) -> Iterator[str]:
             yield from (text for text in node.at(word) if _network(text))
 
 
-def _source_checks(root: Node, name: str) -> dict[int, tuple[int, str]]:
-    """By family: where strict source validation is said, and how."""
+def _source_checks(root: Node, name: str) -> dict[int, tuple[str, int]]:
+    """By family: how strict source validation is said, and where."""
     options = root.at("firewall", "global-options")
     node = next((node for known, node in interfaces(root) if known == name), Node())
     places = {
@@ -311,35 +311,8 @@ def _source_checks(root: Node, name: str) -> dict[int, tuple[int, str]]:
         6: [options.at("ipv6-source-validation"), node.at("ipv6", "source-validation")],
     }  # fmt: skip
     return {
-        family: (one["strict"].line, f"{'ipv6 ' if family == 6 else ''}source-validation strict")
+        family: (f"{'ipv6 ' if family == 6 else ''}source-validation strict", one["strict"].line)
         for family, found in places.items()
         for one in found
         if "strict" in one
     }
-
-
-def _with_source_check(
-    root: Node, builder: Builder, shown: dict[str, Interface], name: str, bound: Sequence[Binding]
-) -> Iterator[Binding]:
-    """Of both families it is the attachment's source check; of one alone a deny, in doubt, of what is unknown there."""
-    checks = _source_checks(root, name)
-    interface = shown.get(name, Interface(name, 0))
-    if len(checks) == 2 and name in shown:
-        line, text = checks[4]
-        shown[name] = replace(interface, source_check=text, source_check_line=line)
-    for one in bound:
-        if len(checks) != 1 or one.family not in checks or one.direction != "in":
-            yield one
-            continue
-        line, text = checks[one.family]
-        own = tuple(
-            ternary
-            for known in interface.prefixes
-            if (":" in known) == (one.family == 6)
-            for ternary in prefix(known, one.family)
-        )
-        match = {"source": complement(own, 32 if one.family == 4 else 128)}
-        entry = Entry(DENY, (match,), line, text, doubt=f"{_STRICT}: what is routed back there is not known")
-        made = f"ip vyos_filter source validation @{name} in"
-        builder.filters[one.family, made] = Filter(made, one.family, (entry,), "permit", line, text)
-        yield replace(one, filters=(made, *one.filters))
