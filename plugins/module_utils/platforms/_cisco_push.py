@@ -13,7 +13,7 @@ from ..filters import Configuration, Filter
 from ..packets import PROTOCOLS, address_text, prefix
 from ..plan import OURS
 from ..rules import Change, Rule, RuleSet
-from ._cisco_like import interface_name
+from ._cisco_text import interface_name
 
 _PLACES = ("interface ", "template ", "dynamic-template ")  # how the blocks begin in which lists are bound
 _REMARK = 100  # characters that a remark may have (Cisco, "remark")

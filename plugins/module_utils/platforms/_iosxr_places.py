@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..filters import DENY, UNKNOWN, Binding, Doubt, Entry, Filter, Interface
-from ._cisco_like import _DIRECTIONS, _add_routes, _Block, _check, _Cut, _interface_prefix, _pool_prefixes, _vrfs
+from ._cisco_places import DIRECTIONS, add_routes, check_said, interface_prefix, like_ipv6, pool_prefixes, vrfs
+from ._cisco_text import Block, Cut
 
 _KINDS = {
     name.lower(): name
@@ -49,22 +50,22 @@ def interface_name(name: str) -> str:
 
 
 def read(
-    cut: _Cut, filters: dict[tuple[int, str], Filter]
+    cut: Cut, filters: dict[tuple[int, str], Filter]
 ) -> tuple[dict[str, Interface], tuple[Binding, ...], tuple[Doubt, ...], int]:
     """Interfaces, bindings, doubts and the number of lines that bind; lists bound together become a filter."""
     places = Places()
     pools: dict[tuple[int, str], tuple[str, ...]] = {}
     routes: list[tuple[int, list[str]]] = []
-    blocks: dict[str, _Block] = {}
+    blocks: dict[str, Block] = {}
     sessions = "", 0
     for name, block in cut.interfaces.items():
-        there = blocks.setdefault(interface_name(name), _Block(block.words, block.line))
+        there = blocks.setdefault(interface_name(name), Block(block.words, block.line))
         there.lines += block.lines
     for block in cut.others:
         kind = block.words[0]
         if kind == "dynamic-template":
             for template in _templates(block):
-                there = blocks.setdefault(" ".join(template.words), _Block(template.words, template.line))
+                there = blocks.setdefault(" ".join(template.words), Block(template.words, template.line))
                 there.lines += template.lines
         elif kind == "pool":
             _pool(block, pools)
@@ -88,7 +89,7 @@ def read(
         for name, interface in places.interfaces.items():
             if name.startswith(("dynamic-template type ppp ", "dynamic-template type ipsubscriber ")):
                 places.interfaces[name] = replace(interface, sessions_from=sessions[0], sessions_line=sessions[1])
-    _add_routes(routes, places.interfaces, _vrfs(blocks))
+    add_routes(routes, places.interfaces, vrfs(blocks))
     _applied_groups(cut, places)
     _activated_together(cut, places)
     for binding in places.bindings.values():
@@ -98,26 +99,26 @@ def read(
     return places.interfaces, tuple(places.bindings.values()), tuple(places.doubts), places.lines
 
 
-def _templates(block: _Block) -> Iterator[_Block]:
+def _templates(block: Block) -> Iterator[Block]:
     """`dynamic-template` with its templates below it, each with the lines below that."""
     if len(block.words) > 3:  # `dynamic-template type ppp NAME`, as typed
-        yield _Block(block.words, block.line, block.lines)
+        yield Block(block.words, block.line, block.lines)
         return
-    template: _Block | None = None
+    template: Block | None = None
     outer = min((len(raw) - len(raw.lstrip()) for _, raw in block.lines), default=0)
     for number, raw in block.lines:
         words = raw.split()
         if len(raw) - len(raw.lstrip()) == outer:
             if template:
                 yield template
-            template = _Block(["dynamic-template", *words], number) if words[0] == "type" else None
+            template = Block(["dynamic-template", *words], number) if words[0] == "type" else None
         elif template:
             template.lines.append((number, raw))
     if template:
         yield template
 
 
-def _pool(block: _Block, pools: dict[tuple[int, str], tuple[str, ...]]) -> None:
+def _pool(block: Block, pools: dict[tuple[int, str], tuple[str, ...]]) -> None:
     """`pool vrf default ipv4 NAME` with ranges and networks below it."""
     families = {"ipv4": 4, "ipv6": 6}
     family = next((families[word] for word in block.words if word in families), 0)
@@ -125,10 +126,10 @@ def _pool(block: _Block, pools: dict[tuple[int, str], tuple[str, ...]]) -> None:
         words = raw.split()
         if words[0] in ("network", "address-range", "prefix-range", "prefix", "address"):
             key = family, block.words[-1]
-            pools[key] = pools.get(key, ()) + _pool_prefixes(tuple(words[1:]))
+            pools[key] = pools.get(key, ()) + pool_prefixes(tuple(words[1:]))
 
 
-def _routes(block: _Block) -> Iterator[tuple[int, list[str]]]:
+def _routes(block: Block) -> Iterator[tuple[int, list[str]]]:
     """`router static`: the routes of every family and VRF, as `[vrf NAME] PREFIX TARGET ...`."""
     family, vrf, outer = 4, "", 0
     for _, raw in block.lines:
@@ -145,7 +146,7 @@ def _routes(block: _Block) -> Iterator[tuple[int, list[str]]]:
 
 def _place(
     name: str,
-    block: _Block,
+    block: Block,
     places: Places,
     borrowed: list[tuple[str, int, str]],
     pools: Mapping[tuple[int, str], tuple[str, ...]],
@@ -164,15 +165,15 @@ def _place(
         gone = words[0] == "no"
         bare = words[1:] if gone else words
         family = {"ipv4": 4, "ipv6": 6}.get(bare[0], 0)
-        sees_ipv6 = sees_ipv6 or family == 6
+        sees_ipv6 = sees_ipv6 or like_ipv6(bare)
         if family and bare[1:2] == ["access-group"]:
             _bind(name, family, bare[2:], (number, text), places, gone)
         elif family and bare[1:2] == ["verify"]:
-            _check(checks, family, bare[2:], ("", 0) if gone else (text, number))
+            check_said(checks, family, bare[2:], ("", 0) if gone else (text, number))
         elif gone:
             continue
         elif family and words[1] == "address":
-            found = _interface_prefix(words[2:], family)
+            found = interface_prefix(words[2:], family)
             if found:
                 prefixes.append(found)
         elif family and words[1] == "unnumbered" and len(words) > 2:
@@ -191,9 +192,8 @@ def _place(
                 if words[0] not in _WITH_SIDES and not {"access-group", "ingress", "egress"}.isdisjoint(words):
                     reason = "a line with a direction may bind a filter, and is not read"
                     places.doubts.append(Doubt(number, text, reason))
-    # The check counts only where it covers every family that the interface speaks.
-    check = checks.get(4, ("", 0)) if 6 in checks or not sees_ipv6 else ("", 0)
-    places.interfaces[name] = Interface(name, block.line, tuple(prefixes), shutdown, *check)
+    one = Interface(name, block.line, tuple(prefixes), shutdown)
+    places.interfaces[name] = one.checked(checks, (4, 6) if sees_ipv6 else (4,))
 
 
 def _bind(name: str, family: int, words: Sequence[str], where: tuple[int, str], places: Places, gone: bool) -> None:
@@ -201,7 +201,7 @@ def _bind(name: str, family: int, words: Sequence[str], where: tuple[int, str], 
     number, text = where
     found = bound(words)
     if gone:
-        side = found[1] if found else next((_DIRECTIONS[word] for word in words if word in _DIRECTIONS), "")
+        side = found[1] if found else next((DIRECTIONS[word] for word in words if word in DIRECTIONS), "")
         places.bindings.pop((name, side, family), None)
         return
     places.lines += 1
@@ -234,7 +234,7 @@ def bound(words: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
             rest = rest[3:]
         else:
             return None
-    return tuple(lists), _DIRECTIONS[words[at]]
+    return tuple(lists), DIRECTIONS[words[at]]
 
 
 def _chain(filters: Mapping[tuple[int, str], Filter], binding: Binding, members: Sequence[str]) -> Filter:
@@ -252,7 +252,7 @@ def _chain(filters: Mapping[tuple[int, str], Filter], binding: Binding, members:
     return Filter(binding.filters[0], binding.family, (*entries, *last), DENY, binding.line, binding.text)
 
 
-def _activated_together(cut: _Cut, places: Places) -> None:
+def _activated_together(cut: Cut, places: Places) -> None:
     """Templates that one class of sessions gets, of which more than one binds a list in the same place."""
     bound: dict[str, set[tuple[str, int]]] = {}
     for name, side, family in places.bindings:
@@ -278,7 +278,7 @@ def _activated_together(cut: _Cut, places: Places) -> None:
                     break
 
 
-def _applied_groups(cut: _Cut, places: Places) -> None:
+def _applied_groups(cut: Cut, places: Places) -> None:
     """Configuration groups: what they put where they are applied does not stand there."""
     filtering = any(
         any(word in _LISTS for word in raw.split())

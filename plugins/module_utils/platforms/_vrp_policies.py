@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..filters import DENY, PERMIT, UNKNOWN, Doubt, Entry, Filter
 from ..packets import Alternatives, Match, conjunction, exactly, flags_any, prefix
 from ..plan import OURS
-from ._cisco_like import DSCP, TCP
+from ._cisco_dialect import DSCP, TCP
 from ._vrp_rules import ANY_GROUP, List, Rule, Rules, whole
 from ._vrp_text import Acl, Block, Cut
 

@@ -23,7 +23,9 @@ from ..packets import (
     prefix,
     union,
 )
-from ._cisco_like import DSCP, ICMP, ICMP6, PRECEDENCE, TCP, TOS, UDP, Dialect, _compare, _Lists
+from ._cisco_dialect import DSCP, ICMP, ICMP6, PRECEDENCE, TCP, TOS, UDP
+from ._cisco_fragments import pieces_of
+from ._cisco_lists import compare
 from ._vrp_text import Acl, Cut
 
 ANY_GROUP = "*"
@@ -116,16 +118,8 @@ class Rule:
         return self.source_group or self.destination_group
 
 
-def _dialect(later: frozenset[int]) -> Dialect:
-    return Dialect(
-        title="Huawei VRP", protocols={}, ports={}, icmp_names={4: {}, 6: {}}, bindings={}, bindable=frozenset(),
-        undefined=PERMIT, empty=PERMIT, later_fragments=later, header_chain=False, neighbour_discovery=(),
-        neighbour_discovery_doubt="", ignored=frozenset(), suspicious=(), own_marks=frozenset(),
-    )  # fmt: skip
-
-
 # Of advanced IPv4 lists the documents say what a rule with layer 4 conditions does to later fragments; of others not.
-_PIECES = {True: _Lists(_dialect(frozenset({4})), {}), False: _Lists(_dialect(frozenset()), {})}
+_DOCUMENTED, _NOT_DOCUMENTED = frozenset({4}), frozenset[int]()
 
 
 @dataclass(slots=True)
@@ -158,10 +152,12 @@ class List:
                 found.append(Entry(UNKNOWN, ({},), rule.line, rule.text))
                 continue
             documented = self.kind == "advance" and not (denies and rule.action == PERMIT)
+            later = _DOCUMENTED if documented else _NOT_DOCUMENTED
             for variant in rule.variants:
-                pieces = _PIECES[documented]._pieces(
-                    variant.base, variant.layer4, self.family, effect == PERMIT, why or variant.doubt, settled
-                )
+                pieces = pieces_of(
+                    variant.base, variant.layer4, self.family, effect == PERMIT, why or variant.doubt, settled, later,
+                    header_chain=False,
+                )  # fmt: skip
                 found += [Entry(effect, matches, rule.line, rule.text, "", said) for matches, said in pieces]
         return found
 
@@ -253,7 +249,7 @@ class Rules:
             wanted = 2 if words[0] == "range" else 1
             if words[0] not in _OPERATORS or len(values) != len(words) - 1 or len(values) != wanted:
                 return None, f"line {number} of the port pool {name} is not understood"
-            found.append(_compare(words[0], values, 16))
+            found.append(compare(words[0], values, 16))
         return (union(*found), "") if found else (None, f"the port pool {name} is empty")
 
 
@@ -359,7 +355,7 @@ class _Reading:
             numbers, end = self._numbers(value, at + 2, {}, bits)
             if not numbers:
                 raise _NotUnderstood
-            self.base[field] = _compare(value, numbers, bits)
+            self.base[field] = compare(value, numbers, bits)
             return end
         taken = _UNMODELLED.get(word, len(self.words))
         self._doubt(f"the condition '{' '.join(self.words[at : at + 1 + taken])}' is not modelled")
@@ -425,7 +421,7 @@ class _Reading:
             raise _NotUnderstood
         values, end = self._numbers(operator, at + 1, _PORTS.get(self.protocol or 0, {}), 16)
         if values:
-            self.layer4[field] = ((values[0], 0xFFFF),) if operator == "eq" else _compare(operator, values, 16)
+            self.layer4[field] = ((values[0], 0xFFFF),) if operator == "eq" else compare(operator, values, 16)
         else:
             self._doubt(f"the port in '{' '.join(self.words[at - 1 : end])}' is not known")
             self.layer4[field] = ((0, 0),)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ..filters import Doubt
 from ..packets import ADDRESS_WIDTH, address_text, address_value
-from ._cisco_like import FOREIGN_MARKS
+from ._cisco_text import FOREIGN_MARKS
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _TOP = 4000  # characters in which the marks of other vendors are looked for

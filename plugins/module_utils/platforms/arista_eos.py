@@ -29,8 +29,8 @@ from collections.abc import Iterator, Sequence
 from ..filters import UNKNOWN, Configuration
 from ..plan import Push
 from ..rules import Change
-from . import _cisco_like, _cisco_push
-from ._cisco_like import EXTENSION_NUMBERS, IANA_TCP, IANA_UDP, ICMP6_NAMES, ICMP_NAMES, TCP, UDP, Dialect
+from . import _cisco_like, _cisco_push, _cisco_text
+from ._cisco_dialect import EXTENSION_NUMBERS, IANA_TCP, IANA_UDP, ICMP6_NAMES, ICMP_NAMES, TCP, UDP, Dialect
 
 ALIASES = ("arista.eos.eos", "eos")
 DEVICE_TYPE = "arista_eos"
@@ -102,7 +102,7 @@ WRITING = _cisco_push.Writing(
 
 def incomplete(text: str) -> str:
     """Why the text is not a whole running configuration of EOS, "" when it is."""
-    return _cisco_like.incomplete(text, DIALECT)
+    return _cisco_text.incomplete(text, DIALECT)
 
 
 def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:  # noqa: ARG001 - lists do not depend on them

@@ -21,7 +21,7 @@ What is modelled, and where it is written:
 - `addrgroup` and `portgroup` name groups of addresses and ports (Cisco, "Understanding Cisco IOS ACL Support", Policy-
   Based ACLs, release 12.2SX), and so do `net-group` and `port-group` of IOS XR, which generators write for IOS too.
 - `ip verify unicast source reachable-via rx` without allow-default is a strict source check (Cisco, "Unicast Reverse
-  Path Forwarding"); it stands for both families only where it is set for every family that the interface has.
+  Path Forwarding"), of its family; without IPv6 an interface needs none for it.
 - An interface with `source template` has the template's lists where it has none of its own (Cisco, "Interface
   Templates").
 - Port numbers behind names: Cisco, "access-list (IP extended)"; names of newer releases as IANA has them. `hbh` is the
@@ -48,8 +48,8 @@ from dataclasses import replace
 from ..filters import PERMIT, Configuration
 from ..plan import Push
 from ..rules import Change
-from . import _cisco_like, _cisco_push
-from ._cisco_like import IANA_TCP, IANA_UDP, ICMP6_NAMES, ICMP_NAMES, TCP, UDP, Dialect
+from . import _cisco_like, _cisco_push, _cisco_text
+from ._cisco_dialect import IANA_TCP, IANA_UDP, ICMP6_NAMES, ICMP_NAMES, TCP, UDP, Dialect
 
 ALIASES = ("cisco.ios.ios", "ios", "iosxe", "cisco_iosxe", "cisco_xe")
 DEVICE_TYPE = "cisco_ios"
@@ -130,7 +130,7 @@ WRITING = _cisco_push.Writing(
 
 def incomplete(text: str) -> str:
     """Why the text is not a whole running configuration of IOS, "" when it is."""
-    return _cisco_like.incomplete(text, DIALECT)
+    return _cisco_text.incomplete(text, DIALECT)
 
 
 def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:  # noqa: ARG001 - lists do not depend on them

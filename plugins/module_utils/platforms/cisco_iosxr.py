@@ -27,7 +27,7 @@ What is modelled, and where it is written (BNG: Cisco, ASR 9000 Broadband Networ
   List"; that they match nothing: [memory]). User-defined fields (`udf`), the don't-fragment bit and fragment offsets
   are not modelled: in doubt.
 - `ipv4 verify unicast source reachable-via rx` is a strict source check, on templates too (BNG, "ipv4 verify
-  unicast source reachable-via"); it stands for both families only where it is set for every one that is spoken there.
+  unicast source reachable-via"), of its family; without IPv6 an interface needs none for it.
 - Subscribers: `dynamic-template type ppp|ipsubscriber|service NAME` binds lists (BNG, "ipv4 access-group"). Which list
   is in force when sessions have two templates that bind one is not documented: a doubt. Sessions for which `aaa
   authentication subscriber` or `aaa authorization subscriber` has a server group may get other lists of it.
@@ -53,8 +53,8 @@ from collections.abc import Iterator, Sequence
 from ..filters import PERMIT, UNKNOWN, Configuration
 from ..plan import Push
 from ..rules import Change
-from . import _cisco_like, _cisco_push, _iosxr_places
-from ._cisco_like import EXTENSION_NUMBERS, IANA_TCP, IANA_UDP, ICMP6_NAMES, ICMP_NAMES, TCP, UDP, Dialect
+from . import _cisco_like, _cisco_push, _cisco_text, _iosxr_places
+from ._cisco_dialect import EXTENSION_NUMBERS, IANA_TCP, IANA_UDP, ICMP6_NAMES, ICMP_NAMES, TCP, UDP, Dialect
 
 ALIASES = ("cisco.iosxr.iosxr", "iosxr", "cisco_xr", "xr", "ios_xr")
 DEVICE_TYPE = "cisco_xr"
@@ -150,9 +150,9 @@ _BUILDING = re.compile(r"^(?:!! )?Building configuration\.\.\.[ \t\r]*$", re.MUL
 
 def incomplete(text: str) -> str:
     """Why the text is not a whole running configuration of IOS XR, "" when it is."""
-    if _MARK in text[: _cisco_like.TOP]:
+    if _MARK in text[: _cisco_text.TOP]:
         text = _BUILDING.sub("!", text, count=1)  # IOS begins with the same words
-    return _cisco_like.incomplete(text, DIALECT)
+    return _cisco_text.incomplete(text, DIALECT)
 
 
 def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:  # noqa: ARG001 - lists do not depend on them

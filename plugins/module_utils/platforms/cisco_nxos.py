@@ -58,8 +58,8 @@ from dataclasses import replace
 from ..filters import PERMIT, UNKNOWN, Configuration, Doubt, Interface
 from ..plan import Push, Refused
 from ..rules import Change
-from . import _cisco_like, _cisco_push, _nxos_maps
-from ._cisco_like import EXTENSION_NUMBERS, IANA_TCP, IANA_UDP, ICMP6_NAMES, ICMP_NAMES, TCP, UDP, Dialect
+from . import _cisco_like, _cisco_push, _cisco_text, _nxos_maps
+from ._cisco_dialect import EXTENSION_NUMBERS, IANA_TCP, IANA_UDP, ICMP6_NAMES, ICMP_NAMES, TCP, UDP, Dialect
 
 ALIASES = ("cisco.nxos.nxos", "nxos", "cisco_nxos_ssh", "nexus")
 DEVICE_TYPE = "cisco_nxos"
@@ -153,7 +153,7 @@ WRITING = _cisco_push.Writing(
 
 def incomplete(text: str) -> str:
     """Why the text is not a whole running configuration of NX-OS with its count, "" when it is."""
-    return _cisco_like.incomplete(text, DIALECT)
+    return _cisco_text.incomplete(text, DIALECT)
 
 
 def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:
