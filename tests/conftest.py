@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     pytest-xdist gives each worker a share of the list, and who is done takes from the ends of the others'.
     """
     long = [item for item in items if item.path.name in _LONG]
-    alone = [item for item in long if item.name.endswith("[mail]")]
+    alone = [item for item in long if "[mail" in item.name]
     rest = [item for item in items if item not in long]
     share = len(items) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     others = [item for item in long if item not in alone]
