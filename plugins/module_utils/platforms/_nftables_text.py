@@ -189,8 +189,8 @@ class Ruleset:
         rest = rest[len(rest) - len(names) :]
         if not names:
             return False
-        if what == "table":
-            return self._change_table(verb, family, names[0], line)
+        if what == "table":  # more words than a name: it is not understood, and neither is what stands in it
+            return len(names) == 1 and self._change_table(verb, family, names[0], line)
         table = self.tables.get((family, names[0]))
         if table is None or len(names) < 2:
             return False
@@ -237,7 +237,7 @@ class Ruleset:
 
     def _in_table(self, table: Table, words: list[Token]) -> None:
         what, line = words[0]
-        name = plain(words[1][0]) if len(words) > 1 else ""
+        name = plain(words[1][0]) if len(words) == 2 else ""
         self.read += 1
         if what == "chain" and name:
             self._chain(table, name, line)

@@ -76,7 +76,7 @@ class Surroundings:
     _tests: dict[tuple[str, ...], list[Part]] = dataclasses.field(default_factory=dict)
 
     def elements(self, kind: str, name: str) -> list[str] | None:
-        """What stands in a group and in those that it includes; None where one of them does not exist."""
+        """What stands in a group and in those that it includes; None where one is not there, or not understood."""
         found: dict[str, None] = {}
         pending, seen = [name], set[str]()
         while pending:
@@ -85,9 +85,10 @@ class Surroundings:
                 continue
             seen.add(here)
             node = self.groups.get(kind, {}).get(here)
-            if node is None:
+            word = GROUPS[kind.removeprefix("ipv6-")][0]
+            if node is None or node.keys() - {word, "include", "description"}:
                 return None
-            found |= dict.fromkeys(node.at(GROUPS[kind.removeprefix("ipv6-")][0]))
+            found |= dict.fromkeys(node.at(word))
             pending += node.at("include")
         return list(found)
 
@@ -241,7 +242,7 @@ def _group(
     if key not in around._tests:
         elements = around.elements(kind, name)
         if elements is None:
-            around._tests[key] = [Narrow(f"the {kind} {name} is not in the text")]
+            around._tests[key] = [Narrow(f"the {kind} {name} is not in the text, or not understood")]
         else:
             around._tests[key] = compared_with(selector, elements, negate)
     return around._tests[key]
@@ -267,7 +268,7 @@ def _interface(direction: str) -> Callable[[Node, Node, int, Surroundings], list
             if word in ("group", "interface-group"):
                 elements = around.elements("interface-group", name)
                 if elements is None:
-                    parts.append(Narrow(f"the interface-group {name} is not in the text"))
+                    parts.append(Narrow(f"the interface-group {name} is not in the text, or not understood"))
                 else:
                     parts += interface(direction, elements, negate, around)
             elif name == "any":
