@@ -248,6 +248,7 @@ def test_generator_output(sample_data: Path) -> None:
     ("text", "said"),
     [
         ("", "returned nothing"),
+        ("table inet x {\n}\ntable inet y", "a table at its end has no block"),
         ("table inet x {\n chain y {\n", "it is cut off: 2 blocks are open"),
         ("table inet x {\n}\n}\n", "line 3 closes a block that none opened"),
         ("\x1b[1mtable inet x {\n}\n", "terminal escapes"),

@@ -21,6 +21,7 @@ from ..filters import DENY, GOTO, JUMP, PERMIT, RETURN, UNKNOWN, Doubt
 Token = tuple[str, int]  # the word (strings keep their quotes) and its line
 
 _WORDS = re.compile(r'#.*|("[^"]*"?|==|!=|<=|>=|<<|>>|[{}()=<>!&|^,;]|[^\s{}()=<>!&|^,;"#]+)')
+_DEVICE = re.compile(r"[A-Za-z0-9_.:@/*-]+")
 ADDRESS_LINE = re.compile(r"^\d+: ([^\s:@]+)(?:@\S+)?[: ]+(inet6?) (\S+)(?: peer (\S+))?.*$", re.MULTILINE)
 FAMILIES = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6), "bridge": (4, 6), "arp": ()}
 HOOKS = ("ingress", "prerouting", "forward", "postrouting", "egress")
@@ -63,7 +64,7 @@ class Table:
     line: int
     chains: dict[str, Chain] = dataclasses.field(default_factory=dict)
     sets: dict[str, Set] = dataclasses.field(default_factory=dict)
-    flowtables: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    flowtables: dict[str, tuple[str, ...] | None] = dataclasses.field(default_factory=dict)
     dormant: bool = False
 
 
@@ -298,10 +299,18 @@ class Ruleset:
 
     def _flowtable(self, table: Table, name: str) -> None:
         devices: tuple[str, ...] = ()
+        known = True
         for words in self._blocks():
-            if words[0][0] == "devices":
+            first, line = words[0]
+            if first == "devices" and words[1:2] and words[1][0] == "=":
                 devices = tuple(plain(word) for word, _ in _braced(words) if word != ",")
-        table.flowtables[name] = devices
+                understood = all(_DEVICE.fullmatch(device) for device in devices)
+            else:  # `hook ingress priority filter + 5`
+                understood = first in ("flags", "counter", "comment") or (first == "hook" and len(words) < 7)
+            if not understood:
+                self.doubt(line, "this line of a flow table is not understood")
+                known = False
+        table.flowtables[name] = devices if known else None
 
     def _rule(self, chain: Chain, words: list[Token], insert: bool = False) -> None:
         if not words:
@@ -433,7 +442,7 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    devices: tuple[str, ...]
+    devices: tuple[str, ...] | None  # None: not known
 
 
 Part = Test | Verdict | Map | Narrow | Rewrite | Flow
@@ -703,7 +712,7 @@ class Reader:
             self.end(Rewrite("destination"))
         elif word == "flow":
             self.at += 1  # add, or offload
-            self.parts.append(Flow(self.table.flowtables.get(self.take().lstrip("@"), ("*",))))
+            self.parts.append(Flow(self.table.flowtables.get(self.take().lstrip("@"))))
         elif word in ("add", "update", "delete", "set", "meter"):
             self.dynamic(word)
         else:  # tproxy, dup, fwd, queue, synproxy, xt

@@ -173,7 +173,7 @@ class Text(Ruleset):
         offload = node.at("offload", "offload-target")
         if offload:
             target = next(iter(offload))
-            chain.rules.append(Rule([], offload.line, [Flow(self._around.flowtables.get(target, ("*",)))]))
+            chain.rules.append(Rule([], offload.line, [Flow(self._around.flowtables.get(target))]))
         for state in ("established", "invalid", "related"):
             below = node.at(state)
             word = below.value("action")

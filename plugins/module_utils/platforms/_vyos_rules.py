@@ -396,7 +396,7 @@ def action(rule: Node, word: str, target: str, around: Surroundings, line: int) 
     elif word == "notrack":
         return
     elif word == "offload":
-        yield Flow(around.flowtables.get(rule.value("offload-target"), ("*",)))
+        yield Flow(around.flowtables.get(rule.value("offload-target")))
     else:
         reason = {
             "queue": "a program decides on what is queued",

@@ -631,6 +631,8 @@ def _is_source_check(rule: Rule, place: Place) -> bool:
 
 def _offloads(flow: Flow, attachment: str, direction: str) -> bool | None:
     """Whether packets of the attachment are offloaded: the flow table must have the device that they come in by."""
+    if flow.devices is None:
+        return None
     if direction == "in":
         return any_of(names(device, attachment) for device in flow.devices)
     if direction == "out":  # they come in by another one
@@ -707,6 +709,8 @@ def incomplete(text: str) -> str:
             return f"line {line} closes a block that none opened"
     if depth:
         return f"it is cut off: {depth} blocks are open at its end"
+    if re.search(r"^table [^{}\n]*\Z", text.rstrip(), re.MULTILINE):
+        return "it is cut off: a table at its end has no block"
     try:
         parse(text)
     except NotThisPlatform as error:
