@@ -304,7 +304,7 @@ class Ruleset:
             first, line = words[0]
             if first == "devices" and words[1:2] and words[1][0] == "=":
                 devices = tuple(plain(word) for word, _ in _braced(words) if word != ",")
-                understood = all(_DEVICE.fullmatch(device) for device in devices)
+                understood = bool(devices) and all(_DEVICE.fullmatch(device) for device in devices)
             else:  # `hook ingress priority filter + 5`
                 understood = first in ("flags", "counter", "comment") or (first == "hook" and len(words) < 7)
             if not understood:
