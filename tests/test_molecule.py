@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -25,4 +26,8 @@ def test_scenario(scenario: str, run: Run, request: pytest.FixtureRequest) -> No
     if os.geteuid() != 0:
         env["ISP_LAB_ROUTERS"] = "routers,!linux"  # the Linux router is made of namespaces
     answer = run("molecule", "test", "--scenario-name", scenario, env=env, timeout=1800)
-    assert answer.returncode == 0, answer.stdout
+    if answer.returncode != 0:
+        # A log of thousands of lines is cut where it is shown: what failed comes first, and how it ended.
+        tasks = re.split(r"\n(?=\s*(?:TASK|RUNNING HANDLER|PLAY) )", answer.stdout)
+        failed = [task.strip() for task in tasks if re.search(r"^\s*(fatal|failed): \[", task, re.MULTILINE)]
+        pytest.fail("\n\n".join([*failed, answer.stdout[-2000:]]), pytrace=False)

@@ -10,7 +10,8 @@ from functools import lru_cache
 
 from .. import packets
 from ..packets import LATER_FRAGMENT, Alternatives, Match, complement, conjunction, exactly, span, union
-from ._nftables_text import EXTENSION_KEYS, EXTENSION_NUMBERS, STATE_BITS, Selector, Test, Value
+from ._nftables_parts import Selector, Test, Value
+from ._nftables_rules import EXTENSION_KEYS, EXTENSION_NUMBERS, STATE_BITS
 
 Matches = tuple[Match, ...]
 ALL: Matches = ({},)

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..filters import DENY, JUMP, PERMIT, RETURN, UNKNOWN
-from ._nftables_text import Chain, Flow, Narrow, Part, Rewrite, Rule, Ruleset, Table, Verdict
+from ._nftables_parts import Flow, Narrow, Part, Rewrite, Verdict
+from ._nftables_text import Chain, Rule, Ruleset, Table
 from ._vyos_rules import L3, Surroundings, action, conditions, interface, rewrites
 from ._vyos_tree import NOTHING, Node, Reading
 

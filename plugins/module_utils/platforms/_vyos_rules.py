@@ -12,8 +12,9 @@ from functools import lru_cache
 
 from .. import packets
 from ..filters import DENY, JUMP, PERMIT, RETURN, UNKNOWN
-from ._nftables_text import Chain, Flow, Narrow, Part, Reader, Rewrite, Rule, Selector, Table, Test, Verdict, tokens
-from ._nftables_text import _address as _address_value
+from ._nftables_parts import Flow, Narrow, Part, Rewrite, Selector, Test, Verdict
+from ._nftables_rules import Reader, address_value
+from ._nftables_text import Chain, Rule, Table, tokens
 from ._vyos_tree import Node
 
 L3 = {4: "ip", 6: "ip6"}
@@ -191,7 +192,7 @@ def _address(text: str, where: str, mask: str) -> tuple[Part, ...]:
         return (Narrow("a mask that is not understood"),)
     if mask:
         return tuple(compared_with(f"{where} & {mask}", [value], operator="!=" if negate else "=="))
-    plain = _address_value(value, 6 if where.startswith("ip6") else 4)
+    plain = address_value(value, 6 if where.startswith("ip6") else 4)
     if plain is None:
         return tuple(compared_with(where, [value], operator="!=" if negate else "=="))
     return (Test((_end_of_packet(where),), ((plain,),), negate),)

@@ -74,25 +74,9 @@ from ._nftables_conditions import (
     exact,
     names,
 )
-from ._nftables_text import (
-    ADDRESS_LINE,
-    FAMILIES,
-    HOOKS,
-    TRACKING,
-    Chain,
-    Flow,
-    Map,
-    Narrow,
-    Part,
-    Rewrite,
-    Rule,
-    Ruleset,
-    Table,
-    Test,
-    Verdict,
-    parts_of,
-    tokens,
-)
+from ._nftables_parts import Flow, Map, Narrow, Part, Rewrite, Test, Verdict
+from ._nftables_rules import parts_of
+from ._nftables_text import ADDRESS_LINE, FAMILIES, HOOKS, TRACKING, Chain, Rule, Ruleset, Table, tokens
 
 __all__ = [
     "ALIASES",

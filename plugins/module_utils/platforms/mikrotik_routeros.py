@@ -50,7 +50,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..filters import PERMIT, Configuration, Doubt, Filter, Interface, NotThisPlatform
-from ._nftables_text import Chain, Narrow, Rule, Ruleset, Selector, Table, Test, Verdict
+from ._nftables_parts import Narrow, Selector, Test, Verdict
+from ._nftables_text import Chain, Rule, Ruleset, Table
 from ._routeros_change import PUSH, apply, fields, lines, remove, restore
 from ._routeros_places import LIST, PROFILE, Places
 from ._routeros_rules import Compiler, lists
