@@ -106,7 +106,7 @@ class Text(Ruleset):
         for where in ("inbound-interface", "outbound-interface"):
             for word, below in rule.get(where, NOTHING).items():
                 if word in ("group", "interface-group"):
-                    self.named |= dict.fromkeys(self._around.elements("interface-group", next(iter(below), "")) or ())
+                    self.named |= dict.fromkeys(self._around.elements("interface-group", next(iter(below), ""))[0])
                 elif word in ("name", "interface-name"):
                     self.named |= dict.fromkeys(name.removeprefix("!") for name in below)
                 else:

@@ -76,8 +76,8 @@ class Surroundings:
     legacy: bool  # VyOS 1.3: iptables below
     _tests: dict[tuple[str, ...], list[Part]] = dataclasses.field(default_factory=dict)
 
-    def elements(self, kind: str, name: str) -> list[str] | None:
-        """What stands in a group and in those that it includes; None where one is not there, or not understood."""
+    def elements(self, kind: str, name: str) -> tuple[list[str], str]:
+        """What stands in a group and in those that it includes; and why that is not known, "" where it is."""
         found: dict[str, None] = {}
         pending, seen = [name], set[str]()
         while pending:
@@ -87,11 +87,13 @@ class Surroundings:
             seen.add(here)
             node = self.groups.get(kind, {}).get(here)
             word = GROUPS[kind.removeprefix("ipv6-")][0]
-            if node is None or node.keys() - {word, "include", "description"}:
-                return None
+            if node is None:
+                return [], f"the {kind} {here} is not in the text"
+            if strange := next((one for one in node if one not in (word, "include", "description")), ""):
+                return [], f"line {node[strange].line}: '{strange}' in the {kind} {here} is not understood"
             found |= dict.fromkeys(node.at(word))
             pending += node.at("include")
-        return list(found)
+        return list(found), ""
 
 
 _NOWHERE = Table("ip", "", 0), Chain("", 0)
@@ -241,11 +243,8 @@ def _group(
         selector = f"{where} & {mask}" if mask else where
     key = kind, name, selector, str(negate)
     if key not in around._tests:
-        elements = around.elements(kind, name)
-        if elements is None:
-            around._tests[key] = [Narrow(f"the {kind} {name} is not in the text, or not understood")]
-        else:
-            around._tests[key] = compared_with(selector, elements, negate)
+        elements, why = around.elements(kind, name)
+        around._tests[key] = [Narrow(why)] if why else compared_with(selector, elements, negate)
     return around._tests[key]
 
 
@@ -267,11 +266,8 @@ def _interface(direction: str) -> Callable[[Node, Node, int, Surroundings], list
         for word, below in node.items():
             negate, name = _negated(next(iter(below), "") if word in ("name", "group", "interface-name") else word)
             if word in ("group", "interface-group"):
-                elements = around.elements("interface-group", name)
-                if elements is None:
-                    parts.append(Narrow(f"the interface-group {name} is not in the text, or not understood"))
-                else:
-                    parts += interface(direction, elements, negate, around)
+                elements, why = around.elements("interface-group", name)
+                parts += [Narrow(why)] if why else interface(direction, elements, negate, around)
             elif name == "any":
                 continue
             else:

@@ -94,6 +94,15 @@ def test_a_text_that_is_cut_is_told(text: str) -> None:
     assert vyos.incomplete("")
 
 
+def test_a_doubt_about_a_group_names_the_line_in_the_group() -> None:
+    text = (HERE / "parse-garbled-group" / "running.cfg").read_text()
+    number = next(number for number, line in enumerate(text.splitlines(), 1) if "~^" in line)
+    entries = vyos.parse(text, ["eth1.100"]).filters[6, "SUBS-IN"].entries
+    assert [entry.doubt for entry in entries if "POOL" in entry.doubt] == [
+        f"line {number}: '~^' in the ipv6-network-group POOL is not understood"
+    ]
+
+
 def test_what_other_platforms_print_is_no_vyos() -> None:
     for other in cases():
         if other.network_os != "vyos":
