@@ -11,9 +11,9 @@ import yaml
 _SPEC_KEYS = ("type", "elements", "required", "default", "choices", "aliases", "no_log")
 
 
-def argument_spec(documentation: str) -> dict[str, dict[str, Any]]:
-    """The `options` of a DOCUMENTATION text as an argument spec; suboptions become `options`."""
-    return _spec(yaml.safe_load(documentation).get("options") or {})
+def argument_spec(*documentation: str) -> dict[str, dict[str, Any]]:
+    """The `options` of a module's DOCUMENTATION and its fragments as an argument spec; suboptions are its `options`."""
+    return _spec({name: one for text in documentation for name, one in yaml.safe_load(text)["options"].items()})
 
 
 def _spec(options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -20,8 +20,10 @@ description:
     its secret as C(sha256=) and hexadecimal digits.
   - A dry run, which it is unless told otherwise, shows what would be sent and touches nothing.
   - O(incoming) are ARF, XARF and feedback-loop mail from others. What is whole and about abuse is a complaint. It
-    counts where the own mail server vouches (DKIM, RFC 8601) for a reporter on the list.
+    counts where the own mail server vouches (DKIM, RFC 8601) for a reporter on the list. With O(identity), those of the
+    last 24 hours become cases, under the subscriber who had the address then, with what the same subscriber has now.
   - Needs Jinja where C(customer) is among the channels, else Python's standard library alone.
+extends_documentation_fragment: isp.hardening.identity
 version_added: 1.0.0
 author:
   - isp.hardening contributors
@@ -150,47 +152,6 @@ options:
         type: list
         elements: str
         default: []
-  identity:
-    description:
-      - Who had which address. With it, trusted complaints of the last 24 hours become cases, under the subscriber who
-        had the address then, with what the same subscriber has now.
-    type: dict
-    default: {}
-    suboptions:
-      radius:
-        description: Detail files of FreeRADIUS, or patterns.
-        type: list
-        elements: str
-      radacct:
-        description: The table radacct as CSV or dump.
-        type: list
-        elements: str
-      isc_dhcp:
-        description: Lease files of ISC DHCP.
-        type: list
-        elements: str
-      kea:
-        description: Lease files of Kea.
-        type: list
-        elements: str
-      cgn:
-        description: Logs of port blocks.
-        type: list
-        elements: str
-      static:
-        description: Assignments, from prefix to subscriber.
-        type: dict
-      cgn_prefixes:
-        description: Prefixes that many subscribers share.
-        type: list
-        elements: str
-      subscriber:
-        description: The RADIUS attribute that names a customer; C(User-Name) when it is not given.
-        type: str
-        choices: [User-Name, Class, NAS-Port-Id, Calling-Station-Id]
-      zone:
-        description: The time zone of records that do not say one.
-        type: str
 """
 
 EXAMPLES = r"""

@@ -14,6 +14,7 @@ description:
   - Nobody is guessed. What is not certain is C(unknown) or C(ambiguous), with the reason, as an address that changed
     hands within the skew of the clocks, or one behind a CGN without the port.
   - Runs on the host that has the files. Needs Python's standard library alone.
+extends_documentation_fragment: isp.hardening.identity
 version_added: 1.0.0
 author:
   - isp.hardening contributors
@@ -36,45 +37,6 @@ options:
   port:
     description: The source port, without which an address of a CGN is nobody's.
     type: int
-  identity:
-    description: Who had which address.
-    type: dict
-    default: {}
-    suboptions:
-      radius:
-        description: Detail files of FreeRADIUS, or patterns.
-        type: list
-        elements: str
-      radacct:
-        description: The table radacct as CSV or dump.
-        type: list
-        elements: str
-      isc_dhcp:
-        description: Lease files of ISC DHCP.
-        type: list
-        elements: str
-      kea:
-        description: Lease files of Kea.
-        type: list
-        elements: str
-      cgn:
-        description: Logs of port blocks.
-        type: list
-        elements: str
-      static:
-        description: Assignments, subscriber by prefix.
-        type: dict
-      cgn_prefixes:
-        description: Prefixes that many subscribers share.
-        type: list
-        elements: str
-      subscriber:
-        description: The RADIUS attribute that names a customer.
-        type: str
-        choices: [User-Name, Class, NAS-Port-Id, Calling-Station-Id]
-      zone:
-        description: The time zone of dumps that do not say theirs.
-        type: str
 """
 
 EXAMPLES = r"""

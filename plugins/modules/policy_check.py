@@ -25,7 +25,6 @@ attributes:
   diff_mode:
     description: Never changes anything.
     support: none
-extends_documentation_fragment: []
 options: {}
 seealso:
   - module: isp.hardening.policy_exception

@@ -13,8 +13,8 @@ description:
   - Holds cases against the limits of the policy, writes what they allow into the state file of the role
     C(isp.hardening.quarantine_radius), and asks the access servers for another filter of the sessions, by a CoA-Request
     (RFC 5176). The service of the role asks for the normal filter when an action is over.
-  - An access server acknowledges, refuses or is silent, and RV(sessions) says which. None of them is ever taken for
-    another; silence is asked again by the service.
+  - O(identity) says which sessions a subscriber has. An access server acknowledges, refuses or is silent, and
+    RV(sessions) says which. None of them is ever taken for another; silence is asked again by the service.
   - Nothing is cut to fit. When a limit does not hold for the whole run, nothing is added, RV(frozen) says why, and what
     is in force stays.
   - A dry run, which the policy has unless it says otherwise, tells all and asks nobody. Letting go is no dry run.
@@ -23,6 +23,7 @@ description:
   - A session that begins during a quarantine gets the filter with the next run of this module; a RADIUS server that
     knows the state file can give it at once.
   - Runs on the host of the role. Needs Python's standard library alone.
+extends_documentation_fragment: isp.hardening.identity
 version_added: 1.0.0
 author:
   - isp.hardening contributors
@@ -43,45 +44,6 @@ options:
     type: list
     elements: dict
     default: []
-  identity:
-    description: Which sessions a subscriber has, and who has which address.
-    type: dict
-    default: {}
-    suboptions:
-      radius:
-        description: Detail files of FreeRADIUS, or patterns.
-        type: list
-        elements: str
-      radacct:
-        description: The table radacct as CSV or dump.
-        type: list
-        elements: str
-      isc_dhcp:
-        description: Lease files of ISC DHCP.
-        type: list
-        elements: str
-      kea:
-        description: Lease files of Kea.
-        type: list
-        elements: str
-      cgn:
-        description: Logs of port blocks.
-        type: list
-        elements: str
-      static:
-        description: Assignments, subscriber by prefix.
-        type: dict
-      cgn_prefixes:
-        description: Prefixes that many subscribers share.
-        type: list
-        elements: str
-      subscriber:
-        description: The RADIUS attribute that names a customer.
-        type: str
-        choices: [User-Name, Class, NAS-Port-Id, Calling-Station-Id]
-      zone:
-        description: The time zone of dumps that do not say theirs.
-        type: str
   release:
     description:
       - Whom to let go now, each by the key of the case, the subscriber or an address. He is left alone for a day,

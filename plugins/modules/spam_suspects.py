@@ -19,12 +19,13 @@ description:
     and flows without TCP flags, switch off C(D2), C(D3) and C(D4). C(D1) goes on by distinct servers.
   - Flows and lines of the future, and files whose clock jumps, are no evidence. A file that cannot be read is left out
     whole and told; when there is no other, the module fails.
-  - Addresses of the never-list are no alarms. An alarm becomes a case where it is certain who had the address from the
-    first contact to the alarm. What may be acted upon is what that subscriber has now, alone and for certain.
-    Nothing is done about anybody here.
+  - Addresses of the never-list are no alarms. With O(identity) an alarm becomes a case where it is certain who had the
+    address from the first contact to the alarm. What may be acted upon is what that subscriber has now, alone and for
+    certain. Nothing is done about anybody here.
   - A run keeps alarms in O(state), and no walk. Let the windows of runs overlap, as 24 hours every 15 minutes do.
   - The counter of a rule or of an access list's line is no source. It counts packets and not servers, and a client that
     retries one relay has more of them than a bot. Let the filter log, or count by subscriber and server.
+extends_documentation_fragment: isp.hardening.identity
 version_added: 1.0.0
 author:
   - isp.hardening contributors
@@ -128,45 +129,6 @@ options:
         set the threshold, which is the logarithm of their quotient.
     type: dict
     default: {}
-  identity:
-    description: Who had which address. Without it there are alarms and no cases.
-    type: dict
-    default: {}
-    suboptions:
-      radius:
-        description: Detail files of FreeRADIUS, or patterns.
-        type: list
-        elements: str
-      radacct:
-        description: The table radacct as CSV or dump.
-        type: list
-        elements: str
-      isc_dhcp:
-        description: Lease files of ISC DHCP.
-        type: list
-        elements: str
-      kea:
-        description: Lease files of Kea.
-        type: list
-        elements: str
-      cgn:
-        description: Logs of port blocks.
-        type: list
-        elements: str
-      static:
-        description: Assignments, subscriber by prefix.
-        type: dict
-      cgn_prefixes:
-        description: Prefixes that many subscribers share.
-        type: list
-        elements: str
-      subscriber:
-        description: The RADIUS attribute that names a customer.
-        type: str
-        choices: [User-Name, Class, NAS-Port-Id, Calling-Station-Id]
-      zone:
-        description: The time zone of dumps that do not say theirs.
-        type: str
   cases:
     description: Cases of other sources, as those of a blocklist. Those of the same subscriber become one.
     type: list

@@ -21,8 +21,10 @@ description:
   - A source in doubt (its test entries fail, it answers with an error code or lists everything, an API that answers
     HTML, a feed with a line that is not understood) is frozen, which RV(frozen) says. Nothing is listed or delisted
     then, and what was not answered for stays as it was.
+  - Without O(identity) there are no cases.
   - The PBL is not followed; it says where no mail should come from, not who is infected.
   - Needs Python's standard library alone, and psycopg where the state is in a PostgreSQL.
+extends_documentation_fragment: isp.hardening.identity
 version_added: 1.0.0
 author:
   - isp.hardening contributors
@@ -95,45 +97,6 @@ options:
         description: The file.
         type: path
         required: true
-  identity:
-    description: Who had which address, as for M(isp.hardening.spam_suspects). Without it there are no cases.
-    type: dict
-    default: {}
-    suboptions:
-      radius:
-        description: Detail files of FreeRADIUS, or patterns.
-        type: list
-        elements: str
-      radacct:
-        description: The table radacct as CSV or dump.
-        type: list
-        elements: str
-      isc_dhcp:
-        description: Lease files of ISC DHCP.
-        type: list
-        elements: str
-      kea:
-        description: Lease files of Kea.
-        type: list
-        elements: str
-      cgn:
-        description: Logs of port blocks.
-        type: list
-        elements: str
-      static:
-        description: Assignments, subscriber by prefix.
-        type: dict
-      cgn_prefixes:
-        description: Prefixes that many subscribers share.
-        type: list
-        elements: str
-      subscriber:
-        description: The RADIUS attribute that names a customer.
-        type: str
-        choices: [User-Name, Class, NAS-Port-Id, Calling-Station-Id]
-      zone:
-        description: The time zone of dumps that do not say theirs.
-        type: str
   cases:
     description: Cases of other sources, as those of the detectors. Those of the same subscriber become one.
     type: list

@@ -21,6 +21,7 @@ import jsonschema
 import pytest
 import referencing
 
+from ansible_collections.isp.hardening.plugins.doc_fragments.identity import ModuleDocFragment as Identity
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
 from ansible_collections.isp.hardening.plugins.module_utils.signals import abuse, abuse_send
 from ansible_collections.isp.hardening.plugins.module_utils.signals.abuse import AbuseError, Desk, Notice
@@ -477,7 +478,7 @@ def test_the_spec_of_the_module_is_its_documentation() -> None:
             for name, option in options.items()
         }
 
-    assert argument_spec(abuse_report.DOCUMENTATION) == told(abuse_report.ARGUMENTS)
+    assert argument_spec(abuse_report.DOCUMENTATION, Identity.DOCUMENTATION) == told(abuse_report.ARGUMENTS)
 
 
 def options(**more: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.isp.hardening.plugins.doc_fragments.identity import ModuleDocFragment as Identity
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
 from ansible_collections.isp.hardening.plugins.module_utils.signals.owners import read_owners
 from ansible_collections.isp.hardening.plugins.module_utils.signals.records import KNOWN, UNKNOWN
@@ -47,4 +48,4 @@ def test_bad_input_is_a_clear_error() -> None:
 
 
 def test_the_spec_of_the_module_is_its_documentation() -> None:
-    assert argument_spec(address_owner.DOCUMENTATION) == address_owner.ARGUMENTS
+    assert argument_spec(address_owner.DOCUMENTATION, Identity.DOCUMENTATION) == address_owner.ARGUMENTS

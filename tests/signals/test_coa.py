@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.isp.hardening.plugins.doc_fragments.identity import ModuleDocFragment as Identity
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
 from ansible_collections.isp.hardening.plugins.module_utils.signals import coa, coa_service
 from ansible_collections.isp.hardening.plugins.module_utils.signals.coa import (
@@ -452,7 +453,7 @@ def test_the_module_asks_about_sessions_of_the_accounting(tmp_path: Path, server
 
 
 def test_the_spec_of_the_module_is_its_documentation() -> None:
-    assert argument_spec(radius_quarantine.DOCUMENTATION) == radius_quarantine.ARGUMENTS
+    assert argument_spec(radius_quarantine.DOCUMENTATION, Identity.DOCUMENTATION) == radius_quarantine.ARGUMENTS
 
 
 @settings(max_examples=200, deadline=None)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.isp.hardening.plugins.doc_fragments.identity import ModuleDocFragment as Identity
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
 from ansible_collections.isp.hardening.plugins.module_utils.signals import identity, identity_tenures, suspects
 from ansible_collections.isp.hardening.plugins.module_utils.signals.detection import BadDetection, read_settings, run
@@ -436,7 +437,7 @@ def test_the_spec_of_the_module_is_its_documentation() -> None:
             for name, option in options.items()
         }
 
-    assert argument_spec(spam_suspects.DOCUMENTATION) == told(spam_suspects.ARGUMENTS)
+    assert argument_spec(spam_suspects.DOCUMENTATION, Identity.DOCUMENTATION) == told(spam_suspects.ARGUMENTS)
 
 
 def test_the_playbook_hands_every_option_on(root: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ruamel.yaml import YAML
 
+from ansible_collections.isp.hardening.plugins.doc_fragments.identity import ModuleDocFragment as Identity
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
 from ansible_collections.isp.hardening.plugins.module_utils.signals.xbl_service import LOCK
 from ansible_collections.isp.hardening.plugins.modules import xbl_sweep
@@ -69,7 +70,7 @@ def test_the_module_says_what_it_takes() -> None:
     hidden = {name for name, option in ARGUMENTS.items() if option.get("no_log")}
     assert hidden == {"dqs_key", "sia_password", "state"}
     told = {name: {key: one for key, one in option.items() if key != "no_log"} for name, option in ARGUMENTS.items()}
-    assert argument_spec(xbl_sweep.DOCUMENTATION) == told
+    assert argument_spec(xbl_sweep.DOCUMENTATION, Identity.DOCUMENTATION) == told
 
 
 def test_listings_become_one_case_with_those_of_the_detectors(call: Call) -> None:
