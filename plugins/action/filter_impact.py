@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.isp.hardening.plugins.doc_fragments.sides import ModuleDocFragment as Sides
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
 from ansible_collections.isp.hardening.plugins.module_utils.filters import NotThisPlatform
 from ansible_collections.isp.hardening.plugins.module_utils.signals.flows import FlowFileError
@@ -28,7 +29,7 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         host = variables["inventory_hostname"]
         try:
-            _, arguments = self.validate_argument_spec(argument_spec(DOCUMENTATION))
+            _, arguments = self.validate_argument_spec(argument_spec(DOCUMENTATION, Sides.DOCUMENTATION))
             wanted = [arguments[side] for side in ("before", "after")]
             running: dict[ModuleType, str] = {}
             texts = [side_text(self, side, variables, running) for side in wanted]

@@ -14,40 +14,12 @@ description:
   - What is not known, because of a line that was not understood or that asks for what records lack (DSCP, TTL, length),
     is told as unknown, with the line.
   - Nothing is changed. As a gate before a push it is O(isp.hardening.edge_filter#module:impact).
+extends_documentation_fragment: isp.hardening.sides
 version_added: 1.0.0
 author: isp.hardening contributors
 requirements:
   - numpy on the controller, and lz4 where nfcapd compresses; C(pip install isp-hardening[signals])
 options:
-  before:
-    description: The one side; the running configuration of the host where nothing is given.
-    type: dict
-    default: {}
-    suboptions: &side
-      config:
-        description: File on the controller with a configuration, or a part of one.
-        type: path
-      policy:
-        description: Instead of a file, the value of C(isp_policy) for which the filters would be written.
-        type: dict
-      attachments:
-        description: With a policy, the value of C(isp_attachments).
-        type: list
-        elements: dict
-      platform:
-        description: The platform of the side; C(ansible_network_os) when it is not given.
-        type: str
-      filter:
-        description: Name of the filter, where it is another one than O(filter).
-        type: str
-      attachment:
-        description: Name of the attachment, where it is another one than O(attachment).
-        type: str
-  after:
-    description: The other side; the running configuration of the host where nothing is given.
-    type: dict
-    default: {}
-    suboptions: *side
   filter:
     description: Name of the filter (ACL, firewall filter, C(table chain)) on both sides.
     type: str
