@@ -25,19 +25,25 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "person")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 _LONG = ("test_demo.py", "test_molecule.py")
+_TOGETHER = ("test_blackhole_lab.py", "test_impact_gate.py", "test_push_ssh.py")  # they share what takes long to make
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long ones begin: the mail hosts in the first worker's share, what needs the lab's ports in the second's.
 
-    pytest-xdist gives each worker a share of the list, and who is done takes from the ends of the others'.
+    pytest-xdist gives each worker a share of the list, and who is done takes from the ends of the others'. So what has
+    to stay together begins the last share.
     """
     long = [item for item in items if item.path.name in _LONG]
     alone = [item for item in long if "[mail" in item.name]
-    rest = [item for item in items if item not in long]
-    share = len(items) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    together = [item for item in items if item.path.name in _TOGETHER]
+    rest = [item for item in items if item not in [*long, *together]]
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    share = len(items) // workers
     others = [item for item in long if item not in alone]
-    items[:] = [*alone, *rest[: share - len(alone)], *others, *rest[share - len(alone) :]]
+    first = share - len(alone)
+    last = max(first, (workers - 1) * share - len(long))
+    items[:] = [*alone, *rest[:first], *others, *rest[first:last], *together, *rest[last:]]
 
 
 @pytest.fixture(scope="session")
