@@ -39,10 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     together = [item for item in items if item.path.name in _TOGETHER]
     rest = [item for item in items if item not in [*long, *together]]
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    share = len(items) // workers
     others = [item for item in long if item not in alone]
-    first = share - len(alone)
-    last = max(first, (workers - 1) * share - len(long))
+    first = len(items) // workers - len(alone)
+    last = max(first, len(items) + -len(items) // workers - len(long))  # of the remainder, the last has its part
     items[:] = [*alone, *rest[:first], *others, *rest[first:last], *together, *rest[last:]]
 
 
