@@ -22,6 +22,7 @@ _EICAR = (
     "5354414e444152442d414e544956495255532d544553542d46494c452124482b482a"
 )
 
+_PACKAGES = "/usr/lib/python3/dist-packages"
 HOST_KEY, AUTHORIZED = "/etc/ssh/ssh_host_ed25519_key", "/etc/ssh/lab_authorized_keys"
 _SSHD = f"""ListenAddress 127.0.0.1
 HostKey {HOST_KEY}
@@ -69,6 +70,8 @@ def files(state: Path, host: Host, planted: bool = False) -> dict[str, str]:
         "/etc/ssh/sshd_config.d/lab.conf": _SSHD,
         AUTHORIZED: (state / "ssh" / "id_ed25519.pub").read_text(),
         AUTHORITY: (state / "tls" / "ca.pem").read_text(),
+        f"{_PACKAGES}/lab_zip_cache.py": Path(__file__).with_name("zip_cache.py").read_text(),
+        f"{_PACKAGES}/lab_zip_cache.pth": "import lab_zip_cache\n",
     }
     certificate = {
         CERTIFICATE: (state / "tls" / f"{host.name}.pem").read_text(),

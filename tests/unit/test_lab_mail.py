@@ -8,6 +8,8 @@ import ipaddress
 import json
 import os
 import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +126,26 @@ def test_it_says_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "missing", lambda: ["localhost/isp-hardening/mail:trixie"])
     assert "no mmdebstrap on this machine" in lab.unavailable()
     assert "localhost/isp-hardening/mail:trixie" in lab.unavailable()
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_what_is_imported_from_a_zip_is_compiled_once(writable: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "cache" if writable else tmp_path / "a file" / "cache"
+    (tmp_path / "a file").touch()
+    source = Path(place.__file__).with_name("zip_cache.py").read_text().replace("/var/tmp/zip-cache", str(folder))
+    (tmp_path / "lab_zip_cache.py").write_text(source)
+    for value in (1, 2, 2):  # another text is never taken for the one before
+        with zipfile.ZipFile(tmp_path / "module.zip", "w") as file:
+            file.writestr("package/inside.py", f"VALUE = {value}")
+            file.writestr("package/__init__.py", "")
+        code = (
+            "import lab_zip_cache, sys; sys.path[:0] = ['module.zip']; from package import inside; print(inside.VALUE)"
+        )
+        shown = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+        assert shown == f"{value}\n"
+    assert len(list(folder.glob("*inside*"))) == (2 if writable else 0)
 
 
 def test_the_signature_is_no_virus_itself() -> None:
