@@ -39,10 +39,13 @@ demo: .venv/synced ## the small ISP of the lab: audit, mend, audit again, and a 
 .PHONY: test
 test: .venv/synced ## everything: linters, types, tests (what is skipped, and why, stands above the last line)
 	@tools/system_packages test
-	@# The images of the mail hosts are made while the linters run; who cannot have them is told, and the tests skip them.
+	@# The linters run beside the tests, and speak when they are done; so are the images of the mail hosts made, for which
+	@# the tests of those hosts wait. Who cannot have them is told, and the tests skip them.
 	@# A worker more than there are processors: much of the time is spent waiting for daemons.
-	@python -m lab.mail images >/dev/null & failed=0; $(MAKE) --no-print-directory lint || failed=1; wait; \
-		pytest -n $$(( $$(nproc) + 1 )) --dist worksteal || failed=1; exit $$failed
+	@{ said=$$($(MAKE) --no-print-directory lint 2>&1) && failed=0 || failed=1; echo; echo "$$said"; exit $$failed; } & \
+		linters=$$!; python -m lab.mail images >/dev/null & failed=0; \
+		pytest -n $$(( $$(nproc) + 1 )) --dist worksteal || failed=1; \
+		wait $$linters || { failed=1; echo "The linters are not content: see what they say above."; }; exit $$failed
 
 .PHONY: lint
 lint: .venv/synced ## ruff, mypy, yamllint, ansible-lint
