@@ -154,7 +154,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     whole = {
         "proof": lambda: proofs(SIZES, LIMITED, tuple(lines for _, lines in HARD.values()), 3),
-        "answers": lambda: answers(LIMITED, 3),
+        "answers": lambda: answers(LIMITED, 8),
         "fleet": lambda: fleets(ROUTERS, (5, 20), options.whole, 3),
         "mail": lambda: mails((1, 10, 50), 300, 2, 3),
         "signals": lambda: signals_of(50_000_000, 8_000_000, 10_000_000, signals_xbl.SWEPT, 3, 1.0),
