@@ -319,14 +319,14 @@ class Lists:
                 if at == count - 1 and not _like_an_option(words[at]):
                     at += 1  # the cookie
             elif word == "established" and protocol == TCP:
-                _narrow(layer4, "tcp_flags", flags_any(("ack", "rst")))
+                self._flags(layer4, ("ack", "rst"), doubts)
             elif word in TCP_FLAGS and protocol == TCP:
                 names = [word]
                 while at < count and words[at] in TCP_FLAGS:
                     names.append(words[at])
                     at += 1
                 # Cisco, "ACL TCP Flags Filtering": listed one by one, any of them is enough.
-                _narrow(layer4, "tcp_flags", flags_any(tuple(names)))
+                self._flags(layer4, tuple(names), doubts)
                 if len(names) > 1 and self.dialect.several_flags:
                     doubts.append(self.dialect.several_flags)
             elif word == "tcp-flags-mask" and protocol == TCP:
@@ -420,6 +420,14 @@ class Lists:
                 end = at + 1 if word in _ONE_ARGUMENT else count  # how far a word reaches that is not known
                 doubts.append(f"the condition '{' '.join(words[at - 1 : end])}' is not modelled")
                 at = end
+
+    def _flags(self, layer4: dict[str, Alternatives], names: tuple[str, ...], doubts: list[str]) -> None:
+        """Any of these flags; beside others, where it is not documented what that means, any of both."""
+        if self.dialect.several_flags and "tcp_flags" in layer4:
+            layer4["tcp_flags"] = union(layer4["tcp_flags"], flags_any(names))
+            doubts.append(self.dialect.several_flags)
+        else:
+            _narrow(layer4, "tcp_flags", flags_any(names))
 
     def _network(self, name: str) -> tuple[Alternatives, str]:
         """The addresses of a group. With a doubt the alternatives are empty: nothing is known of it."""

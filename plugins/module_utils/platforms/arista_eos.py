@@ -6,6 +6,7 @@ What is modelled, and where it is written (Arista, User Manual, "ACLs and Route 
 - The first rule that matches decides; what matches none is dropped. Rules stand in the order of their numbers, one
   without a number comes 10 behind the last.
 - Ports: `eq` and `neq` take up to ten, `gt`, `lt`, `range`; addresses: A/len, with a discontiguous mask, `host`, `any`.
+- A flag in a rule is one that is set. Whether several flags must all be set is not documented.
 - `fragments` matches later fragments. What a rule with ports does to later fragments is not documented, nor what
   `fragment-rules` changes: such a rule is in doubt for them.
 - Four rules in every IPv6 list let neighbour discovery past the implicit drop; which four is not written, so the
@@ -73,6 +74,7 @@ DIALECT = Dialect(
     header_chain=False,
     neighbour_discovery=((133, "router-solicitation"), (134, "router-advertisement"), (135, "nd-ns"), (136, "nd-na")),
     neighbour_discovery_doubt="which four neighbour discovery messages every IPv6 list permits is not documented",
+    several_flags="whether several TCP flags must all be set is not documented",
     ignored=frozenset({"statistics", "counters", "fragment-rules"}),
     own_marks=frozenset({"Arista EOS"}),
     suspicious=(
