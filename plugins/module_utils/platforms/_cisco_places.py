@@ -70,8 +70,8 @@ def interfaces_of(cut: Cut, dialect: Dialect) -> Places:
         attachment, indent = name, 0
         for number, raw in block.lines:
             words = raw.partition(" !")[0].split()
-            if dialect.port_bindings and "switchport" in words[:2]:
-                switched = words[0] == "switchport"
+            if dialect.port_bindings and (words[:1] == ["switchport"] or words == ["no", "switchport"]):
+                switched = words[0] == "switchport"  # `no switchport monitor` and its like do not say that it is routed
             if len(words) < 2:
                 shutdown = shutdown or words == ["shutdown"]
                 continue
