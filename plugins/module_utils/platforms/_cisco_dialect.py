@@ -104,7 +104,8 @@ class Dialect:
     neighbour_discovery: tuple[tuple[int, str], ...]  # ICMPv6 types that every IPv6 list permits at its end
     neighbour_discovery_doubt: str  # why that is not certain, "" when it is
     ignored: frozenset[str]  # first words of list lines that cannot change a match
-    suspicious: tuple[tuple[tuple[str, ...], str], ...]  # first words of interface lines that touch filtering, and why
+    # First words of interface lines that touch filtering, and why; "" for those that only look so.
+    suspicious: tuple[tuple[tuple[str, ...], str], ...]
     own_marks: frozenset[str]  # which of FOREIGN_MARKS are not foreign here
     not_lists: frozenset[str] = frozenset()  # words after `ip access-list` that are commands, not names
     groups_by_kind: bool = False  # groups of another kind or family may have the same name

@@ -21,7 +21,7 @@ Places = tuple[dict[str, Interface], tuple[Binding, ...], tuple[Doubt, ...], int
 
 DIRECTIONS = {"in": "in", "out": "out", "ingress": "in", "egress": "out"}
 _BINDING_WORDS = frozenset({"access-group", "traffic-filter"})
-# Second words of lines with a direction or a list that bind no filter for what is forwarded.
+# First or second words of lines with a direction or a list that bind no filter for what is forwarded.
 _NO_FILTER = frozenset({"virtual-reassembly", "flow", "wccp", "nat", "nbar", "igmp", "mld", "multicast", "pim"})
 
 
@@ -132,11 +132,11 @@ def interfaces_of(cut: Cut, dialect: Dialect) -> Places:
             else:
                 for start, reason in dialect.suspicious:
                     if words[: len(start)] == list(start):
-                        doubts.append(Doubt(number, text, reason))
+                        doubts += [Doubt(number, text, reason)] if reason else []
                         break
                 else:
                     directed = (2 < len(words) < 6 and words[-1] in DIRECTIONS) or not _BINDING_WORDS.isdisjoint(words)
-                    if directed and words[0] != "description" and words[1] not in _NO_FILTER:
+                    if directed and words[0] != "description" and _NO_FILTER.isdisjoint(words[:2]):
                         doubts.append(Doubt(number, text, "a line with a direction may bind a filter, and is not read"))
             sees_ipv6 = sees_ipv6 or like_ipv6(words)
         if switched:  # there a list of the interface does nothing (Cisco, "ip access-group" of NX-OS)

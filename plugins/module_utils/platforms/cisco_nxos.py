@@ -116,6 +116,7 @@ DIALECT = Dialect(
     not_lists=frozenset({"match-local-traffic"}),
     port_bindings={("ip", "port", "access-group"): 4, ("ipv6", "port", "traffic-filter"): 6},
     suspicious=(
+        (("mac", "port", "access-group"), ""),
         (("mac", "packet-classify"), "a MAC access list filters IP packets too there, and is not read"),
         (("dot1x", "port-control", "auto"), "a RADIUS server may give sessions of this port a list of their own"),
         (("inherit", "port-profile"), "a port profile may bind lists too, and is not read"),
