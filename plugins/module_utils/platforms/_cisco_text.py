@@ -122,6 +122,7 @@ _WITH_TEXT = frozenset({"aaa", "menu"})  # besides banners, what can have a text
 # What an entry names first. Other modes have lines with permit and deny too (roles, prefix lists).
 _LIST_PROTOCOLS = frozenset("ip ipv4 ipv6 tcp udp icmp icmpv6".split())
 _OTHER_LISTS = frozenset({"mac", "arp", "ethernet-services"})  # access lists that are not of IP
+_HARDWARE = frozenset({"hardware", "platform"})  # `hardware access-list update default-result permit`
 
 
 def cut_up(text: str, dialect: Dialect) -> Cut:
@@ -393,7 +394,7 @@ def _like_an_entry(cut: Cut, words: list[str], number: int, raw: str) -> None:
         chosen = cut.lists.setdefault((4, name), List(name, 4, False, number, raw.strip()))
         chosen.lines.append((number, raw, 0))
         cut.filter_lines += 1
-    elif not {"permit", "deny"}.isdisjoint(words[1:5]) and _like_a_list(words):
+    elif not {"permit", "deny"}.isdisjoint(words[1:5]) and words[0] not in _HARDWARE and _like_a_list(words):
         cut.doubts.append(Doubt(number, raw.strip(), "this may be an entry of an access list"))
 
 
