@@ -136,6 +136,7 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
     vrf = ""  # whose block it is, with its static routes (NX-OS)
     strange: tuple[int, str] | None = None  # a line that is not understood, and may be a garbled one
     above: list[tuple[int, str, int]] | None = None  # the list that it would be a line of
+    of_a_list = _ENTRY_WORDS | dialect.ignored | dialect.list_wide  # what begins a line of one, indented or not
     for number, raw in enumerate(text.split("\n"), 1):
         if banner:
             if raw.strip() == banner if banner == "EOF" else banner in raw:
@@ -174,8 +175,16 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
             _numbered(cut, words, number, raw, remove=False)
             continue
         second = words[1] if len(words) > 1 else ""
-        if entries is not None and (first in _ENTRY_WORDS or first.isdecimal()):
-            entries.append((number, raw, 0))
+        if entries is not None:
+            word = second if first in ("no", "default") else first
+            if word in of_a_list or word.isdecimal():
+                entries.append((number, raw, 0))
+                continue
+        elif above is not None and strange and _out_of_place(words, strange[1]) == _AN_ENTRY:
+            cut.doubts.append(Doubt(strange[0], strange[1].strip(), _AN_ENTRY))
+            entries = above
+            entries += [(*strange, 0), (number, raw, 0)]
+            strange = None
             continue
         pair = first, second
         said = words[1:] if first == "no" else words
