@@ -110,6 +110,8 @@ class Lists:
                 continue
             action = words[0]
             if action == "remark" or action in ignored:
+                if not own and action == "remark" and self.dialect.numbered_remarks:
+                    own = sequence + 10
                 sequence = max(sequence, own)
                 continue
             if action in self.dialect.list_wide:

@@ -4,7 +4,7 @@
 
 What is modelled, and where it is written (Arista, User Manual, "ACLs and Route Maps", where nothing else is said):
 - The first rule that matches decides; what matches none is dropped. Rules stand in the order of their numbers, one
-  without a number comes 10 behind the last.
+  without a number comes 10 behind the last; a remark has a number too ("Resequencing Rule Numbers").
 - Ports: `eq` and `neq` take up to ten, `gt`, `lt`, `range`; addresses: A/len, with a discontiguous mask, `host`, `any`.
 - A flag in a rule is one that is set. Whether several flags must all be set is not documented.
 - `fragments` matches later fragments. What a rule with ports does to later fragments is not documented, nor what
@@ -75,6 +75,7 @@ DIALECT = Dialect(
     neighbour_discovery=((133, "router-solicitation"), (134, "router-advertisement"), (135, "nd-ns"), (136, "nd-na")),
     neighbour_discovery_doubt="which four neighbour discovery messages every IPv6 list permits is not documented",
     several_flags="whether several TCP flags must all be set is not documented",
+    numbered_remarks=True,
     ignored=frozenset({"statistics", "counters", "fragment-rules"}),
     own_marks=frozenset({"Arista EOS"}),
     suspicious=(

@@ -5,7 +5,8 @@
 What is modelled, and where it is written ("guide": Cisco, Nexus 9000 Series NX-OS Security Configuration Guide, 9.3 and
 10.1, "Configuring IP ACLs"; "reference": Cisco, Nexus 7000 Series NX-OS Security Command Reference):
 - The first rule that matches decides, the one with the lowest number; what matches none is denied (guide, "Implicit
-  Rules for IP and MAC ACLs"). A rule without a number comes 10 behind the last (guide, "Sequence Numbers").
+  Rules for IP and MAC ACLs"). A rule without a number comes 10 behind the last (guide, "Sequence Numbers"),
+  and so does a remark.
 - Nexus 9000 permits no neighbour discovery unless a rule does (the same); Nexus 7000 ends every IPv6 list with permits
   of nd-na, nd-ns, router-advertisement and router-solicitation [memory]: in doubt.
 - Addresses are a prefix, an address with a wildcard, `host`, `any` or `addrgroup` (Cisco, Nexus 5000 Series Command
@@ -127,6 +128,7 @@ DIALECT = Dialect(
     ),
     list_wide=frozenset({"fragments", "extension-header", "ignore"}),
     several_flags="whether several TCP flags must all be set is not documented",
+    numbered_remarks=True,
     group_wildcards=True,
     lengths=(20, 9210),
     vlan_maps=True,
