@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from ..filters import DENY, JUMP, PERMIT, RETURN, UNKNOWN, Binding, Configuration, Doubt, Entry, Filter
 
 _NO_ENTRY = "what NX-OS does to packets that no entry of a VLAN access map takes is not documented"
+_NO_LIST = "which packets an entry without a list takes is not documented"
 _HIGHEST = 4094  # VLAN
 
 
@@ -22,6 +23,7 @@ class _Clause:
     line: int
     text: str
     action: str = ""  # "" until a line says it
+    matching: bool = False  # does a line say what it is for?
     lists: list[tuple[int, str, int, str]] = field(default_factory=list)  # family, name, line, text
 
 
@@ -117,6 +119,7 @@ def _clause(maps: _Maps, words: list[str], line: int, text: str) -> _Clause:
 
 
 def _say(maps: _Maps, clause: _Clause, words: list[str], line: int, text: str) -> None:
+    clause.matching = clause.matching or words[0] == "match"
     if words[0] == "match" and words[1:3] in (["ip", "address"], ["ipv6", "address"]) and len(words) > 3:
         clause.lists += [(4 if words[1] == "ip" else 6, name, line, text) for name in words[3:]]
     elif words[0] == "action" and len(words) > 1:
@@ -147,6 +150,8 @@ def _filters(name: str, clauses: list[_Clause], family: int, configuration: Conf
     """The map as jumps to one filter for each list that it names, in which what the list denies goes on behind."""
     entries = []
     for clause in sorted(clauses, key=lambda one: one.number):
+        if not clause.matching:
+            entries.append(Entry(UNKNOWN, ({},), clause.line, f"{clause.text}: {_NO_LIST}"))
         for kind, chosen, line, text in clause.lists:
             if kind == family:
                 inner = _inner(f"{_title(name)} {clause.number} {chosen}", clause, chosen, family, configuration)

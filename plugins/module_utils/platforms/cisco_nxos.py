@@ -25,7 +25,8 @@ What is modelled, and where it is written ("guide": Cisco, Nexus 9000 Series NX-
   (reference, "ip access-group", "ip port access-group"). Which of both a port is without a word about it depends on
   the series and its release.
 - A VLAN access map does what its first entry says of which a list permits the packet, whatever the direction (Cisco,
-  Nexus 9000 guide, "Configuring VLAN ACLs"). What matches no entry is not documented.
+  Nexus 9000 guide, "Configuring VLAN ACLs"). What matches no entry is not documented, nor what an entry without a list
+  matches.
 - MAC lists see non-IP traffic alone (guide, "ACL Types and Applications"), but for `mac packet-classify`. Lists of vty,
   SNMP, NTP and the control plane do not filter transit traffic (the same).
 - A port that 802.1X opens may get a list from a RADIUS server: [memory].
