@@ -192,7 +192,7 @@ class Lists:
         protocol: int | None = None
         if words[at] == "vlan":
             doubts.append("the condition on a VLAN is not modelled")
-            at += 3
+            at += 4 if words[at + 1] == "inner" else 3
         if words[at] == "object-group":
             services, doubt = self._service(words[at + 1])
             at += 2
@@ -597,7 +597,8 @@ _OPTION_WORDS = _ONE_ARGUMENT | frozenset(_NUMERIC) | frozenset(TCP_FLAGS) | {
     "established", "fragments", "dscp", "precedence", "tos", "option", "reflect", "routing", "dest-option", "mobility",
     "hbh", "match-any", "match-all", "undetermined-transport", "auth", "tracked", "hop-by-hop", "destopts", "authen",
     "capture", "counter", "police", "nexthop", "nexthop1", "default", "icmp-off", "icmp-on", "set", "fragment-type",
-    "fragment-offset", "udf", "priority",
+    "fragment-offset", "udf", "priority", "redirect", "nve", "http-method", "tcp-option-length", "tcp-flags-mask",
+    "set-erspan-dscp", "set-erspan-gre-proto", "load-share", "payload",
 }  # fmt: skip
 
 

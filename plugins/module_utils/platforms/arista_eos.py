@@ -19,6 +19,7 @@ What is modelled, and where it is written (Arista, User Manual, "ACLs and Route 
   control plane do not filter transit traffic.
 - `configure session`, `commit timer`, and `commit` or `abort` of a session by its name: Arista, User Manual,
   "Configure Session".
+- The ports of multihop-bfd, micro-bfd and sbfd are those of RFC 5883, 7130 and 7881.
 - Port names beside those of IANA (mlag, bfd, cmd, lpd, syslog over TCP) and the words of rejections beside
   `% Invalid input` and `% Incomplete command`: [memory].
 """
@@ -59,7 +60,8 @@ DIALECT = Dialect(
         },
         UDP: IANA_UDP
         | {
-            "dnsix": 195, "mlag": 4432, "non500-isakmp": 4500, "pim-auto-rp": 496,
+            "dnsix": 195, "micro-bfd": 6784, "mlag": 4432, "multihop-bfd": 4784, "non500-isakmp": 4500,
+            "pim-auto-rp": 496, "sbfd": 7784,
         },
     },
     icmp_names={
