@@ -17,6 +17,9 @@ What is modelled, and where it is written (Arista, User Manual, "ACLs and Route 
 - What a list that is bound and not defined does, or one without rules, is not documented: unknown.
 - An interface has one list per family and direction. Lists of services (management ssh, router bgp, ...) and of the
   control plane do not filter transit traffic.
+- `router segment-security` drops packets between segments, whatever the interface (Arista, AVD, "Group-Based
+  Multi-domain Segmentation Services"). A port that 802.1X opens may get a list from a RADIUS server, in its
+  NAS-Filter-Rule (Arista, EOS 4.25.0F, "Dynamic ACL").
 - `configure session`, `commit timer`, and `commit` or `abort` of a session by its name: Arista, User Manual,
   "Configure Session".
 - The ports of multihop-bfd, micro-bfd and sbfd are those of RFC 5883, 7130 and 7881.
@@ -84,6 +87,10 @@ DIALECT = Dialect(
         (("mac", "access-group"), "a MAC access list filters too, and is not read"),
         (("traffic-policy",), "a traffic policy filters too, and is not read"),
         (("profile",), "an interface profile may bind lists too, and is not read"),
+        (("dot1x", "port-control", "auto"), "a RADIUS server may give sessions of this port a list of their own"),
+    ),
+    suspicious_global=(
+        (("router", "segment-security"), "segments drop packets of their neighbours too, and are not read"),
     ),
 )  # fmt: skip
 
