@@ -101,9 +101,12 @@ def interfaces_of(cut: Cut, dialect: Dialect) -> Places:
             elif words[0] == "no" and tuple(words[1:4]) in dialect.port_bindings:
                 family = dialect.port_bindings[tuple(words[1:4])]
                 ports.pop((attachment, DIRECTIONS.get(words[-1], ""), family), None)
-            elif words[0] == "no" and tuple(words[1:3]) in dialect.bindings:
+            elif words[0] in ("no", "default") and tuple(words[1:3]) in dialect.bindings:
                 family = dialect.bindings[words[1], words[2]]
-                bindings.pop((attachment, DIRECTIONS.get(words[-1], ""), family), None)
+                if words[-1] in DIRECTIONS:
+                    bindings.pop((attachment, DIRECTIONS[words[-1]], family), None)
+                elif any(place[0] == attachment and place[2] == family for place in bindings):
+                    doubts.append(Doubt(number, text, "which direction's list is taken away is not documented"))
             elif words == ["no", "shutdown"]:
                 shutdown = False
             elif pair == ("ip", "address") or pair == ("ipv6", "address"):
