@@ -416,7 +416,7 @@ class Lists:
                 layer4["icmp_type"] = exactly(kind, 8)
                 if code is not None:
                     layer4["icmp_code"] = exactly(code, 8)
-            elif word in _PORT_WORDS:
+            elif word in _PORT_WORDS or _begins_address(word):  # one too many: which are meant is not known
                 raise NotUnderstood
             else:
                 end = at + 1 if word in _ONE_ARGUMENT else count  # how far a word reaches that is not known
