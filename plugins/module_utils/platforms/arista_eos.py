@@ -11,6 +11,7 @@ What is modelled, and where it is written (Arista, User Manual, "ACLs and Route 
   `fragment-rules` changes: such a rule is in doubt for them.
 - Four rules in every IPv6 list let neighbour discovery past the implicit drop; which four is not written, so the
   solicitations and advertisements of routers and neighbours are permitted there, in doubt.
+- ICMPv6 messages have the names that the module arista.eos.eos_acls knows, and the codes of RFC 4443 and 6550.
 - Whether a protocol is compared with the first next-header of an IPv6 packet or with the one behind its extension
   headers is not documented: a rule with a protocol is in doubt for packets with extension headers, until earlier
   rules have denied those headers by number. Our own lists begin so, because only that proves on both kinds of devices.
@@ -69,7 +70,13 @@ DIALECT = Dialect(
     },
     icmp_names={
         4: ICMP_NAMES,
-        6: {**ICMP6_NAMES, "neighbor-advertisement": (136, None), "neighbor-solicitation": (135, None)},
+        6: {
+            **ICMP6_NAMES,
+            "address-unreachable": (1, 3), "erroneous-header": (4, 0), "fragment-reassembly-exceeded": (3, 1),
+            "hop-limit-exceeded": (3, 0), "neighbor-advertisement": (136, None), "neighbor-solicitation": (135, None),
+            "redirect-message": (137, None), "reject-route": (1, 6), "source-address-failed": (1, 5),
+            "source-routing-error": (1, 7), "unrecognized-ipv6-option": (4, 2), "unrecognized-next-header": (4, 1),
+        },
     },
     bindings={("ip", "access-group"): 4, ("ipv4", "access-group"): 4, ("ipv6", "access-group"): 6},
     bindable=frozenset(),
