@@ -111,7 +111,8 @@ def interfaces_of(cut: Cut, dialect: Dialect) -> Places:
                 shutdown = False
             elif pair == ("ip", "address") or pair == ("ipv6", "address"):
                 family = 4 if words[0] == "ip" else 6
-                found = interface_prefix(words[2:], family)
+                # EOS: `ip address virtual A/len`, of several routers at once.
+                found = interface_prefix(words[3:] if words[2:3] == ["virtual"] else words[2:], family)
                 if found:
                     prefixes.append(found)
             elif words[1] == "unnumbered" and len(words) > 2 and words[0] in ("ip", "ipv6"):
