@@ -119,5 +119,6 @@ class Dialect:
     group_wildcards: bool = False  # a mask of a network group is a wildcard
     lengths: tuple[int, int] = (0, 0xFFFF)  # of packets that a condition on the length can match
     vlan_maps: bool = False  # the platform reads VLAN access maps itself
+    comments: bool = False  # in any mode, `comment` begins a text that ends with a line EOF
     counted: bool = False  # the text ends with the number of its lines, in place of `end`
     vdcs: bool = False  # `switchto vdc` begins the configuration of another device

@@ -131,7 +131,7 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
     entries: list[tuple[int, str, int]] | None = None
     body: list[tuple[int, str]] | None = None
     flat: list[tuple[int, str]] | None = None  # of the interface whose lines may follow without an indent
-    banner = ""  # the delimiter of a banner whose text must not be read as configuration
+    banner = ""  # the delimiter of a banner or comment whose text must not be read as configuration
     begun = (0, "")  # where it begins
     vrf = ""  # whose block it is, with its static routes (NX-OS)
     strange: tuple[int, str] | None = None  # a line that is not understood, and may be a garbled one
@@ -143,6 +143,9 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
                 banner = ""
             continue
         if not raw:
+            continue
+        if dialect.comments and "comment" in raw and raw.strip() == "comment":
+            banner, begun = "EOF", (number, raw)
             continue
         if raw[0] in " \t" and "access-list" in raw and (body is None or body is flat) and _A_LIST.match(raw):
             raw = raw.lstrip()  # an indent more or less is nothing to the router

@@ -88,6 +88,7 @@ DIALECT = Dialect(
     neighbour_discovery_doubt="which four neighbour discovery messages every IPv6 list permits is not documented",
     several_flags="whether several TCP flags must all be set is not documented",
     numbered_remarks=True,
+    comments=True,
     ignored=frozenset({"statistics", "counters", "fragment-rules"}),
     own_marks=frozenset({"Arista EOS"}),
     suspicious=(
