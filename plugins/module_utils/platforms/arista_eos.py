@@ -20,7 +20,8 @@ What is modelled, and where it is written (Arista, User Manual, "ACLs and Route 
   control plane do not filter transit traffic.
 - `router segment-security` drops packets between segments, whatever the interface (Arista, AVD, "Group-Based
   Multi-domain Segmentation Services"). A port that 802.1X opens may get a list from a RADIUS server, in its
-  NAS-Filter-Rule (Arista, EOS 4.25.0F, "Dynamic ACL").
+  NAS-Filter-Rule (Arista, EOS 4.25.0F, "Dynamic ACL"). Rules of BGP Flowspec are installed like lists (the same, EOS
+  4.21.3F, "BGP Flowspec"); that `flow-spec` on an interface lets them in, and what DirectFlow does first: [memory].
 - `configure session`, `commit timer`, and `commit` or `abort` of a session by its name: Arista, User Manual,
   "Configure Session".
 - The ports of multihop-bfd, micro-bfd and sbfd are those of RFC 5883, 7130 and 7881.
@@ -96,9 +97,11 @@ DIALECT = Dialect(
         (("traffic-policy",), "a traffic policy filters too, and is not read"),
         (("profile",), "an interface profile may bind lists too, and is not read"),
         (("dot1x", "port-control", "auto"), "a RADIUS server may give sessions of this port a list of their own"),
+        (("flow-spec",), "rules that BGP gives filter too, and are not in the configuration"),
     ),
     suspicious_global=(
         (("router", "segment-security"), "segments drop packets of their neighbours too, and are not read"),
+        (("directflow",), "DirectFlow may drop packets before a list sees them, and is not read"),
     ),
 )  # fmt: skip
 
