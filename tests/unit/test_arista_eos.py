@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.isp.hardening.plugins.module_utils.filters import NotThisPlatform, evaluate
+from ansible_collections.isp.hardening.plugins.module_utils.plan import Refused
 from ansible_collections.isp.hardening.plugins.module_utils.platforms import arista_eos
 from ansible_collections.isp.hardening.plugins.module_utils.rules import Bind, Change, Rule, RuleSet
 from lab.judge import Packet
@@ -141,6 +142,13 @@ def test_a_push_gives_one_state_at_its_commit() -> None:
 def test_apply_refuses_what_it_does_not_know(lines: list[str], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         list(arista_eos.apply(RUNNING, lines))
+
+
+def test_a_switch_that_may_pass_everything_meanwhile_is_refused() -> None:
+    open_meanwhile = "hardware access-list update default-result permit\n"
+    with pytest.raises(Refused, match="permits everything while a list is changed"):
+        list(arista_eos.apply(open_meanwhile + RUNNING, ["no ip access-list OLD"]))
+    assert list(arista_eos.apply(f"no {open_meanwhile}{RUNNING}", []))
 
 
 def test_restore_brings_lists_back() -> None:

@@ -22,6 +22,8 @@ What is modelled, and where it is written (Arista, User Manual, "ACLs and Route 
   Multi-domain Segmentation Services"). A port that 802.1X opens may get a list from a RADIUS server, in its
   NAS-Filter-Rule (Arista, EOS 4.25.0F, "Dynamic ACL"). Rules of BGP Flowspec are installed like lists (the same, EOS
   4.21.3F, "BGP Flowspec"); that `flow-spec` on an interface lets them in, and what DirectFlow does first: [memory].
+- `hardware access-list update default-result permit` passes everything while a list is changed (the command's own
+  page); whether that goes for the commit of a session too is not written: there nothing is pushed.
 - `configure session`, `commit timer`, and `commit` or `abort` of a session by its name: Arista, User Manual,
   "Configure Session".
 - The ports of multihop-bfd, micro-bfd and sbfd are those of RFC 5883, 7130 and 7881.
@@ -31,10 +33,11 @@ What is modelled, and where it is written (Arista, User Manual, "ACLs and Route 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from ..filters import UNKNOWN, Configuration
-from ..plan import Push
+from ..plan import Push, Refused
 from ..rules import Change
 from . import _cisco_like, _cisco_push, _cisco_text
 from ._cisco_dialect import EXTENSION_NUMBERS, IANA_TCP, IANA_UDP, ICMP6_NAMES, ICMP_NAMES, TCP, UDP, Dialect
@@ -148,8 +151,19 @@ def remove(filters: Sequence[tuple[int, str]]) -> list[str]:
     return _cisco_push.remove(filters, WRITING)
 
 
+_OPEN_MEANWHILE = re.compile(r"^hardware access-list update default-result permit\s*$", re.MULTILINE)
+
+
 def apply(running: str, lines: Sequence[str]) -> Iterator[str]:
-    """The running text after the commit that all commands wait for. Raises ValueError for an unknown command."""
+    """The running text after the commit that all commands wait for.
+
+    Raises ValueError for an unknown command, Refused where a switch may pass everything while it changes a list.
+    """
+    if _OPEN_MEANWHILE.search(running):
+        raise Refused(
+            "this switch permits everything while a list is changed, and whether the commit of a session counts as one "
+            "is not documented: configure 'no hardware access-list update default-result permit'; nothing was changed"
+        )
     return _cisco_push.apply(running, lines, WRITING)
 
 
