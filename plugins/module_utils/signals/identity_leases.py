@@ -214,7 +214,10 @@ def _lease(
 def _association(
     path: str, number: int, identity: str, block: list[tuple[int, str]], dates: dict[str, int | None], told: Told
 ) -> Iterator[Entry]:
-    """An identity association: its IAID (four octets) and DUID, and the addresses and prefixes in it."""
+    """An identity association: its IAID (four octets) and DUID, and the addresses and prefixes in it.
+
+    What was given back keeps the `ends` that it had (move_lease_to_inactive in dhcpd's mdb6.c); `cltt` is when it was.
+    """
     octets = _octets(identity).split(":")
     device = "duid " + ":".join(octets[4:]) if len(octets) > 4 else ""
     start: int | None = None
@@ -240,6 +243,8 @@ def _association(
                 told.add(path, number, "a lease that is not understood", "its address counts as somebody's")
             elif state == "abandoned":
                 doubt = "abandoned: somebody uses it without a lease"
+            if state == "released":
+                end = start or 0
             if prefix:
                 yield Entry(prefix, start or 0, end, device, doubt, number)
             part = None
