@@ -263,7 +263,8 @@ def _prefix(path: str, number: int, text: str, told: Told) -> tuple[int, int, in
 def _date(text: str, known: dict[str, int | None]) -> int | None:
     """`6 2016/02/27 07:11:41;`, `epoch 1507216949; # …` or `never;` in ms; None for anything else.
 
-    `known` are the dates so far: many leases have the same.
+    The dhcpd of OpenBSD writes UTC behind the time (DB_TIMEFMT of its dhcpd.h). `known` are the dates so far: many
+    leases have the same.
     """
     if text not in known:
         known[text] = _read_date(text)
@@ -276,7 +277,7 @@ def _read_date(text: str) -> int | None:
     if not mark:
         return None
     try:
-        if len(words) == 3:
+        if len(words) == 3 or words[3:] == ["UTC"]:
             year, month, day = (int(part) for part in words[1].split("/"))
             hours, minutes, seconds = (int(part) for part in words[2].split(":"))
             moment = datetime.datetime(year, month, day, hours, minutes, seconds, tzinfo=datetime.UTC)
