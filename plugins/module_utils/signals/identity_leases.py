@@ -254,10 +254,13 @@ def _association(
 
 def _prefix(path: str, number: int, text: str, told: Told) -> tuple[int, int, int] | None:
     try:
-        return read_prefix(text)
+        prefix = read_prefix(text)
     except ValueError:
+        prefix = (0, 0, 0)
+    if not prefix[2]:  # nobody is lent everything
         told.add(path, number, f"{text[:60]!r} is no address or prefix", _LEFT_OUT)
         return None
+    return prefix
 
 
 def _date(text: str, known: dict[str, int | None]) -> int | None:
@@ -311,6 +314,7 @@ def _identity(text: str) -> str:
 
 _INFINITE = 0xFFFFFFFF
 _COMMON = ("address", "valid_lifetime", "expire", "state")
+_DELEGATED = "2"  # lease type; 0 is an address, 1 a temporary one, and leases of IPv4 have none
 _COMMA = re.compile(r"&#x([0-9a-fA-F]{2})")
 
 
@@ -321,7 +325,8 @@ def read_kea(path: str, told: Told) -> Iterator[Entry]:
     lifetime of 0 says that the lease was given back (Kea, csv_lease_file4.cc and lease_file_loader.h); when, the file
     does not say, so that nobody has it from the last transaction on. State 0 is assigned, 1 declined, 2 reclaimed after
     it expired (ISC on kea-users, 22 December 2022); 3 released and 4 registered by a client that chose its address
-    itself [memory]. A comma inside a text is &#x2c (lease4_dump_test.reference.csv of Kea).
+    itself [memory]. A comma inside a text is &#x2c (lease4_dump_test.reference.csv of Kea). Only a delegated prefix has
+    a length: for an address `prefix_len` may be 0 too (csv_lease_file6_unittest.cc).
     """
     lines = read_lines(path, told)
     columns = next(lines, "").rstrip("\r\n").split(",")
@@ -360,17 +365,21 @@ class _Row:
     def entry(self, number: int, cells: list[str]) -> Entry | None:
         """What a row says; None, and told, where that is nothing."""
         path, told = self._path, self._told
+        kind = cells[self._kind] if self._kind is not None else ""
         try:
             lifetime, expire = int(cells[self._lifetime]), int(cells[self._expire])
             state = int(cells[self._state] or 0)
-            length = cells[self._length] if self._length is not None else "128"
             address = cells[self._address]
-            prefix = read_prefix(address if length == "128" else f"{address}/{length}")
+            if kind == _DELEGATED and self._length is not None:
+                address = f"{address}/{cells[self._length]}"
+            prefix = read_prefix(address)
+            if not prefix[2]:  # nobody is lent everything
+                raise ValueError
         except ValueError:
             told.add(path, number, "an address or a number is none", _LEFT_OUT)
             return None
-        if self._kind is not None and cells[self._kind] not in ("0", "1", "2"):  # address, temporary one, prefix
-            told.add(path, number, f"the lease type {cells[self._kind][:20]!r} is not known", _LEFT_OUT)
+        if self._kind is not None and kind not in ("0", "1", _DELEGATED):
+            told.add(path, number, f"the lease type {kind[:20]!r} is not known", _LEFT_OUT)
             return None
         start = (expire if lifetime == _INFINITE and expire <= _INFINITE else expire - lifetime) * 1000
         end = FOREVER if lifetime == _INFINITE else expire * 1000
