@@ -74,7 +74,8 @@ class Record:
     time: int
     latest: int
     texts: dict[str, str]
-    given: list[tuple[str, tuple[int, int, int]]]  # the kind, and family, address and length
+    # The kind, and family, address and length. 0.0.0.0 and :: say that nothing is given of it (RFC 4291 2.5.2).
+    given: list[tuple[str, tuple[int, int, int]]]
     place: tuple[str, int]  # file and line
 
     @property
@@ -421,7 +422,7 @@ def tenures(records: Iterable[Record], attribute: str, told: Told) -> list[Tenur
             current = opened[key] = _Open(record)
             for _, prefix in record.given:
                 loser = holders.get((record.nas, prefix))
-                if loser and loser.last <= record.time:
+                if loser and prefix[1] and loser.last <= record.time:
                     loser.lost[prefix] = record.latest
         _hear(current, record)
         for _, prefix in record.given:
@@ -456,7 +457,8 @@ def _hear(current: _Open, record: Record) -> None:
     for kind, prefix in [held for held in current.held if held[0] in kinds and held not in record.given]:
         current.done.append((prefix, current.held.pop((kind, prefix)), record.latest))
     for kind, prefix in record.given:
-        current.held.setdefault((kind, prefix), since)
+        if prefix[1]:
+            current.held.setdefault((kind, prefix), since)
         current.lost.pop(prefix, None)  # it has the address still: two have it
 
 
