@@ -58,7 +58,7 @@ _COLUMNS = {
 }
 SUBSCRIBERS = ("User-Name", "Class", "NAS-Port-Id", "Calling-Station-Id")
 
-_NAME = re.compile(r"[A-Za-z][\w.-]*")
+_NAME = re.compile(r"\w[\w.-]*(?::\d+)?")  # 3GPP-IMSI; Tunnel-Type:0, with its tag (RFC 2868 3.1)
 _EVENT = re.compile(r"(\w{3} +\d+ \d{4} \d\d:\d\d:\d\d)(?: (\S+))?")
 _OCTAL = re.compile(r"\\([0-7]{3}|.)", re.DOTALL)
 _UNNAMED = ("255.255.255.255", "255.255.255.254")  # RFC 2865 5.8: let the user, or the NAS, choose
