@@ -422,13 +422,15 @@ def tenures(records: Iterable[Record], attribute: str, told: Told) -> list[Tenur
             current = opened[key] = _Open(record)
             for _, prefix in record.given:
                 loser = holders.get((record.nas, prefix))
-                if loser and prefix[1] and loser.last <= record.time:
+                # A Stop gives nothing away: that of a session that is over already was sent twice.
+                if loser and prefix[1] and loser.last <= record.time and record.status != STOP:
                     loser.lost[prefix] = record.latest
         _hear(current, record)
-        for _, prefix in record.given:
-            holders[record.nas, prefix] = current
         if record.status == STOP:
             found += _closed(opened.pop(key), record.latest, attribute, told)
+            continue
+        for _, prefix in record.given:
+            holders[record.nas, prefix] = current
     for (nas, _), current in opened.items():
         believed = heard[nas] + BELIEVED
         if current.interims >= REGULAR and current.gap >= SHORTEST_INTERIM:
