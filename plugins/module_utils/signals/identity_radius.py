@@ -303,6 +303,8 @@ def _csv(path: str, first: str, lines: Iterator[str], told: Told) -> Iterator[tu
             continue
         if row is None:
             return
+        if "NULL" in row or "\\N" in row:  # as phpMyAdmin exports it, and MySQL's INTO OUTFILE
+            row = ["" if cell in ("NULL", "\\N") else cell for cell in row]
         if len(row) != len(columns):
             if row:
                 told.add(path, reader.line_num + 1, f"has not {len(columns)} columns", _LEFT_OUT)
