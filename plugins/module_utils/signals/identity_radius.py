@@ -240,6 +240,10 @@ def read_radacct(path: str, zone: datetime.tzinfo | None, told: Told) -> list[Re
             mend = "give the zone of the database" if zone is None else "stamps are as 2026-11-26 10:00:00+00"
             told.add(*place, "a time is missing, has no zone or is not understood", f"{_LEFT_OUT}; {mend}")
             continue
+        start, stop = times["acctstarttime"], times.get("acctstoptime")
+        if start and stop and stop < start:
+            told.add(*place, "the session stops before it starts", f"{_LEFT_OUT}; run an NTP client")
+            continue
         texts = {name: row[column] for column, name in _COLUMNS.items() if row.get(column) and name not in _GIVEN}
         given = [
             (kind, prefix)
@@ -260,11 +264,12 @@ def _stamp(text: str, zone: datetime.tzinfo | None) -> tuple[int, int] | None:
         return None
 
 
+_STATEMENT = re.compile(r"(?:INSERT|REPLACE)\s", re.I)  # mysqldump --replace
 _INSERT = re.compile(
-    r"INSERT\s+(?:IGNORE\s+)?INTO\s+[\"`]?(?:\w+[\"`]?\.[\"`]?)?(\w+)[\"`]?\s*(\([^)]*\))?\s*VALUES", re.I
+    r"(?:INSERT|REPLACE)\s+(?:IGNORE\s+)?INTO\s+[\"`]?(?:\w+[\"`]?\.[\"`]?)?(\w+)[\"`]?\s*(\([^)]*\))?\s*VALUES", re.I
 )
 _COPY = re.compile(r"COPY\s+\"?(?:\w+\"?\.\"?)?(\w+)\"?\s*\(([^)]*)\)\s+FROM\s+stdin;\s*", re.I)
-_CREATE = re.compile(r"CREATE TABLE\s+(?:IF NOT EXISTS\s+)?[\"`]?(?:\w+[\"`]?\.[\"`]?)?radacct[\"`]?\s*\(\s*", re.I)
+_CREATE = re.compile(r"CREATE TABLE\s+(?:IF NOT EXISTS\s+)?[\"`]?(?:\w+[\"`]?\.[\"`]?)?radacct[\"`]?\s*(?:\(|$)", re.I)
 _COLUMN = re.compile(r"[\"`]?([a-z0-9_]+)[\"`]?\s", re.I)
 _SQL = re.compile(r"'((?:[^'\\]|''|\\.)*)'|([^\s,()']+)|([(),])", re.DOTALL)
 _SQL_PLAIN = re.compile(r"'((?:[^']|'')*)'|([^\s,()']+)|([(),])", re.DOTALL)
@@ -274,7 +279,7 @@ def _rows(path: str, told: Told) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of radacct by column, in lower case; NULL is ""."""
     lines = read_lines(path, told)
     first = next(lines, "")
-    if "acctstarttime" in first.lower() and "," in first and not first.upper().startswith(("INSERT", "COPY")):
+    if "acctstarttime" in first.lower() and "," in first and "(" not in first:
         yield from _csv(path, first, lines, told)
     else:
         yield from _dump(path, first, lines, told)
@@ -329,18 +334,18 @@ def _dump(path: str, first: str, lines: Iterator[str], told: Told) -> Iterator[t
             else:
                 told.add(path, number, f"has not {len(copying)} columns, or is half written", _LEFT_OUT)
         elif creating:
-            creating = not line.lstrip().startswith(")")
+            creating = not line.lstrip().startswith(")") and not line.rstrip().endswith(";")
             match = _COLUMN.match(line.strip())
-            if creating and match and match[1].upper() not in ("PRIMARY", "UNIQUE", "KEY", "INDEX", "CONSTRAINT"):
+            if match and match[1].upper() not in ("PRIMARY", "UNIQUE", "KEY", "INDEX", "CONSTRAINT"):
                 columns.append(match[1].lower())
         elif _CREATE.match(line):
-            creating, columns, seen = True, [], True
+            creating, columns, seen = not line.rstrip().endswith(";"), [], True
         elif match := _COPY.match(line):
             copying = [name.strip(' "').lower() for name in match[2].split(",")]
             wanted = match[1].lower() == "radacct"
             seen = seen or wanted
         else:
-            if not statement and not _INSERT.match(line):
+            if not statement and not _STATEMENT.match(line):
                 continue
             statement.append(line)
             begins = begins or number
