@@ -167,7 +167,7 @@ def _mail(place: str, octets: bytes, authserv_id: str, reporters: Collection[str
     message = email.message_from_bytes(octets, policy=email.policy.compat32)
     reporter = _vouched(message, authserv_id, reporters)
     claimed = email.utils.parseaddr(_text(message.get("From", "")))[1].rpartition("@")[2].lower()
-    parts = list(message.walk())
+    parts = list(_parts(message))
     feedback = [part for part in parts if part.get_content_type() == "message/feedback-report"]
     attached = [part for part in parts if _is_json(part)]
     loop = _JMRP.fullmatch(_text(message.get("Subject", "")).strip())
@@ -175,7 +175,7 @@ def _mail(place: str, octets: bytes, authserv_id: str, reporters: Collection[str
         complaint = _arf(place, message, feedback[0], parts, reporter or claimed, bool(reporter), told)
         found = [complaint] if complaint else []
     elif loop:
-        complaint = _jmrp(place, message, loop[1], parts, reporter or claimed, bool(reporter), told)
+        complaint = _jmrp(place, message, loop[1], list(message.walk()), reporter or claimed, bool(reporter), told)
         found = [complaint] if complaint else []
     elif attached:
         found = [
@@ -190,6 +190,16 @@ def _mail(place: str, octets: bytes, authserv_id: str, reporters: Collection[str
         reason = f"nobody vouches for {claimed or 'the sender'} on the list of reporters"
         told.add(place, 0, reason, "it does not count; add the domain to 'reporters' if it is known")
     return found
+
+
+def _parts(message: email.message.Message) -> Iterator[email.message.Message]:
+    """The parts of a mail, and none of a message that it encloses: whoever sent that one has written them."""
+    yield message
+    payload = message.get_payload()
+    if message.get_content_maintype() == "multipart" and isinstance(payload, list):
+        for part in payload:
+            if isinstance(part, email.message.Message):
+                yield from _parts(part)
 
 
 def _vouched(message: email.message.Message, authserv_id: str, reporters: Collection[str]) -> str:
