@@ -48,6 +48,8 @@ _HARMLESS_BOTS = (  # bot_type of connection/infected_host that is no infection
 )  # fmt: skip
 # ReportClass of XARF 3: its own, and those of the samples of xarf-spec.
 _ABUSE_3 = ("activity", "messaging", "network", "infrastructure")
+_HARMLESS_3 = ("webcrawler", "harassment", "potentiallycompromisedaccount")  # ReportType that is no infection there
+_INFECTED_3 = ("bot", "botnet")  # ReportType that is one in any class: the samples have it in Content and in System
 # Feedback loop of Microsoft (JMRP), as arf-22.eml of sisimai's set-of-emails has it.
 _JMRP = re.compile(r"complaint about message from (\S+)", re.IGNORECASE)
 
@@ -427,7 +429,8 @@ def _version3(place: str, report: Mapping[str, Any], reporter: str, trusted: boo
         told.add(place, 0, "is no valid XARF 3: Report or ReporterInfo is missing", "it was left out")
         return None
     word, kind = str(inner.get("ReportClass", "")), str(inner.get("ReportType", ""))
-    if word.lower() not in _ABUSE_3 or not kind:
+    abusive = word.lower() in _ABUSE_3 and kind.lower() not in ("", *_HARMLESS_3)
+    if not abusive and kind.lower() not in _INFECTED_3:
         reason = f"is XARF 3 of {clean(f'{word}/{kind}')[:60]}, which says nothing of an infected host"
         told.add(place, 0, reason, "somebody should read it")
         return None
