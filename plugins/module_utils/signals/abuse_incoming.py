@@ -52,6 +52,7 @@ _HARMLESS_3 = ("webcrawler", "harassment", "potentiallycompromisedaccount")  # R
 _INFECTED_3 = ("bot", "botnet")  # ReportType that is one in any class: the samples have it in Content and in System
 # Feedback loop of Microsoft (JMRP), as arf-22.eml of sisimai's set-of-emails has it.
 _JMRP = re.compile(r"complaint about message from (\S+)", re.IGNORECASE)
+_XARF = re.compile(r"^feedback-type:\s*xarf\s*$", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,8 @@ def _mail(place: str, octets: bytes, authserv_id: str, reporters: Collection[str
     feedback = [part for part in parts if part.get_content_type() == "message/feedback-report"]
     attached = [part for part in parts if _is_json(part)]
     loop = _JMRP.fullmatch(_text(message.get("Subject", "")).strip())
-    if feedback:  # a second one, inside the message that this one is about, is somebody else's
+    # XARF comes as the third part of a feedback report too (README of abusix/xarf, "XARF via SMTP").
+    if feedback and not (attached and _XARF.search(_feedback(feedback[0]))):
         complaint = _arf(place, message, feedback[0], parts, reporter or claimed, bool(reporter), told)
         found = [complaint] if complaint else []
     elif loop:
