@@ -228,9 +228,14 @@ def _uncommented(text: str) -> str:
     Both may hold what a stranger chose, as the local part of his address: a result that stands there is none.
     """
     plain = re.sub(r'"((?:[^"\\]|\\.)*)"', lambda one: one[1] if re.fullmatch(r"[\w.@-]*", one[1]) else " ", text)
-    while (less := re.sub(r"\([^()]*\)", " ", plain)) != plain:
-        plain = less
+    for _ in range(9):  # deeper ones are nothing but work for us
+        plain = _bare(plain)
     return "" if set(plain) & set('()"') else " ".join(plain.split())
+
+
+def _bare(text: str) -> str:
+    """A value without the comments around it, of which the innermost are taken out."""
+    return re.sub(r"\([^()]*\)", " ", text).strip()
 
 
 def _arf(
@@ -247,14 +252,16 @@ def _arf(
     values = {name.lower(): [clean(_text(one)) for one in fields.get_all(name, [])] for name in fields}  # in any case
     one = {name: found[0] for name, found in values.items()}
     missing = [name for name in ("feedback-type", "user-agent", "version") if not one.get(name)]
-    kind = one.get("feedback-type", "").lower()
+    kind = _bare(one.get("feedback-type", "")).lower()
     if missing:
         told.add(place, 0, f"a feedback report without {missing[0]}", "RFC 5965 3.1 wants it; it was left out")
         return None
     if kind not in FEEDBACK_TYPES:
         told.add(place, 0, f"a feedback report of type {kind[:40]!r}, which is no complaint", "it was left out")
         return None
-    if len(values.get("source-ip", ())) != 1 or not _address(one["source-ip"]):
+    # Comments may stand around an address, and that of IPv6 may be written as in SMTP (RFC 5965, ABNF of source-ip).
+    source = re.sub(r"^\[?ipv6:", "", _bare(one.get("source-ip", "")), flags=re.IGNORECASE)
+    if len(values.get("source-ip", ())) != 1 or not _address(source):
         told.add(place, 0, "a feedback report without one Source-IP", "nobody is guessed; somebody should read it")
         return None
     stamp = one.get("arrival-date") or one.get("received-date", "")
@@ -262,7 +269,7 @@ def _arf(
     if time is None:
         told.add(place, 0, "a feedback report without a time, or without its zone", "it was left out")
         return None
-    address, port = _address(one["source-ip"]), _port(one.get("source-port", ""))
+    address, port = _address(source), _port(_bare(one.get("source-port", "")))
     lines = [
         f"{utc(time)}: {reporter} reports {kind} from {address}{f' port {port}' if port else ''} ({one['user-agent']})"
     ]
