@@ -243,12 +243,25 @@ def test_logs_of_others_are_read_without_loss(sample_data: Path) -> None:
         ("Sep 8 07:46:30 h x", "Europe/Vienna", "2026-09-08T05:46:30Z"),
         ("[1795717881] unbound[148:0] info: x", "", "2026-11-26T18:31:21Z"),
         ("26-Nov-2026 18:31:23.034 CQ x", "America/New_York", "2026-11-26T23:31:23.034Z"),
+        ("<22>1 2026-11-26T14:02:11.5+01:00 h postfix/smtpd 9 - -  x", "", "2026-11-26T13:02:11.500Z"),
     ],
 )
 def test_times_that_can_be_placed(line: str, zone: str, expected: str) -> None:
     time, rest = Stamps(zone, 2026).read(line)
     assert time == at(expected)
     assert rest.endswith("x")
+
+
+@pytest.mark.parametrize(
+    ("line", "rest"),
+    [
+        ("postfix/smtpd 9 - - AA: client=x", "h postfix/smtpd[9]: AA: client=x"),
+        ("postfix/smtpd 9 - -  AA: client=x", "h postfix/smtpd[9]: AA: client=x"),  # as rsyslog has it
+        ('rspamd - - [a@1 b="c \\"] d" e="\\]"][f] \ufeff<1>; x', "h rspamd: <1>; x"),
+    ],
+)
+def test_a_line_of_the_newer_syslog_is_as_one_of_the_older(line: str, rest: str) -> None:
+    assert Stamps().read(f"<22>1 2026-11-26T14:02:11Z h {line}") == (at("2026-11-26T14:02:11Z"), rest)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +277,8 @@ def test_times_that_can_be_placed(line: str, zone: str, expected: str) -> None:
         ("14:02:11.123456 CQ 198.51.100.9 UDP 40b", "UTC", 2026, "no date"),
         ("[12345.678901] port25 IN=ppp7", "UTC", 2026, "no date"),
         ("<html>", "UTC", 2026, "does not begin with a time"),
+        ("<22>1 - h postfix/smtpd 9 - - x", "UTC", 2026, "does not begin with a time"),
+        ('<22>1 2026-11-26T14:02:11Z r1 - - RT_FLOW [a@1 b="c"] x', "UTC", 2026, "does not begin with a time"),
     ],
 )
 def test_times_that_cannot_be_placed_are_no_evidence(line: str, zone: str, year: int, said: str) -> None:

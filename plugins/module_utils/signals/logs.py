@@ -65,6 +65,10 @@ _TRADITIONAL = re.compile(r"([A-Z][a-z]{2}) {1,2}(\d{1,2}) (\d\d):(\d\d):(\d\d)(
 _EPOCH = re.compile(r"\[(\d{9,10})(?:\.(\d{1,3})\d*)?\] (?=\S*unbound)")  # unbound's own log file
 _BIND = re.compile(r"(\d\d)-([A-Z][a-z]{2})-(\d{4}) (\d\d):(\d\d):(\d\d)\.(\d{3}) ")  # dnstap-read
 _PRIORITY = re.compile(r"<\d{1,3}>")
+# RFC 5424, section 6: version, time, host, program, process, no kind of message, structured data, message.
+_NEWER = re.compile(
+    r'1 (\S+ \S+ \S+) (\S+) - (?:-|(?:\[[^\s"\]]+(?: [^\s="]+="(?:[^"\\]|\\.)*")*\])+) +(?:\ufeff)?(.*)'
+)
 _DAYLESS = re.compile(r"(\d\d:\d\d:\d\d\.\d+|\[ *\d+\.\d{6}\]) ")  # dnstap -q, dmesg
 
 
@@ -86,7 +90,11 @@ class Stamps:
 
     def read(self, line: str) -> tuple[int, str]:
         """The time in milliseconds, and the rest of the line. Raises NoTime."""
-        line = _PRIORITY.sub("", line, count=1) if line.startswith("<") else line
+        if line.startswith("<"):
+            line = _PRIORITY.sub("", line, count=1)
+            newer = _NEWER.fullmatch(line)
+            if newer:
+                line = f"{newer[1]}{f'[{newer[2]}]' if newer[2].isdecimal() else ''}: {newer[3]}"
         found = _ISO.match(line)
         if found:
             day, clock, part, offset = found.groups()
