@@ -361,6 +361,14 @@ def test_what_comes_behind_a_mail_without_an_id_is_not_its_senders() -> None:
     assert BOB[0] not in found.refused
 
 
+@pytest.mark.parametrize("said", ["last message repeated 2 times", "-- MARK --"])
+def test_what_syslogd_says_itself_is_known(said: str) -> None:
+    text = f"Nov 26 18:33:49 mx1 {said}"
+    for reader in (logs.Postfix(), logs.Rspamd(), logs.Dns(), logs.Filter(WORM_PORTS)):
+        found = read(reader, [text, text.replace("mx1 ", "")])
+        assert (found.known, found.silences) == (2, [])
+
+
 def test_a_bounce_with_the_id_of_a_mail_that_is_gone_is_not_that_mail() -> None:
     head, mail = "Nov 26 18:33:49 out1 postfix/", "702AB2DC540: "
     lost = f"{head}smtp[9]: {mail}to=<a@example.org>, relay=none, delay=1, dsn=5.1.1, status=bounced (unknown)"

@@ -69,6 +69,8 @@ _PRIORITY = re.compile(r"<\d{1,3}>")
 _NEWER = re.compile(
     r'1 (\S+ \S+ \S+) (\S+) - (?:-|(?:\[[^\s"\]]+(?: [^\s="]+="(?:[^"\\]|\\.)*")*\])+) +(?:\ufeff)?(.*)'
 )
+# What syslogd itself writes, of BSD and of sysklogd.
+_OF_SYSLOG = re.compile(r"(?:\S+ )?(?:last message repeated \d+ times?|-- MARK --)")
 _DAYLESS = re.compile(r"(\d\d:\d\d:\d\d\.\d+|\[ *\d+\.\d{6}\]) ")  # dnstap -q, dmesg
 
 
@@ -213,6 +215,8 @@ class Reader:
                 return f"line {number} goes back from {shown_time(last)} to {shown_time(time)}: its clock jumps"
             last = time
             taken = self.take(time, text) if window.start <= time <= window.end else False
+            if taken is None and _OF_SYSLOG.fullmatch(text):
+                taken = False
             if taken:
                 self.found.used += 1
             elif taken is False:
