@@ -361,6 +361,11 @@ def test_what_comes_behind_a_mail_without_an_id_is_not_its_senders() -> None:
     assert BOB[0] not in found.refused
 
 
+def test_the_numbers_of_solaris_before_a_message_are_none_of_it() -> None:
+    line = "Nov 26 18:33:49 mx1 postfix/smtpd[1]: [ID 197553 mail.info] 702AB2DC540: client=h[203.0.113.66]"
+    assert read(logs.Postfix(), [line]).used == 1
+
+
 @pytest.mark.parametrize("said", ["last message repeated 2 times", "-- MARK --"])
 def test_what_syslogd_says_itself_is_known(said: str) -> None:
     text = f"Nov 26 18:33:49 mx1 {said}"

@@ -259,7 +259,8 @@ _DAEMONS = frozenset(
     postscreen dnsblog tlsproxy tlsmgr scache trivial-rewrite master postsuper postmap postalias postfix-script verify
     postlog postlogd postqueue postdrop postqmgr sendmail proxymap flush showq spawn qmqpd postfix""".split()
 )
-_SYSLOG = re.compile(r"(?:(\S+) )?([\w./-]+?)(?:\[\d+\])?: ?(.*)")
+# Solaris numbers its messages, syslogd(8) there.
+_SYSLOG = re.compile(r"(?:(\S+) )?([\w./-]+?)(?:\[\d+\])?: ?(?:\[ID \d+ [\w.]+\] )?(.*)")
 _QUEUE = r"(?P<queue>NOQUEUE|[0-9A-Za-z]{4,})"  # short ids are hexadecimal, long ones letters and digits
 _CLIENT = r"(?P<name>[^\s\[\]]*)\[(?P<address>[^\]]*)\](?::\d+)?"
 _ACCEPTED = re.compile(rf"{_QUEUE}: client={_CLIENT}(?:, (?P<more>.*))?")
