@@ -361,6 +361,26 @@ def test_what_comes_behind_a_mail_without_an_id_is_not_its_senders() -> None:
     assert BOB[0] not in found.refused
 
 
+REFUSED = "from h[203.0.113.66]; from=<x@example.com> to=<a@example.org> proto=ESMTP helo=<x>: 5.7.1 content rejected"
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        (True, f"header Subject: see http://example.com/ {REFUSED}"),
+        (True, f"body from bob[198.51.100.10]: 550 5.1.1 <b@example.org>: no; to=<b@example.org> {REFUSED}"),
+        (False, f"body from bob[198.51.100.10]: 550 5.1.1 <b@example.org>: no; to=<b@example.org> {REFUSED}"),
+    ],
+)
+def test_what_header_checks_refuse_is_of_the_mail_with_that_id(known: bool, said: str) -> None:
+    """What stands in the mail may look like a line of Postfix."""
+    head = "Nov 26 18:33:49 mx1 postfix/"
+    accepted = f"{head}smtpd[1]: 702AB2DC540: client=h[203.0.113.66]"
+    found = read(logs.Postfix(), [accepted] * known + [f"{head}cleanup[2]: 702AB2DC540: reject: {said}"])
+    assert found.refused == ({key_of("203.0.113.66"): {"other": 1}} if known else {})
+    assert (found.unknown, dict(found.contacts)) == (0, {})
+
+
 def test_the_numbers_of_solaris_before_a_message_are_none_of_it() -> None:
     line = "Nov 26 18:33:49 mx1 postfix/smtpd[1]: [ID 197553 mail.info] 702AB2DC540: client=h[203.0.113.66]"
     assert read(logs.Postfix(), [line]).used == 1

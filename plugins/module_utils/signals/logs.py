@@ -266,8 +266,10 @@ _CLIENT = r"(?P<name>[^\s\[\]]*)\[(?P<address>[^\]]*)\](?::\d+)?"
 _ACCEPTED = re.compile(rf"{_QUEUE}: client={_CLIENT}(?:, (?P<more>.*))?")
 _REMOVED = re.compile(rf"{_QUEUE}: removed")
 _LOGIN = re.compile(r"(?:^|, )sasl_username=([^,]+)")
+# What header_checks(5) refuse is shown as it came, by whoever sent it: only the queue id says whose it is.
 _REFUSED = re.compile(
-    rf"{_QUEUE}: (?:(?P<what>milter-reject|reject): (?P<stage>\S+) from {_CLIENT}|proxy-reject: \S+): (?P<reply>.*)"
+    rf"{_QUEUE}: (?:(?P<what>milter-reject|reject): (?:[A-Z-]+ from {_CLIENT}|(?:header|body|content) .*)"
+    r"|proxy-reject: \S+): (?P<reply>.*)"
 )
 _RECIPIENT = re.compile(r"[; ]to=<([^>]*)>")
 _DELIVERY = re.compile(rf"{_QUEUE}: to=<?(?P<to>[^,>]*)>?, .*?dsn=(?P<dsn>\d\.\d+\.\d+), status=(?P<status>\w+)")
