@@ -381,6 +381,15 @@ def test_what_header_checks_refuse_is_of_the_mail_with_that_id(known: bool, said
     assert (found.unknown, dict(found.contacts)) == (0, {})
 
 
+def test_a_sender_that_is_unknown_to_us_is_no_unknown_recipient() -> None:
+    line = (
+        "Nov 26 18:33:49 mx1 postfix/smtpd[1]: NOQUEUE: reject: RCPT from h[203.0.113.66]: 550 5.1.0 <x@example.net>: "
+        "Sender address rejected: User unknown in virtual mailbox table; from=<x@example.net> to=<a@example.org>"
+    )
+    found = read(logs.Postfix(), [line, line.replace("5.1.0 ", "")])
+    assert (found.refused, dict(found.contacts)) == ({key_of("203.0.113.66"): {"other": 2}}, {})
+
+
 def test_the_numbers_of_solaris_before_a_message_are_none_of_it() -> None:
     line = "Nov 26 18:33:49 mx1 postfix/smtpd[1]: [ID 197553 mail.info] 702AB2DC540: client=h[203.0.113.66]"
     assert read(logs.Postfix(), [line]).used == 1

@@ -277,7 +277,8 @@ _DELIVERY = re.compile(rf"{_QUEUE}: to=<?(?P<to>[^,>]*)>?, .*?dsn=(?P<dsn>\d\.\d
 _FOR_GOOD = ("5.1.", "5.7.")
 _WHY = (
     ("listed", re.compile(r"blocked using|listed (?:at|by|in)|is listed", re.IGNORECASE)),
-    ("unknown recipient", re.compile(r"550 5\.1\.1 |550 .*user unknown", re.IGNORECASE)),
+    # A sender that is unknown to us (smtpd_reject_unlisted_sender) is answered with the same words.
+    ("unknown recipient", re.compile(r"550 5\.1\.1 |550 (?!(?:5\S+ )?<[^>]*>: sender ).*user unknown", re.IGNORECASE)),
     ("relaying", re.compile(r"relay access denied", re.IGNORECASE)),
     ("spam or virus", re.compile(r"5\.7\.1 .*(?:spam|virus)", re.IGNORECASE)),
 )
