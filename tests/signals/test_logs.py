@@ -390,6 +390,27 @@ def test_a_sender_that_is_unknown_to_us_is_no_unknown_recipient() -> None:
     assert (found.refused, dict(found.contacts)) == ({key_of("203.0.113.66"): {"other": 2}}, {})
 
 
+def test_a_mail_that_a_filter_gives_back_is_its_senders_still() -> None:
+    """As behind a content_filter: the second id is what the other servers refuse."""
+    head = "Nov 26 18:33:49 mx1 postfix/"
+    accepted = f"{head}smtpd[1]: 702AB2DC540: client=home[198.51.100.10], sasl_method=PLAIN, sasl_username={BOB[0]}"
+    back = "client=localhost[127.0.0.1], orig_queue_id=702AB2DC540, orig_client=home[198.51.100.10]"
+    passed = "to=<a@example.org>, relay=127.0.0.1[127.0.0.1]:10024, dsn=2.0.0, status=sent (ok)"
+    refused = "to=<a@example.org>, relay=mx.example.org, dsn=5.7.1, status=bounced (spam)"
+    rest = [
+        f"{head}smtpd[2]: 702AB2DC541: {back}",
+        f"{head}smtp[3]: 702AB2DC540: {passed}",
+        f"{head}qmgr[5]: 702AB2DC540: removed",
+        f"{head}smtp[4]: 702AB2DC541: {refused}",
+    ]
+    found = read(logs.Postfix(), [accepted, *rest]).contacts["D6"]
+    assert [(one.subject, one.object, one.fail) for one in found] == [(BOB, "702AB2DC540", True)]
+    # Who is logged in gives nothing back, whatever his name is.
+    eve = accepted.replace("540", "542").replace(str(BOB[0]), "eve, orig_queue_id=702AB2DC540")
+    found = read(logs.Postfix(), [accepted, eve, f"{head}smtp[4]: 702AB2DC542: {refused}"]).contacts["D6"]
+    assert [one.subject for one in found] == [("eve", 0)]
+
+
 def test_the_numbers_of_solaris_before_a_message_are_none_of_it() -> None:
     line = "Nov 26 18:33:49 mx1 postfix/smtpd[1]: [ID 197553 mail.info] 702AB2DC540: client=h[203.0.113.66]"
     assert read(logs.Postfix(), [line]).used == 1

@@ -266,6 +266,7 @@ _CLIENT = r"(?P<name>[^\s\[\]]*)\[(?P<address>[^\]]*)\](?::\d+)?"
 _ACCEPTED = re.compile(rf"{_QUEUE}: client={_CLIENT}(?:, (?P<more>.*))?")
 _REMOVED = re.compile(rf"{_QUEUE}: removed")
 _LOGIN = re.compile(r"(?:^|, )sasl_username=([^,]+)")
+_EARLIER = re.compile(r"orig_queue_id=([0-9A-Za-z]{4,})(?:, orig_client=.*)?")
 # What header_checks(5) refuse is shown as it came, by whoever sent it: only the queue id says whose it is.
 _REFUSED = re.compile(
     rf"{_QUEUE}: (?:(?P<what>milter-reject|reject): (?:[A-Z-]+ from {_CLIENT}|(?:header|body|content) .*)"
@@ -293,6 +294,8 @@ class _Mail:
     subject: object
     time: int
     file: str
+    name: str  # the queue id with which it came in
+    passed_on: bool = False  # a filter has given it back: what becomes of it is told of another id
     spam: bool = False
     done: int = 0
     refused: int = 0
@@ -336,12 +339,18 @@ class Postfix(Reader):
             return bool(mail)
         found = _ACCEPTED.fullmatch(text)
         if found:
-            login = _LOGIN.search(found["more"] or "")
-            subject = _login(login[1]) if login else _subject(found["address"])
-            self._judge((host, found["queue"]))
+            more, name = found["more"] or "", found["queue"]
+            login = _LOGIN.search(more)
+            subject: object = _login(login[1]) if login else _subject(found["address"])
+            self._judge((host, name))
+            # A filter behind the queue gives a mail back with the id that it had (FILTER_README, XFORWARD_README).
+            back = _EARLIER.fullmatch(more)
+            earlier = self._mails.get((host, back[1])) if back else None
+            if earlier:
+                earlier.passed_on, subject, name = True, earlier.subject, earlier.name
             # In front of a filter (smtpd_proxy_filter) nothing has an id: what comes next is of whoever comes next.
             if subject is not None and found["queue"] != "NOQUEUE":
-                self._mails[host, found["queue"]] = _Mail(subject, time, self._file)
+                self._mails[host, found["queue"]] = _Mail(subject, time, self._file, name)
             return subject is not None
         found = _REMOVED.fullmatch(text)
         if found:
@@ -376,9 +385,9 @@ class Postfix(Reader):
     def _judge(self, place: tuple[str, str]) -> None:
         """A mail of which nothing was decided is no contact."""
         mail = self._mails.pop(place, None)
-        if mail and (mail.spam or mail.done):
+        if mail and (mail.spam or mail.done) and not mail.passed_on:
             fail = mail.spam or mail.done == mail.refused
-            self.found.contacts["D6"].append(Contact((mail.subject, 0), place[1], mail.time, fail))
+            self.found.contacts["D6"].append(Contact((mail.subject, 0), mail.name, mail.time, fail))
 
 
 # rspamd, conf/logging.inc: what one line says of each mail; worker and module stand before it.
