@@ -150,6 +150,18 @@ def test_a_line_of_a_known_kind_that_is_not_understood_is_told() -> None:
     assert "2 unknown lines (line 1: Nov 26 14:02:14 r1 1: %SEC-6" in found.silences[0].reason
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        '%ASA-4-106023: Deny tcp src in:198.51.100.9/49152 dst out:192.0.2.1/25 by access-group "UP" [0x0, 0x0]',
+        "%ACLLOG-5-ACLLOG_NEW_FLOW: Src IP: 198.51.100.9, Dst IP: 192.0.2.1, Src Port: 49152, Dst Port: 25",
+        "Acl: %ACL-6-IPACCESS: list UP Ethernet1 denied tcp 198.51.100.9(49152) -> 192.0.2.1(25)",
+    ],
+)
+def test_what_filters_of_others_say_is_told(said: str) -> None:
+    assert read(logs.Filter(WORM_PORTS), [f"Nov 26 14:02:14 r1 {said}"]).unknown == 1
+
+
 def test_counters_by_subscriber_and_server_are_contacts_as_old_as_their_timeout_has_run() -> None:
     """nft_set.json was written by nft 1.0.6, two seconds after the last try."""
     reader = logs.NftSet(WORM_PORTS)

@@ -479,6 +479,8 @@ _JUNOS6 = re.compile(
 _OF_FILTERS = re.compile(
     r".*(?:%[A-Z0-9_]+-\d-[A-Z0-9_]+|PFE_FW_SYSLOG_IP6?_?[A-Z_]*):|(?:\S+ )?[\w./-]+(?:\[\d+\])?: "
 )
+# What the filters of others say: Cisco ASA (106023, 106100, ...) and NX-OS, Arista EOS.
+_NOT_READ = re.compile(r"%(?:(?:ASA|FTD)-(?:\w+-)?\d-106|ACL(?:LOG)?-\d-)")
 DENIED = ("denied", "D", "R")
 
 
@@ -508,7 +510,7 @@ class Filter(Reader):
                 if found["what"] not in DENIED:
                     return False
                 return self._denied(time, found["proto"], found["source"], found["target"], found["port"])
-        if "PFE_FW_SYSLOG_IP6_TCP_UDP" in text or "ACCESSLOGP" in text:
+        if "PFE_FW_SYSLOG_IP6_TCP_UDP" in text or "ACCESSLOGP" in text or _NOT_READ.search(text):
             return None  # one of these, and not understood
         return False if _OF_FILTERS.match(text) else None
 
