@@ -7,7 +7,8 @@ stays true of the time before, so that one file answers for yesterday too, until
 
 A lease belongs to a device, not to a customer. It is named by the first of these that the file has: the relay's
 remote-id ("MUST be globally unique", RFC 3046 3.2; a circuit-id is unique in its relay only), the hardware address,
-the client identifier, the DUID.
+the client identifier, the DUID. A switch may have its own MAC address there, for all its ports, in a form that says so
+(Cisco, Catalyst 2960-X Security Configuration Guide, "Suboption Packet Formats"): it is a name with a circuit-id only.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ _QUIET = frozenset(
     billing preferred-life max-life ddns-text ddns-fwd-name ddns-rev-name ddns-client-fqdn uid hardware user-class
     """.split()
 )
+_SWITCH = re.compile(r"00:?06(?::?[0-9a-f]{2}){6}")  # type 0, which is a MAC address, and its length
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\([0-7]{3}|.)", re.DOTALL)
 
@@ -167,7 +169,7 @@ def _lease(
     prefix = _prefix(path, number, address, told)
     times: dict[str, int | None] = {}
     state = _ACTIVE  # dhcpd before 3.0 writes none
-    remote = hardware = client = doubt = ""
+    remote = circuit = hardware = client = doubt = ""
     depth = 0
     for line, text in block:
         depth += (text[-1] == "{") - (text[0] == "}")
@@ -185,7 +187,9 @@ def _lease(
         elif word == "uid":
             client = rest.rstrip(";")
         elif word == "option" and rest.startswith("agent.remote-id "):
-            remote = "remote-id " + _identity(rest.partition(" ")[2].rstrip(";"))
+            remote = _identity(rest.partition(" ")[2].rstrip(";"))
+        elif word == "option" and rest.startswith("agent.circuit-id "):
+            circuit = _identity(rest.partition(" ")[2].rstrip(";"))
         elif word == "abandoned;":
             state = "abandoned"
         elif word not in _QUIET:
@@ -207,7 +211,7 @@ def _lease(
     if end < start and state == _ACTIVE:
         told.add(path, number, "the lease ends before it starts", "its address counts as somebody's then; run NTP")
         return Entry(prefix, end, start + 1, "", f"{path} line {number}: ends before it starts", number)
-    device = remote or hardware or (client and f"client {_octets(client)}")
+    device = _line(remote, circuit) or hardware or (client and f"client {_octets(client)}")
     return Entry(prefix, start, end, device, doubt, number)
 
 
@@ -310,6 +314,13 @@ def _identity(text: str) -> str:
     return plain if plain and plain.isprintable() and not plain.isspace() else octets
 
 
+def _line(remote: str, circuit: str) -> str:
+    """The name by what a relay says, "" where that is no line's."""
+    if remote and _SWITCH.fullmatch(remote):
+        return f"remote-id {remote} circuit-id {circuit}" if circuit else ""
+    return remote and f"remote-id {remote}"
+
+
 # --- Kea ---
 
 _INFINITE = 0xFFFFFFFF
@@ -395,19 +406,31 @@ class _Row:
 
     def _device(self, cells: list[str]) -> str:
         if self._context is not None and "remote-id" in cells[self._context]:
-            remote = _remote(cells[self._context])
-            if remote:
-                return remote
+            line = _line(*_relayed(cells[self._context]))
+            if line:
+                return line
         for name, place in self._names:
             if cells[place]:
                 return f"{name} {cells[place].lower()}"
         return ""
 
 
-def _remote(context: str) -> str:
-    """The remote-id that Kea keeps in a lease's user context (its manual, "Storing Extended Lease Information")."""
+def _relayed(context: str) -> tuple[str, str]:
+    """The remote-id and the circuit-id that Kea keeps in a lease's user context, "" for what is not there.
+
+    Its manual, "Storing Extended Lease Information"; the circuit-id is the first of the sub-options (RFC 3046 2.0).
+    """
     try:
         plain = _COMMA.sub(lambda match: chr(int(match[1], 16)), context)
-        return "remote-id " + _identity(json.loads(plain)["ISC"]["relay-agent-info"]["remote-id"].removeprefix("0x"))
+        said = json.loads(plain)["ISC"]["relay-agent-info"]
+        remote = _identity(said["remote-id"].removeprefix("0x"))
+        octets = bytes.fromhex(said.get("sub-options", "").removeprefix("0x"))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return ""
+        return "", ""
+    place = 0
+    while place + 2 <= len(octets):
+        end = place + 2 + octets[place + 1]
+        if octets[place] == 1:
+            return remote, _identity(octets[place + 2 : end].hex())
+        place = end
+    return remote, ""
