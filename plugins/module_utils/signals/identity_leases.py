@@ -423,9 +423,10 @@ def _relayed(context: str) -> tuple[str, str]:
     try:
         plain = _COMMA.sub(lambda match: chr(int(match[1], 16)), context)
         said = json.loads(plain)["ISC"]["relay-agent-info"]
-        remote = _identity(said["remote-id"].removeprefix("0x"))
+        remote = said["remote-id"].removeprefix("0x")
+        remote = remote and _identity(remote)
         octets = bytes.fromhex(said.get("sub-options", "").removeprefix("0x"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "", ""
     place = 0
     while place + 2 <= len(octets):
