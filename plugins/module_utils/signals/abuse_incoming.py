@@ -361,10 +361,14 @@ def _rfc5322(text: str) -> int | None:
     -0000 is UTC too, of a sender who does not say where he is (RFC 5322 3.3).
     """
     try:
-        moment = email.utils.parsedate_to_datetime(re.sub(r"-0000(?=\s*(?:\(|$))", "+0000", text))
-    except (TypeError, ValueError, IndexError):
+        return _utc(email.utils.parsedate_to_datetime(re.sub(r"-0000(?=\s*(?:\(|$))", "+0000", text)))
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None
-    return round(moment.timestamp() * 1000) if moment.tzinfo else None
+
+
+def _utc(moment: datetime.datetime) -> int | None:
+    """In ms; None without a zone. Raises OverflowError for what is in year 0 or 10000 by UTC: no calendar shows it."""
+    return round(moment.astimezone(datetime.UTC).timestamp() * 1000) if moment.tzinfo else None
 
 
 def _address(text: object) -> str:
@@ -424,7 +428,7 @@ def _version4(place: str, report: Mapping[str, Any], reporter: str, trusted: boo
         _address(report["source_identifier"]),
         _port(report.get("source_port", "")),
         report["timestamp"],
-        reporter or str(report["reporter"]["domain"]).lower(),
+        reporter or clean(report["reporter"]["domain"]).lower(),
         trusted,
         str(report["report_id"]),
         told,
@@ -483,7 +487,6 @@ def _xarf(
 
 def _rfc3339(stamp: object) -> int | None:
     try:
-        moment = datetime.datetime.fromisoformat(str(stamp).upper().replace("Z", "+00:00"))
-        return round(moment.timestamp() * 1000) if moment.tzinfo else None
+        return _utc(datetime.datetime.fromisoformat(str(stamp).upper().replace("Z", "+00:00")))
     except (ValueError, OverflowError):
         return None
