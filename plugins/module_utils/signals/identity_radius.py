@@ -61,6 +61,7 @@ SUBSCRIBERS = ("User-Name", "Class", "NAS-Port-Id", "Calling-Station-Id")
 _NAME = re.compile(r"\w[\w.-]*(?::\d+)?")  # 3GPP-IMSI; Tunnel-Type:0, with its tag (RFC 2868 3.1)
 _EVENT = re.compile(r"(\w{3} +\d+ \d{4} \d\d:\d\d:\d\d)(?: (\S+))?")
 _OCTAL = re.compile(r"\\([0-7]{3}|.)", re.DOTALL)
+_LINK_LOCAL = {4: (16, 0xA9FE), 6: (118, 0x3FA)}  # 169.254.0.0/16, fe80::/10: wireless controllers report them
 _UNNAMED = ("255.255.255.255", "255.255.255.254")  # RFC 2865 5.8: let the user, or the NAS, choose
 
 _LEFT_OUT = "it was left out"
@@ -175,7 +176,7 @@ def _record(
 ) -> Record | None:
     if "Acct-Status-Type" not in pairs:
         return None
-    word = pairs["Acct-Status-Type"][0]
+    word = pairs["Acct-Status-Type"][0].removeprefix("::")  # FreeRADIUS 4 writes names of values so
     status = _STATUS.get(word)
     if not status:
         if not _NO_ADDRESS.match(word):
@@ -200,10 +201,12 @@ def _given(text: str, place: tuple[str, int], told: Told) -> tuple[int, int, int
     if not text or text in _UNNAMED:
         return None
     try:
-        return read_prefix(text)
+        prefix = read_prefix(text)
     except ValueError:
         told.add(*place, f"{text[:60]!r} is no address or prefix", "the rest of the record was read")
         return None
+    spare, link_local = _LINK_LOCAL[prefix[0]]
+    return None if prefix[1] >> spare == link_local else prefix
 
 
 def _times(pairs: dict[str, list[str]], zone: datetime.tzinfo | None) -> tuple[int, int] | None:
