@@ -72,6 +72,8 @@ def test_a_file_is_the_complaint_that_it_is_or_is_told(name: str) -> None:
         ("spf=pass (a (b) ; dkim=pass header.d=feedback.example.org ) smtp.helo=x", False),
         ("spf=pass smtp.mailfrom==?utf-8?q?=3Bdkim=3Dpass=20header.d=3Dfeedback.example.org?=@example.com", False),
         pytest.param(f"{'(' * 50_000}{')' * 50_000}; dkim=pass header.d=feedback.example.org", False, id="deep"),
+        pytest.param(r"\"" * 50_000 + "; dkim=pass header.d=feedback.example.org", False, id="quotes"),
+        pytest.param('x="a; dkim=pass header.d=feedback.example.org', False, id="open"),
     ],
 )
 def test_what_a_stranger_chose_is_no_result_of_our_server(results: str, trusted: bool, tmp_path: Path) -> None:

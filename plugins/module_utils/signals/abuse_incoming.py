@@ -52,6 +52,8 @@ _HARMLESS_3 = ("webcrawler", "harassment", "potentiallycompromisedaccount")  # R
 _INFECTED_3 = ("bot", "botnet")  # ReportType that is one in any class: the samples have it in Content and in System
 # Feedback loop of Microsoft (JMRP), as arf-22.eml of sisimai's set-of-emails has it.
 _JMRP = re.compile(r"complaint about message from (\S+)", re.IGNORECASE)
+# One that does not close goes to the end: looking for the end of each of many took a minute.
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)(?:"|\\?(\Z))', re.DOTALL)
 _XARF = re.compile(r"^feedback-type:\s*xarf\s*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -227,7 +229,13 @@ def _uncommented(text: str) -> str:
 
     Both may hold what a stranger chose, as the local part of his address: a result that stands there is none.
     """
-    plain = re.sub(r'"((?:[^"\\]|\\.)*)"', lambda one: one[1] if re.fullmatch(r"[\w.@-]*", one[1]) else " ", text)
+
+    def unquoted(one: re.Match[str]) -> str:
+        if one[2] is not None:
+            return one[0]
+        return one[1] if re.fullmatch(r"[\w.@-]*", one[1]) else " "
+
+    plain = _QUOTED.sub(unquoted, text)
     for _ in range(9):  # deeper ones are nothing but work for us
         plain = _bare(plain)
     return "" if set(plain) & set('()"') else " ".join(plain.split())
