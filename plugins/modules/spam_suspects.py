@@ -82,10 +82,10 @@ options:
       kind:
         description:
           - C(postfix) for mails of logins and subscribers that were refused for good, and for unknown recipients at the
-            own MX; C(rspamd) for verdicts on them; C(dns) for the text log of unbound (C(log-queries)) or what
-            C(dnstap-read) writes; C(filter) for what nftables, Cisco IOS and Junos denied; C(nft_set) for what
-            C(nft -j list set) writes of a set with a counter and a timeout for each pair of subscriber and server,
-            which a rule adds where it denies.
+            own MX; C(rspamd) for verdicts on them; C(dns) for the text log of unbound (C(log-queries)), the query log
+            of BIND, that of dnsmasq (C(log-queries)), or what C(dnstap-read) writes; C(filter) for what nftables, Cisco
+            IOS and Junos denied; C(nft_set) for what C(nft -j list set) writes of a set with a counter and a timeout
+            for each pair of subscriber and server, which a rule adds where it denies.
           - The times of a C(nft_set) are counted back from when its file was written. Write it again before each run.
         type: str
         choices: [postfix, rspamd, dns, filter, nft_set]

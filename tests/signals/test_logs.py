@@ -116,6 +116,46 @@ def test_mx_names_that_clients_asked_for(name: str) -> None:
     assert all(at("2026-11-26T18:30:00Z") < one.time < at("2026-11-26T18:36:00Z") for one in found.contacts["D5"])
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "26-Nov-2026 18:31:23.034 queries: info: client @0x7f {ip}#4 (q): query: example.org IN MX +E(0) (::1)",
+        "26-Nov-2026 18:31:23.034 client {ip}#4: query: Example.org IN MX + (192.0.2.53)",
+        "26-Nov-2026 18:31:23.034 queries: info: client @0x7f {ip}#4 (q): view v: query: example.org IN MX + (::)",
+        "Nov 26 18:31:23 ns1 named[9]: queries: info: client @0x7f {ip}#4 (q): query: example.org IN MX -T (::1)",
+        "2026-11-26T18:31:23.034Z client @0x7f {ip}#4 (q): query: example.org IN MX + (::1)",
+        "Nov 26 18:31:23 dnsmasq[9]: query[MX] example.org from {ip}",
+        "Nov 26 18:31:23 ns1 dnsmasq[9]: 7 {ip}/5353 query[MX] example.org from {ip}",
+    ],
+)
+@pytest.mark.parametrize("address", ["198.51.100.9", "2001:db8:100:7::9"])
+def test_mx_names_in_the_logs_of_bind_and_dnsmasq(line: str, address: str) -> None:
+    text = line.format(ip=address)
+    found = read(logs.Dns(), [text, text.replace(" MX ", " A ").replace("[MX]", "[A]")])
+    assert (found.used, found.known, found.unknown) == (1, 1, 0)
+    assert [(one.subject, one.object) for one in found.contacts["D5"]] == [((key_of(address), 0), "example.org")]
+
+
+@pytest.mark.parametrize(
+    ("line", "unknown"),
+    [
+        ("Nov 26 18:31:23 ns1 named[9]: client @0x7f1 198.51.100.9#4 (x): query (cache) 'x/MX/IN' denied", 0),
+        ("26-Nov-2026 18:31:23.034 query-errors: info: client @0x7f1 198.51.100.9#4 (x): query failed", 0),
+        ("Nov 26 18:31:23 ns1 named[9]: client 198.51.100.9: query: example.org MX", 1),
+        ("Nov 26 18:31:23 dnsmasq-dhcp[9]: DHCPACK(br0) 198.51.100.9 00:00:5e:00:53:01 home", 0),
+        ("Nov 26 18:31:23 dnsmasq[9]: forwarded example.org to 192.0.2.53", 0),
+    ],
+)
+def test_other_lines_of_bind_and_dnsmasq(line: str, unknown: int) -> None:
+    found = read(logs.Dns(), [line])
+    assert (found.used, found.unknown) == (0, unknown)
+
+
+def test_a_name_with_spaces_is_no_other_client() -> None:
+    line = "Nov 26 18:31:23 dnsmasq[9]: query[MX] a from 203.0.113.66 from 198.51.100.9"
+    assert [one.subject[0] for one in read(logs.Dns(), [line]).contacts["D5"]] == [key_of("198.51.100.9")]
+
+
 # Linux: `log prefix "port25 "` in front of a drop.
 DENIALS, NO_DENIALS = lines("filters-denied.log"), lines("filters-known.log")
 

@@ -4,7 +4,7 @@
 
     postfix   mails of a login or a subscriber that were refused for good, unknown recipients at our own MX    D6
     rspamd    verdicts on the mails of a login or a subscriber                                                 D6
-    dns       MX queries: unbound's text log, dnstap as text                                                   D5
+    dns       MX queries: the logs of unbound, BIND and dnsmasq, dnstap as text                                D5
     filter    what a router's filter denied on port 25 and the ports of worms: nftables, Cisco, Junos       D3, D4
     nft_set   the same as counters: a set of nftables with a counter for each subscriber and server         D3, D4
 
@@ -425,6 +425,17 @@ class Rspamd(Reader):
 # unbound.conf(5), log-queries: address, name, type and class; log-replies puts rcode, time, cached and size behind it.
 _UNBOUND = re.compile(r"(?:\S+ )?unbound(?:\[[\d:]+\])?:? (?:\[[\d:]+\] )?(?P<level>\w+): (?P<said>.*)")
 _QUERY = re.compile(r"(?P<address>[0-9a-fA-F.:]+) (?P<name>\S+) (?P<type>[A-Z0-9]+) (?:IN|CH|HS|ANY|CLASS\d+)(?: .*)?")
+# BIND 9 Administrator Reference Manual, "The category Phrase", queries: client, name, class, type, flags, own address.
+_NAMED = re.compile(
+    r"(?:(?:\S+ )?named(?:\[\d+\])?: )?(?:queries: )?(?:info: )?client (?:@0x[0-9a-fA-F]+ )?"
+    r"(?P<address>[0-9a-fA-F.:]+)#\d+(?: \(\S+\))?: (?:view \S+: )?query: (?P<name>\S+) \S+ (?P<type>[A-Z0-9]+) .*"
+)
+_OF_NAMED = re.compile(
+    r"(?:(?:\S+ )?named(?:\[\d+\])?: |[\w-]+: (?:info|notice|warning|error|critical|debug \d+): )(?!.* query: ).*"
+)
+# dnsmasq(8), log-queries, with a number and the client before it for log-queries=extra. A name may have spaces.
+_DNSMASQ = re.compile(r"(?:\S+ )?dnsmasq(?:-\w+)?(?:\[\d+\])?: (?:\d+ \S+ )?(?P<said>.*)")
+_ASKED = re.compile(r"query\[(?P<type>[^\]]+)\] (?P<name>.+) from (?P<address>\S+)")
 # dnstap-read(1): type, query address, direction, response address, protocol, length, name/class/type.
 _TAP = re.compile(
     r"(?P<kind>[ACFRSTU][QR]) (?P<client>\S+?)(?::\d+)? (?:->|<-) \S+ (?:UDP|TCP|DOT|DOH|DNSCryptUDP|DNSCryptTCP) \d+b"
@@ -446,7 +457,14 @@ class Dns(Reader):
             if found["kind"] != "CQ" or not found["name"]:
                 return False
             return self._query(time, found["client"], found["name"], found["type"])
-        return None
+        found = _NAMED.fullmatch(text)
+        if found:
+            return self._query(time, found["address"], found["name"], found["type"])
+        found = _DNSMASQ.fullmatch(text)
+        if found:
+            query = _ASKED.fullmatch(found["said"])
+            return self._query(time, query["address"], query["name"], query["type"]) if query else False
+        return False if _OF_NAMED.fullmatch(text) else None
 
     def _query(self, time: int, client: str, name: str, kind: str) -> bool:
         subject = _subject(client)
