@@ -111,6 +111,7 @@ class Dialect:
     groups_by_kind: bool = False  # groups of another kind or family may have the same name
     actions: re.Pattern[str] | None = None  # what may stand behind an entry, its arguments too, and matches nothing
     numbered_remarks: bool = False  # a remark without a number takes one, as an entry does
+    formal: bool = False  # a line may stand behind what it belongs to, where others print it below
     standard_lines: bool = False  # a line may have a source and nothing else, in any list
     port_bindings: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # of lists that come before those above
     suspicious_global: tuple[tuple[tuple[str, ...], str], ...] = ()  # the same as `suspicious`, for lines at the top

@@ -204,7 +204,7 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
         if second == "access-list" and first in ("ip", "ipv6", "ipv4"):
             chosen = _named(cut, words, number, raw, dialect)
             entries = chosen.lines if chosen else None
-        elif first == "interface" and second and (members := _members(words)) is not None:
+        elif first == "interface" and second and not dialect.formal and (members := _members(words)) is not None:
             # As it may be typed; no router prints it.
             blocks = [cut.interfaces.setdefault(name, Block(["interface", name], number)).lines for name in members]
             body = flat = _Each(blocks)
@@ -213,12 +213,20 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
         elif first == "interface" and second:
             block = cut.interfaces.setdefault(interface_name(words), Block(words, number))
             body = flat = block.lines
+            if dialect.formal and len(words) > 2 and (rest := _of_the_interface(words)):
+                body.append((number, " ".join(rest)))
         elif first == "object-group" and len(words) > 2:
             # `object-group network NAME`; the kind may take two words (NX-OS: `ip address`).
-            name = " ".join(words[1:]) if dialect.groups_by_kind else words[-1]
-            block = cut.groups.setdefault(name, Block(words, number))
-            cut.filter_lines += 1
+            wide = len(words)
+            if dialect.formal:
+                wide = 4 if second == "network" else 3
+            name = " ".join(words[1:wide]) if dialect.groups_by_kind else words[-1]
+            block = cut.groups.setdefault(name, Block(words[:wide], number))
             body = block.lines
+            if len(words) > wide:
+                body.append((number, " ".join(words[wide:])))
+            else:
+                cut.filter_lines += 1
         elif first in dialect.bindable or first in ("policy-map", "route-map"):
             block = Block(words, number)
             body = block.lines
@@ -227,7 +235,11 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
             if first in ("policy-map", "route-map"):
                 cut.policies.append(block)
         elif first == "no" or first == "default":
-            _forget(cut, words[1:], number, raw)
+            if dialect.formal and second == "interface" and len(words) > 3 and (rest := _of_the_interface(words[1:])):
+                name = interface_name(words[1:])
+                cut.interfaces.setdefault(name, Block(words[1:], number)).lines.append((number, f"no {' '.join(rest)}"))
+            else:
+                _forget(cut, words[1:], number, raw)
         elif first in ("hostname", "switchname") and second:
             cut.hostname = second
         elif first == "banner" and len(words) > 1:
@@ -281,6 +293,13 @@ def interface_name(words: Sequence[str]) -> str:
         if words[1:2] and words[1].replace("-", "").isalpha() and words[2:3] and words[2][0].isdecimal()
         else words[1]
     )
+
+
+def _of_the_interface(words: Sequence[str]) -> Sequence[str]:
+    """What stands behind the name in `interface Bundle-Ether1 ipv4 access-group A ingress`, as a line below it."""
+    at = 3 if words[1] == "preconfigure" else 2
+    at += interface_name(words) != words[at - 1]  # `interface Bundle-Ether 1`
+    return words[at + (words[at : at + 1] == ["l2transport"]) :]
 
 
 class _Each(list[tuple[int, str]]):

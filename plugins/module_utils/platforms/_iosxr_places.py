@@ -101,8 +101,9 @@ def read(
 
 def _templates(block: Block) -> Iterator[Block]:
     """`dynamic-template` with its templates below it, each with the lines below that."""
-    if len(block.words) > 3:  # `dynamic-template type ppp NAME`, as typed
-        yield Block(block.words, block.line, block.lines)
+    if len(block.words) > 3:  # `dynamic-template type ppp NAME`, as typed, and `... NAME ipv4 access-group ...`
+        formal = [(block.line, " ".join(block.words[4:]))] if len(block.words) > 4 else []
+        yield Block(block.words[:4], block.line, formal + block.lines)
         return
     template: Block | None = None
     outer = min((len(raw) - len(raw.lstrip()) for _, raw in block.lines), default=0)
@@ -121,11 +122,11 @@ def _templates(block: Block) -> Iterator[Block]:
 def _pool(block: Block, pools: dict[tuple[int, str], tuple[str, ...]]) -> None:
     """`pool vrf default ipv4 NAME` with ranges and networks below it."""
     families = {"ipv4": 4, "ipv6": 6}
-    family = next((families[word] for word in block.words if word in families), 0)
-    for _, raw in block.lines:
-        words = raw.split()
-        if words[0] in ("network", "address-range", "prefix-range", "prefix", "address"):
-            key = family, block.words[-1]
+    at = next((at for at, word in enumerate(block.words) if word in families), 0)
+    family, name = families.get(block.words[at], 0), "".join(block.words[at + 1 : at + 2])
+    for words in (block.words[at + 2 :], *(raw.split() for _, raw in block.lines)):
+        if words and words[0] in ("network", "address-range", "prefix-range", "prefix", "address"):
+            key = family, name
             pools[key] = pools.get(key, ()) + pool_prefixes(tuple(words[1:]))
 
 
@@ -157,6 +158,13 @@ def _place(
     for number, raw in block.lines:
         words, text = raw.partition(" !")[0].split(), raw.strip()
         if words == ["shutdown"]:
+    if len(block.words) > 2:  # `router static [vrf NAME] address-family ipv4 unicast PREFIX TARGET`
+        vrf = block.words[3] if block.words[2] == "vrf" and len(block.words) > 3 else ""
+        at = block.words.index("address-family") if "address-family" in block.words else len(block.words)
+        route = block.words[at + 3 :]
+        if len(route) > 1:
+            route = [route[0], interface_name(route[1]), *route[2:]]
+            yield 6 if block.words[at + 1] == "ipv6" else 4, ["vrf", vrf, *route] if vrf else route
             shutdown = True
         if len(words) < 2 or words[0][0] == "!":
             continue

@@ -18,6 +18,12 @@ What is modelled, and where it is written (BNG: Cisco, ASR 9000 Broadband Networ
   So the lists are one list, and the common one's implicit deny is not in between; where one of them has no lines,
   what then happens is not documented.
 - A line may have a source and nothing else ("Configuring Standard Access Lists" of the same guides).
+- `show running-config formal` prints with every line what it belongs to, and a line may be typed so: what stands
+  behind the name of an interface, a group, a template is a line of it: [memory]. A counter of `show access-lists`,
+  `(9 matches)`, matches nothing.
+- Several lists without `common` in one line (multi-level ACL chaining: ASR 9000, "Implementing Access Lists", 5.3.2)
+  and every other form of a binding: something is bound, and what it does is unknown. No line that denies takes a next
+  hop.
 - Groups: `net-group` and `port-group` (Cisco 8000, Access List Commands, "object-group network", "object-group port");
   that a group of another family or kind may have the same name, and that groups may be nested: [memory].
 - `established` is ACK or RST, `match-all` and `match-any` take signed flags, as on IOS: [memory]. Whether several flags
@@ -123,6 +129,7 @@ DIALECT = Dialect(
     not_lists=frozenset({"icmp-off", "log-update", "maximum"}),
     groups_by_kind=True,
     standard_lines=True,
+    formal=True,
     several_flags="whether one of several TCP flags in a row is enough is not documented",
     actions=_ACTIONS,
 )  # fmt: skip
