@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,6 +53,9 @@ def interface_name(name: str) -> str:
 
 
 def read(
+    # Lines that bind something, and what is not known: where, in which families, the words, the line and its text.
+    unsure: list[tuple[str, tuple[int, ...], tuple[str, ...], int, str]] = field(default_factory=list)
+    droppers: frozenset[str] = frozenset()  # policies that drop packets of a class
     cut: Cut, filters: dict[tuple[int, str], Filter]
 ) -> tuple[dict[str, Interface], tuple[Binding, ...], tuple[Doubt, ...], int]:
     """Interfaces, bindings, doubts and the number of lines that bind; lists bound together become a filter."""
@@ -105,6 +111,12 @@ def _templates(block: Block) -> Iterator[Block]:
         formal = [(block.line, " ".join(block.words[4:]))] if len(block.words) > 4 else []
         yield Block(block.words[:4], block.line, formal + block.lines)
         return
+    for name, families, words, number, text in places.unsure:
+        sides = [DIRECTIONS[word] for word in words if word in DIRECTIONS] or ["in", "out"]
+        for place in itertools.product((name,), sides, families):
+            if place not in places.bindings:
+                places.chains[place[2], text] = ()
+                places.bindings[place] = Binding(*place, (text,), number, text)
     template: Block | None = None
     outer = min((len(raw) - len(raw.lstrip()) for _, raw in block.lines), default=0)
     for number, raw in block.lines:
@@ -216,6 +228,8 @@ def _bind(name: str, family: int, words: Sequence[str], where: tuple[int, str], 
     if found is None:
         places.doubts.append(Doubt(number, text, "a filter is bound in a form that is not understood"))
         return
+                    if any(_like_the_word(word) for word in words):
+                        places.unsure.append((name, (family,) if family else (4, 6), tuple(words), number, text))
     lists, side = found
     joined = lists[0]
     if len(lists) > 1:
@@ -231,6 +245,7 @@ def bound(words: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
     lists: list[str] = []
     while names[:1] == ["common"] and len(names) > 1:
         lists.append(names[1])
+        places.unsure.append((name, (family,), tuple(words), number, text))
         names = names[2:]
     lists += names
     if len(names) > 1 or not lists:
@@ -247,7 +262,7 @@ def bound(words: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
 
 def _chain(filters: Mapping[tuple[int, str], Filter], binding: Binding, members: Sequence[str]) -> Filter:
     """Lists that are bound together: the common one is searched first, and one implicit deny ends them all."""
-    entries: list[Entry] = []
+    entries: list[Entry] = [] if members else [Entry(UNKNOWN, ({},), binding.line, binding.text)]
     last: list[Entry] = []
     for member in members:
         chosen = filters.get((binding.family, member))
@@ -261,6 +276,11 @@ def _chain(filters: Mapping[tuple[int, str], Filter], binding: Binding, members:
 
 
 def _activated_together(cut: Cut, places: Places) -> None:
+@functools.lru_cache(maxsize=1024)
+def _like_the_word(word: str) -> bool:
+    return bool(difflib.get_close_matches(word, ["access-group"], n=1, cutoff=0.8))
+
+
     """Templates that one class of sessions gets, of which more than one binds a list in the same place."""
     bound: dict[str, set[tuple[str, int]]] = {}
     for name, side, family in places.bindings:
