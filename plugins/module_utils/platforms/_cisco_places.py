@@ -25,7 +25,7 @@ _BINDING_WORDS = frozenset({"access-group", "traffic-filter"})
 _NO_FILTER = frozenset({"virtual-reassembly", "flow", "wccp", "nat", "nbar", "igmp", "mld", "multicast", "pim"})
 
 
-def _droppers(cut: Cut) -> set[tuple[str, str]]:
+def droppers(cut: Cut) -> set[tuple[str, str]]:
     """The policies and route maps that drop packets, whose names stand behind `policy-map` and `route-map`."""
     found: set[tuple[str, str]] = set()
     parents: dict[str, set[str]] = {}  # of a policy within a class of another one
@@ -60,7 +60,7 @@ def interfaces_of(cut: Cut, dialect: Dialect) -> Places:
     for words in cut.pools:
         if words:
             pools[words[0]] = pools.get(words[0], ()) + pool_prefixes(tuple(words[1:]))
-    droppers = _droppers(cut)
+    dropping = droppers(cut)
     lines = 0
     for name, block in [*cut.interfaces.items(), *((" ".join(block.words), block) for block in cut.others)]:
         prefixes: list[str] = []
@@ -127,11 +127,11 @@ def interfaces_of(cut: Cut, dialect: Dialect) -> Places:
                 check_said(checks, 4 if words[0] == "ip" else 6, words[2:], (text, number))
             elif words[0] == "no" and words[2:3] == ["verify"]:
                 check_said(checks, 4 if words[1] == "ip" else 6, words[3:], ("", 0))
-            elif words[0] == "service-policy" and ("policy-map", words[-1]) in droppers:
+            elif words[0] == "service-policy" and ("policy-map", words[-1]) in dropping:
                 if block.words[0] == "policy-map":
                     continue  # where that one is attached, it is told
                 doubts.append(Doubt(number, text, "the policy drops packets of a class, and is not read"))
-            elif words[1:3] == ["policy", "route-map"] and ("route-map", words[-1]) in droppers:
+            elif words[1:3] == ["policy", "route-map"] and ("route-map", words[-1]) in dropping:
                 doubts.append(Doubt(number, text, "the route map drops packets, and is not read"))
             else:
                 for start, reason in dialect.suspicious:

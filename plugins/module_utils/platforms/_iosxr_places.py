@@ -12,7 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..filters import DENY, UNKNOWN, Binding, Doubt, Entry, Filter, Interface
-from ._cisco_places import DIRECTIONS, add_routes, check_said, interface_prefix, like_ipv6, pool_prefixes, vrfs
+from ._cisco_places import (
+    DIRECTIONS,
+    add_routes,
+    check_said,
+    droppers,
+    interface_prefix,
+    like_ipv6,
+    pool_prefixes,
+    vrfs,
+)
 from ._cisco_text import Block, Cut
 
 _KINDS = {
@@ -24,8 +33,9 @@ _KINDS = {
     )
 }  # fmt: skip
 _NAME = re.compile(r"([A-Za-z-]+)(\d.*)")
+_PBR = "a policy of the type pbr may drop or divert packets, and is not read"
 _SUSPICIOUS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("service-policy", "type", "pbr"), "a policy of the type pbr may drop or divert packets, and is not read"),
+    (("service-policy", "type", "pbr"), _PBR),
     (("ethernet-services", "access-group"), "an Ethernet services access list filters too, and is not read"),
 )
 _LISTS = ("access-group", "access-list", "object-group", "verify", "service-policy")
@@ -59,7 +69,7 @@ def read(
     cut: Cut, filters: dict[tuple[int, str], Filter]
 ) -> tuple[dict[str, Interface], tuple[Binding, ...], tuple[Doubt, ...], int]:
     """Interfaces, bindings, doubts and the number of lines that bind; lists bound together become a filter."""
-    places = Places()
+    places = Places(droppers=frozenset(name for kind, name in droppers(cut) if kind == "policy-map"))
     pools: dict[tuple[int, str], tuple[str, ...]] = {}
     routes: list[tuple[int, list[str]]] = []
     blocks: dict[str, Block] = {}
@@ -79,6 +89,9 @@ def read(
             reason = "flow specifications that BGP brings filter too, and are not read"
             installed = [(number, raw.strip()) for number, raw in block.lines if "local-install" in raw.split()]
             places.doubts += [Doubt(number, text, reason) for number, text in installed]
+        elif kind == "vrf-policy":  # of everything that comes in by a VRF
+            said = [(block.line, " ".join(block.words)), *block.lines]
+            places.doubts += [Doubt(number, raw.strip(), _PBR) for number, raw in said if "pbr" in raw.split()]
         elif block.words[:2] == ["router", "static"]:
             routes += _routes(block)
         elif not sessions[1] and _AUTHORIZED.match(" ".join(block.words)):
@@ -204,6 +217,9 @@ def _place(
             for before in _POOLS:
                 if tuple(words[: len(before)]) == before and len(words) > len(before):
                     prefixes += pools.get((6 if words[0] == "ipv6" else 4, words[len(before)]), ())
+            if words[0] == "service-policy" and not places.droppers.isdisjoint(words):
+                places.doubts.append(Doubt(number, text, "the policy drops packets of a class, and is not read"))
+                continue
             for start, reason in _SUSPICIOUS:
                 if words[: len(start)] == list(start):
                     places.doubts.append(Doubt(number, text, reason))

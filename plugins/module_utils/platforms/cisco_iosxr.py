@@ -38,8 +38,9 @@ What is modelled, and where it is written (BNG: Cisco, ASR 9000 Broadband Networ
   is in force when sessions have two templates that bind one is not documented: a doubt. Sessions for which `aaa
   authentication subscriber` or `aaa authorization subscriber` has a server group may get other lists of it.
 - Lists of services, of the control plane (lpts, management-plane, ntp, snmp, ssh, line) and of route policies filter
-  no transit traffic. Flow specifications of BGP do where they are installed, and are not read: a doubt. So is
-  `apply-group` where a group of configuration holds filtering.
+  no transit traffic. Flow specifications of BGP do where they are installed, and are not read: a doubt. So are
+  `apply-group` where a group of configuration holds filtering, policies of the type pbr, on an interface or by
+  `vrf-policy`, and policies that drop a class.
 - Port names: Cisco, Access List Commands, "permit (IPv4)", and IANA. ICMPv6 `destination-unreachable` is left out: IOS
   means code 3 by it, and whether XR means the type is not documented.
 - `commit confirmed` takes seconds, 30 to 300 or to 65535 by release, `commit` confirms (Cisco, ASR 9000 Getting Started
@@ -115,7 +116,7 @@ DIALECT = Dialect(
     },
     bindings={("ipv4", "access-group"): 4, ("ipv6", "access-group"): 6},
     bindable=frozenset(
-        {"aaa", "apply-group", "dynamic-template", "flowspec", "group", "policy-map", "pool", "router"}
+        {"aaa", "apply-group", "dynamic-template", "flowspec", "group", "policy-map", "pool", "router", "vrf-policy"}
     ),
     undefined=UNKNOWN,
     empty=PERMIT,
