@@ -352,6 +352,8 @@ class Lists:
                 at += 1
             elif self.dialect.actions and (said := self.dialect.actions.match(" ".join(words[at - 1 :]))):
                 at += len(said[0].split()) - 1
+                if "nexthop" in said[0] and words[0] == "deny":
+                    doubts.append("a line that denies takes no next hop")
             elif word in _BITS_OF_TOS and at + 1 < count and words[at] in _OPERATORS:
                 meanings, bits, low = _BITS_OF_TOS[word]
                 end = at + (3 if words[at] == "range" else 2)
@@ -612,8 +614,8 @@ _AFTER_PORTS = _AFTER_PORT | _OPTION_WORDS | _NETWORK_GROUP | _PORT_WORDS | {"so
 
 
 def _ends_ports(word: str) -> bool:
-    """Does an address, a condition or the other side's ports begin with this word?"""
-    return word in _AFTER_PORTS or not {".", ":", "/"}.isdisjoint(word)
+    """Does an address, a condition, the other side's ports or a counter, `(9 matches)`, begin with this word?"""
+    return word in _AFTER_PORTS or word[0] == "(" or not {".", ":", "/"}.isdisjoint(word)
 
 
 def _begins_address(word: str) -> bool:

@@ -90,7 +90,7 @@ WHOLE = False
 LINK_LOCAL = True
 
 _ACTIONS = re.compile(
-    r"(?:capture|icmp-off|icmp-on|counter \S+|priority (?:critical|high|medium|low)|"
+    r"(?:capture|icmp-off|icmp-on|counter \S+|priority (?:critical|high|medium|low)|\(\d+ (?:hw )?match(?:es)?\)|"
     r"set (?:qos-group|ttl|dscp|traffic-class) \S+|"
     r"police \d+(?: [gkm]?[bp]ps)?(?: peak-rate \d+(?: [gkm]?[bp]ps)?)?|"
     r"(?:default )?nexthop[123]?(?: track \S+)?(?: vrf \S+)?(?: ipv[46])?(?: [0-9A-Fa-f.:]*[.:][0-9A-Fa-f.:]*)?)(?= |$)"
