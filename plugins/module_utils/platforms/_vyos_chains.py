@@ -365,3 +365,11 @@ def interfaces(root: Node) -> Iterator[tuple[str, Node]]:
                     yield f"{name}.{tag}", below
                     for inner, deepest in below.at("vif-c").items():
                         yield f"{name}.{tag}.{inner}", deepest
+def _dialled(node: Node) -> Iterator[tuple[str, Node]]:
+    """VyOS 1.2: `ethernet eth0 pppoe 0` is pppoe0."""
+    for number, below in node.at("pppoe").items():
+        yield f"pppoe{number}", below
+
+
+            yield from _dialled(node)
+                    yield from _dialled(below)

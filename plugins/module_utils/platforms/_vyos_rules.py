@@ -159,6 +159,8 @@ def _protocol(_: Node, rule: Node, family: int, around: Surroundings) -> list[Pa
 def _has_ports(end: Node) -> bool:
     return bool(end.get("port") or end.at("group", "port-group"))
 
+    if around.legacy and (number == 0 or name in ("0", "ip")):
+        return [Narrow("to iptables of 1.3 the protocol 0 is every protocol, to nft of 1.4 it is not")]
 
 def _end(side: str) -> Callable[[Node, Node, int, Surroundings], list[Part]]:
     """What a rule asks of one end, `source` or `destination`."""

@@ -33,6 +33,10 @@ line, and where it is written ("vyos-1x": the sources github.com/vyos/vyos-1x, b
 - RADIUS gives PPPoE and IPoE sessions addresses and rates, and no firewall ("PPPoE Server", RADIUS attributes).
 
 The push: set and delete lines in one session, one commit, which loads one nftables file, one transaction (vyos-1x,
+- 1.2 has dialled connections below the interface that carries them: `ethernet eth0 vif 7 pppoe 0` is pppoe0 (vyos-1x,
+  src/migration-scripts/interfaces).
+- To iptables of 1.3 the protocol 0 is every protocol (iptables(8)), to nft it is not.
+- What is not understood in the place of a chain, a zone, a binding or their names may decide about everything.
 src/conf_mode/firewall.py). Rule 1 of `forward filter` is ours, and jumps to ISP-EDGE4 or ISP-EDGE6, which jump to the
 filter of the interface; what a filter permits returns, and whatever stands behind rule 1 decides.
 
@@ -203,7 +207,7 @@ def _leads_elsewhere(root: Node, attachments: Sequence[str], shown: dict[str, In
     every, dialled = [], []
     for kind, below in root.at("interfaces").items():
         for name, node in interfaces(_only(kind, below)):
-            dials = kind in ("pppoe", "sstpc", "wwan") or "dhcp" in node.at("address")
+            dials = kind in ("sstpc", "wwan") or name.startswith("pppoe") or "dhcp" in node.at("address")
             if (dials or node.at("address")) and kind not in ("loopback", "dummy") and "disable" not in node:
                 every.append(name)
                 dialled += [name] * dials
