@@ -256,15 +256,25 @@ class Text(Ruleset):
                     chain.rules.append(Rule([], line, [*there, Verdict(RETURN, line=line)]))
             target = zone.value("default-firewall", kind)
             if target:
-                line = zone.at("default-firewall").line
-                doubt = Narrow("for which zones a default-firewall counts is not documented")
-                chain.rules.append(Rule([], line, [doubt, *self._jump(table, target, line)]))
+                # It is documented for the zones that have no rule set of their own here; not what follows it.
+                line = zone.at("default-firewall", kind, target).line
+                self._say(line, f"{path} default-firewall {kind} {target}")
+                others = [one for known in zones if known != name for one in patterns[known]]
+                there = interface("in", others, False, self._around)
+                after = Narrow("what follows a default-firewall, and what it is to other interfaces, is not documented")
+                chain.rules.append(Rule([], line, [*there, *self._jump(table, target, line)]))
+                chain.rules.append(Rule([], line, [after, *self._jump(table, target, line)]))
+                chain.rules.append(Rule([], line, [after, Verdict(RETURN, line=line)]))
             word = zone.value("default-action") or "drop"
             line = zone.at("default-action", word).line or zone.line
             self._say(line, f"{path} default-action {word}")
             chain.rules.append(Rule([], line, list(action(NOTHING, word, "", self._around, line))))
             for word, below in zone.items():
                 if word not in _OF_A_ZONE:
+        for name, node in zones.items():
+            for vrf, below in node.at("member", "vrf").items():
+                reason = "by which name what leaves by a VRF is known to its zone is not documented"
+                self._doubt(below.line, f"firewall zone {name} member vrf {vrf}", reason)
                     self._doubt(below.line, f"{path} {word}", "this line of a zone is not understood")
 
     def _zone_members(self, zone: Node) -> list[str]:
@@ -336,7 +346,7 @@ class Text(Ruleset):
             if any("rule" in node or node.value("default-action") in ("drop", "reject") for node in below.values()):
                 reason = "a chain of a bridge may drop what subscribers send over one: it is not worked out"
                 self._doubt(below.line, f"firewall bridge {hook}", reason)
-        for path in (("nat64",), ("load-balancing", "wan")):
+        for path in (("nat64",), ("load-balancing", "wan"), ("system", "conntrack", "ignore")):
             node = self._root.at(*path)
             if node:
                 self._doubt(node.line, " ".join(path), "what this does to packets is not read")

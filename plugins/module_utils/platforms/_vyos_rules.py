@@ -277,6 +277,8 @@ def _interface(direction: str) -> Callable[[Node, Node, int, Surroundings], list
         return parts
 
     return read
+                if any(one.startswith("!") for one in elements):
+                    why = f"what an inverted interface in the interface-group {name} asks for is not documented"
 
 
 def _state(node: Node, rule: Node, family: int, around: Surroundings) -> list[Part]:  # noqa: ARG001

@@ -26,6 +26,9 @@ line, and where it is written ("vyos-1x": the sources github.com/vyos/vyos-1x, b
 - Interfaces: wildcards at the end, `!`, groups ("IPv4 Firewall Configuration"). What comes in by a VRF's interface is
   seen as coming in by the VRF (the same page, "inbound-interface").
 - Zones: vyos-1x, nftables-zone.j2. A zone's default is drop; within a zone everything passes unless it is filtered.
+  A default rule set counts for the zones without a rule set of their own ("Zone-Based Firewall"). What comes after
+  it, and what leaves by a VRF that is a member, is not documented.
+- An interface in a group may be inverted ("Firewall groups"), and what that means beside others is not documented.
 - `source-validation strict`, global or of the interface, and its IPv6 twin, are the kernel's reverse path filter
   (vyos-1x, nftables-source-validation.j2), each of its own family.
 - 1.3 has rule sets bound to interfaces, `in` before `out`, and `accept` of one leaves the other to decide
@@ -180,7 +183,7 @@ def _parsed(text: str, attachments: tuple[str, ...]) -> Configuration:
         filters=found,
         bindings=tuple(replace(one, filters=tuple(_plain(name) for name in one.filters)) for one in bindings),
         interfaces=shown,
-        doubts=tuple(sorted(ruleset.doubts, key=lambda doubt: doubt.line)),
+        doubts=tuple(sorted(dict.fromkeys(ruleset.doubts), key=lambda doubt: doubt.line)),
         hostname=reading.root.value("system", "host-name"),
         filter_lines=ruleset.read,
     )
