@@ -53,6 +53,9 @@ class Places:
     bindings: dict[tuple[str, str, int], Binding] = field(default_factory=dict)
     chains: dict[tuple[int, str], tuple[str, ...]] = field(default_factory=dict)  # lists bound together, by both names
     doubts: list[Doubt] = field(default_factory=list)
+    # Lines that bind something, and what is not known: where, in which families, the words, the line and its text.
+    unsure: list[tuple[str, tuple[int, ...], tuple[str, ...], int, str]] = field(default_factory=list)
+    droppers: frozenset[str] = frozenset()  # policies that drop packets of a class
     lines: int = 0
 
 
@@ -63,9 +66,6 @@ def interface_name(name: str) -> str:
 
 
 def read(
-    # Lines that bind something, and what is not known: where, in which families, the words, the line and its text.
-    unsure: list[tuple[str, tuple[int, ...], tuple[str, ...], int, str]] = field(default_factory=list)
-    droppers: frozenset[str] = frozenset()  # policies that drop packets of a class
     cut: Cut, filters: dict[tuple[int, str], Filter]
 ) -> tuple[dict[str, Interface], tuple[Binding, ...], tuple[Doubt, ...], int]:
     """Interfaces, bindings, doubts and the number of lines that bind; lists bound together become a filter."""
@@ -111,6 +111,12 @@ def read(
     add_routes(routes, places.interfaces, vrfs(blocks))
     _applied_groups(cut, places)
     _activated_together(cut, places)
+    for name, families, words, number, text in places.unsure:
+        sides = [DIRECTIONS[word] for word in words if word in DIRECTIONS] or ["in", "out"]
+        for place in itertools.product((name,), sides, families):
+            if place not in places.bindings:
+                places.chains[place[2], text] = ()
+                places.bindings[place] = Binding(*place, (text,), number, text)
     for binding in places.bindings.values():
         key = binding.family, binding.filters[0]
         if key in places.chains and key not in filters:
@@ -124,12 +130,6 @@ def _templates(block: Block) -> Iterator[Block]:
         formal = [(block.line, " ".join(block.words[4:]))] if len(block.words) > 4 else []
         yield Block(block.words[:4], block.line, formal + block.lines)
         return
-    for name, families, words, number, text in places.unsure:
-        sides = [DIRECTIONS[word] for word in words if word in DIRECTIONS] or ["in", "out"]
-        for place in itertools.product((name,), sides, families):
-            if place not in places.bindings:
-                places.chains[place[2], text] = ()
-                places.bindings[place] = Binding(*place, (text,), number, text)
     template: Block | None = None
     outer = min((len(raw) - len(raw.lstrip()) for _, raw in block.lines), default=0)
     for number, raw in block.lines:
@@ -158,6 +158,13 @@ def _pool(block: Block, pools: dict[tuple[int, str], tuple[str, ...]]) -> None:
 def _routes(block: Block) -> Iterator[tuple[int, list[str]]]:
     """`router static`: the routes of every family and VRF, as `[vrf NAME] PREFIX TARGET ...`."""
     family, vrf, outer = 4, "", 0
+    if len(block.words) > 2:  # `router static [vrf NAME] address-family ipv4 unicast PREFIX TARGET`
+        vrf = block.words[3] if block.words[2] == "vrf" and len(block.words) > 3 else ""
+        at = block.words.index("address-family") if "address-family" in block.words else len(block.words)
+        route = block.words[at + 3 :]
+        if len(route) > 1:
+            route = [route[0], interface_name(route[1]), *route[2:]]
+            yield 6 if block.words[at + 1] == "ipv6" else 4, ["vrf", vrf, *route] if vrf else route
     for _, raw in block.lines:
         words, depth = raw.split(), len(raw) - len(raw.lstrip())
         outer = outer or depth
@@ -183,13 +190,6 @@ def _place(
     for number, raw in block.lines:
         words, text = raw.partition(" !")[0].split(), raw.strip()
         if words == ["shutdown"]:
-    if len(block.words) > 2:  # `router static [vrf NAME] address-family ipv4 unicast PREFIX TARGET`
-        vrf = block.words[3] if block.words[2] == "vrf" and len(block.words) > 3 else ""
-        at = block.words.index("address-family") if "address-family" in block.words else len(block.words)
-        route = block.words[at + 3 :]
-        if len(route) > 1:
-            route = [route[0], interface_name(route[1]), *route[2:]]
-            yield 6 if block.words[at + 1] == "ipv6" else 4, ["vrf", vrf, *route] if vrf else route
             shutdown = True
         if len(words) < 2 or words[0][0] == "!":
             continue
@@ -228,6 +228,8 @@ def _place(
                 if words[0] not in _WITH_SIDES and not {"access-group", "ingress", "egress"}.isdisjoint(words):
                     reason = "a line with a direction may bind a filter, and is not read"
                     places.doubts.append(Doubt(number, text, reason))
+                    if any(_like_the_word(word) for word in words):
+                        places.unsure.append((name, (family,) if family else (4, 6), tuple(words), number, text))
     one = Interface(name, block.line, tuple(prefixes), shutdown)
     places.interfaces[name] = one.checked(checks, (4, 6) if sees_ipv6 else (4,))
 
@@ -243,9 +245,8 @@ def _bind(name: str, family: int, words: Sequence[str], where: tuple[int, str], 
     places.lines += 1
     if found is None:
         places.doubts.append(Doubt(number, text, "a filter is bound in a form that is not understood"))
+        places.unsure.append((name, (family,), tuple(words), number, text))
         return
-                    if any(_like_the_word(word) for word in words):
-                        places.unsure.append((name, (family,) if family else (4, 6), tuple(words), number, text))
     lists, side = found
     joined = lists[0]
     if len(lists) > 1:
@@ -261,7 +262,6 @@ def bound(words: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
     lists: list[str] = []
     while names[:1] == ["common"] and len(names) > 1:
         lists.append(names[1])
-        places.unsure.append((name, (family,), tuple(words), number, text))
         names = names[2:]
     lists += names
     if len(names) > 1 or not lists:
@@ -274,6 +274,11 @@ def bound(words: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
         else:
             return None
     return tuple(lists), DIRECTIONS[words[at]]
+
+
+@functools.lru_cache(maxsize=1024)
+def _like_the_word(word: str) -> bool:
+    return bool(difflib.get_close_matches(word, ["access-group"], n=1, cutoff=0.8))
 
 
 def _chain(filters: Mapping[tuple[int, str], Filter], binding: Binding, members: Sequence[str]) -> Filter:
@@ -292,11 +297,6 @@ def _chain(filters: Mapping[tuple[int, str], Filter], binding: Binding, members:
 
 
 def _activated_together(cut: Cut, places: Places) -> None:
-@functools.lru_cache(maxsize=1024)
-def _like_the_word(word: str) -> bool:
-    return bool(difflib.get_close_matches(word, ["access-group"], n=1, cutoff=0.8))
-
-
     """Templates that one class of sessions gets, of which more than one binds a list in the same place."""
     bound: dict[str, set[tuple[str, int]]] = {}
     for name, side, family in places.bindings:

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from ..filters import DENY, JUMP, PERMIT, RETURN, UNKNOWN
 from ._nftables_parts import Flow, Narrow, Part, Rewrite, Verdict
 from ._nftables_text import Chain, Rule, Ruleset, Table
-from ._vyos_rules import L3, Surroundings, action, conditions, interface, rewrites
+from ._vyos_rules import KNOWN_GROUPS, L3, Surroundings, action, conditions, interface, rewrites
 from ._vyos_tree import NOTHING, Node, Reading
 
 # Base chains and their priorities.
@@ -37,6 +40,13 @@ _OF_A_ZONE = frozenset(
     ("default-action", "default-log", "enable-default-log", "description", "from", "interface", "intra-zone-filtering",
      "local-zone", "member", "default-firewall")
 )  # fmt: skip
+_SECTIONS = frozenset(
+    ("cluster", "container", "content-inspection", "custom-attributes", "firewall", "high-availability", "interfaces",
+     "load-balancing", "nat", "nat64", "nat66", "pki", "policy", "protocols", "qos", "qos-policy", "service", "system",
+     "test-definition", "traffic-policy", "vpn", "vpp", "vrf", "webproxy", "zone-policy")
+)  # fmt: skip
+_WORD = re.compile(r"[a-z0-9-]+")
+_NAME = re.compile(r"[A-Za-z0-9_][\w.:@*,+-]*")
 _NAT = {"destination": ("prerouting", -100), "source": ("postrouting", 100)}
 
 
@@ -52,6 +62,7 @@ class Text(Ruleset):
         self._root = root = reading.root
         self._said: dict[int, str] = {}
         self._as_commands = reading.as_commands
+        self._unbalanced = reading.unbalanced
         self._firewall = firewall = root.at("firewall")
         legacy = "name" in firewall or "ipv6-name" in firewall or "zone-policy" in root
         legacy = legacy and not ("ipv4" in firewall or "ipv6" in firewall)
@@ -91,6 +102,10 @@ class Text(Ruleset):
             line = rule.at("action", word).line if word else rule.line
             if not self._as_commands:
                 self._said[line] = f"{path} rule {number}{' action ' if word else ''}{word}"
+            if not number.isdecimal():  # so its place is not known: it may come first, and it may not
+                rule = Node(rule.line)
+                rule.update(node.at("rule", number))
+                rule.child(number, rule.line)
             if "disable" not in rule:
                 yield rule, word, line
 
@@ -118,7 +133,9 @@ class Text(Ruleset):
         chain.rules += self._rules(path, node, family)
         for word, below in node.items():
             if word not in _OF_A_CHAIN:
-                self._doubt(below.line, f"{path} {word}", "what this changes in the chain is not worked out")
+                reason = "what this changes in the chain is not worked out"
+                self._doubt(below.line, f"{path} {word}", reason)
+                chain.rules.insert(0, _anything(below.line, reason))
         return chain
 
     def _end(self, chain: Chain, node: Node, path: str, default: str) -> None:
@@ -135,21 +152,34 @@ class Text(Ruleset):
         self._say(line, text)
         self.doubt(line, reason)
 
+    def _may_filter(self, families: tuple[int, ...], line: int, text: str, reason: str) -> None:
+        """A line that is not understood, and may be one that decides about what is forwarded."""
+        self._doubt(line, text, reason)
+        for family in families:
+            table = self._table(family, "vyos_filter")
+            based = [chain for chain in table.chains.values() if chain.hook == "forward"]
+            if not based:
+                based = [table.chains.setdefault("forward", Chain("forward", line, [], "forward", "filter", 0))]
+            for chain in based:
+                chain.rules.insert(0, _anything(line, reason))
+
     # The firewall
 
     def _filters(self, family: int) -> None:
         table = self._table(family, "vyos_filter")
         firewall, word = self._firewall, {4: "ipv4", 6: "ipv6"}[family]
-        named = {**firewall.at({4: "name", 6: "ipv6-name"}[family]), **firewall.at(word, "name")}
+        old = {4: "name", 6: "ipv6-name"}[family]
+        named = {**firewall.at(old), **firewall.at(word, "name")}
         for name, node in named.items():
-            path = f"firewall {word} name {name}" if name in firewall.at(word, "name") else f"firewall name {name}"
+            path = f"firewall {word} name {name}" if name in firewall.at(word, "name") else f"firewall {old} {name}"
             self._end(self._made(table, name, node, family, path), node, path, "drop")
         state = self._state_policy(table)
+        strange: list[tuple[int, str, str]] = []
         for hook, priorities in HOOKS.items():
             for kind, node in firewall.at(word, hook).items():
                 path = f"firewall {word} {hook} {kind}"
                 if kind not in priorities:
-                    self._doubt(node.line, path, "a base chain that is not known")
+                    strange.append((node.line, path, "a base chain that is not known"))
                     continue
                 chain = self._made(table, f"{hook} {kind}", node, family, path)
                 if hook in ("input", "output"):
@@ -157,12 +187,17 @@ class Text(Ruleset):
                 chain.hook, chain.kind, chain.priority = hook, "filter", priorities[kind]
                 if hook == "forward" and state:
                     chain.rules[:0] = state
-                chain.policy = DENY if node.value("default-action") in ("drop", "reject") else PERMIT
+                default = node.value("default-action")
+                chain.policy = DENY if default in ("drop", "reject") else PERMIT
+                if default not in ("drop", "reject", "accept", ""):
+                    self._end(chain, node, path, default)
         for word_, node in firewall.at(word).items():
             if word_ not in (*HOOKS, "name"):
-                self._doubt(node.line, f"firewall {word} {word_}", "this line of the firewall is not understood")
+                strange.append((node.line, f"firewall {word} {word_}", "this line of the firewall is not understood"))
         self._zones(table, family, state)
         self._bound(table, family, state)
+        for line, path, reason in strange:
+            self._may_filter((family,), line, path, reason)
 
     def _state_policy(self, table: Table) -> list[Rule]:
         """The jump that stands before all rules where there is a global state policy."""
@@ -193,7 +228,10 @@ class Text(Ruleset):
                 chain.rules.append(Rule([], line, parts))
         for state, below in node.items():
             if state not in ("established", "invalid", "related", "offload"):
-                self._doubt(below.line, f"state-policy {state}", "this state is not understood")
+                reason = "this state is not understood"
+                self._doubt(below.line, f"state-policy {state}", reason)
+                unsure = [Narrow(reason), *action(NOTHING, below.value("action"), "", self._around, below.line)]
+                chain.rules.insert(0, Rule([], below.line, unsure))
         return [Rule([], node.line, [Verdict(JUMP, "state policy", node.line)])]
 
     def _bound(self, table: Table, family: int, state: list[Rule]) -> None:
@@ -227,6 +265,10 @@ class Text(Ruleset):
             return
         kind = {4: "name", 6: "ipv6-name"}[family]
         patterns = {name: list(node.at("interface")) + self._zone_members(node) for name, node in zones.items()}
+        for name, node in zones.items():
+            for vrf, below in node.at("member", "vrf").items():
+                reason = "by which name what leaves by a VRF is known to its zone is not documented"
+                self._doubt(below.line, f"firewall zone {name} member vrf {vrf}", reason)
         base = table.chains["zones"] = Chain("zones", zones.line, [*state], "forward", "filter", 1)
         self._say(zones.line, "firewall zone")
         for name, zone in zones.items():
@@ -271,11 +313,9 @@ class Text(Ruleset):
             chain.rules.append(Rule([], line, list(action(NOTHING, word, "", self._around, line))))
             for word, below in zone.items():
                 if word not in _OF_A_ZONE:
-        for name, node in zones.items():
-            for vrf, below in node.at("member", "vrf").items():
-                reason = "by which name what leaves by a VRF is known to its zone is not documented"
-                self._doubt(below.line, f"firewall zone {name} member vrf {vrf}", reason)
-                    self._doubt(below.line, f"{path} {word}", "this line of a zone is not understood")
+                    reason = "this line of a zone is not understood"
+                    self._doubt(below.line, f"{path} {word}", reason)
+                    base.rules.insert(0, _anything(below.line, reason))
 
     def _zone_members(self, zone: Node) -> list[str]:
         found = list(zone.at("member", "interface"))
@@ -336,9 +376,46 @@ class Text(Ruleset):
 
     def _rest(self) -> None:
         """What can matter and is not read."""
+        told = {doubt.line for doubt in self.doubts}
+        for word, below in self._root.items():
+            if word not in _SECTIONS and below.line not in told:
+                self._may_filter((4, 6) if _alike(word) else (), below.line, word, "this section is not known")
+        if self._unbalanced:
+            reason = "the blocks do not fit together, and what belongs to which is not known"
+            self._may_filter((4, 6), self._unbalanced, self.lines[self._unbalanced - 1].strip(), reason)
+        zones = self._firewall.at("zone") or self._root.at("zone-policy", "zone")
+        for place, named in (
+            *((f"firewall {word}", self._firewall.at(word)) for word in ("name", "ipv6-name")),
+            *((f"firewall {word} name", self._firewall.at(word, "name")) for word in ("ipv4", "ipv6")),
+            *((f"firewall group {kind}", below) for kind, below in self._firewall.at("group").items()),
+            ("firewall zone", zones),
+            ("interfaces", self._root.at("interfaces")),
+            *((f"interfaces {kind}", below) for kind, below in self._root.at("interfaces").items()),
+        ):
+            for name, node in named.items():
+                if not _NAME.fullmatch(name):
+                    self._may_filter((4, 6), node.line, f"{place} {name}", "this is no name that VyOS takes")
+        for name, zone in zones.items():
+            for other, below in zone.at("from").items():
+                sets = below.at("firewall")
+                if other not in zones or below.keys() != {"firewall"} or not sets.keys() <= {"name", "ipv6-name"}:
+                    reason = "this line of a zone is not understood"
+                    self._may_filter((4, 6), below.line, f"firewall zone {name} from {other}", reason)
+        for name, node in interfaces(self._root):
+            for word, below in node.items():
+                if word != "firewall" and (_alike(word) or not _WORD.fullmatch(word)):
+                    self._may_filter((4, 6), below.line, f"interface {name} {word}", "this may bind a firewall")
+            for word, below in node.at("firewall").items():
+                if word not in ("in", "out", "local") or not below.keys() <= {"name", "ipv6-name"}:
+                    place = f"interface {name} firewall {word}"
+                    self._may_filter((4, 6), below.line, place, "this may bind a firewall")
+        for kind, below in self._firewall.at("group").items():
+            if kind not in KNOWN_GROUPS:
+                self._doubt(below.line, f"firewall group {kind}", "this kind of group is not known")
         for word, below in self._firewall.items():
             if word not in _OF_THE_FIREWALL:
-                self._doubt(below.line, f"firewall {word}", "this line of the firewall is not understood")
+                reason = "this line of the firewall is not understood"
+                self._may_filter((4, 6), below.line, f"firewall {word}", reason)
         for word, below in self._firewall.at("global-options").items():
             if word not in _GLOBAL:
                 self._doubt(below.line, f"firewall global-options {word}", "this option is not understood")
@@ -352,8 +429,19 @@ class Text(Ruleset):
                 self._doubt(node.line, " ".join(path), "what this does to packets is not read")
 
 
+@lru_cache(maxsize=1024)
+def _alike(word: str) -> bool:
+    """May it be a garbled word of what filters?"""
+    return bool(difflib.get_close_matches(word, ["firewall", "interfaces", "zone-policy"], n=1, cutoff=0.75))
+
+
+def _anything(line: int, reason: str) -> Rule:
+    """It may do anything with any packet."""
+    return Rule([], line, [Narrow(reason), Verdict(UNKNOWN, line=line)])
+
+
 def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else 1 << 31
+    return int(text) if text.isdecimal() else -1
 
 
 def _members(root: Node) -> Mapping[str, tuple[str, ...]]:
@@ -365,21 +453,21 @@ def _members(root: Node) -> Mapping[str, tuple[str, ...]]:
     return found
 
 
-def interfaces(root: Node) -> Iterator[tuple[str, Node]]:
-    """Every interface with its VLANs, as the kernel names them."""
-    for kind in root.at("interfaces").values():
-        for name, node in kind.items():
-            yield name, node
-            for outer in ("vif", "vif-s"):
-                for tag, below in node.at(outer).items():
-                    yield f"{name}.{tag}", below
-                    for inner, deepest in below.at("vif-c").items():
-                        yield f"{name}.{tag}.{inner}", deepest
 def _dialled(node: Node) -> Iterator[tuple[str, Node]]:
     """VyOS 1.2: `ethernet eth0 pppoe 0` is pppoe0."""
     for number, below in node.at("pppoe").items():
         yield f"pppoe{number}", below
 
 
+def interfaces(root: Node) -> Iterator[tuple[str, Node]]:
+    """Every interface with its VLANs, as the kernel names them."""
+    for kind in root.at("interfaces").values():
+        for name, node in kind.items():
+            yield name, node
             yield from _dialled(node)
+            for outer in ("vif", "vif-s"):
+                for tag, below in node.at(outer).items():
+                    yield f"{name}.{tag}", below
                     yield from _dialled(below)
+                    for inner, deepest in below.at("vif-c").items():
+                        yield f"{name}.{tag}.{inner}", deepest

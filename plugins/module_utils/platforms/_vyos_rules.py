@@ -52,6 +52,9 @@ _UNREAD_GROUPS = {
     "remote-group": "the group is filled from elsewhere",
     "mac-group": "MAC addresses are not modelled",
 }
+KNOWN_GROUPS = frozenset(
+    (*GROUPS, *_UNREAD_GROUPS, "dynamic-group", "ipv6-address-group", "ipv6-network-group", "flow-group")
+)  # fmt: skip
 _TCP_FLAGS = frozenset({"fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"})
 _STATES = frozenset({"new", "established", "related", "invalid"})
 _ICMP_RENAMED = {  # names of iptables, which VyOS 1.3 has, as nft calls them
@@ -62,6 +65,7 @@ _ICMP_RENAMED = {  # names of iptables, which VyOS 1.3 has, as nft calls them
 }  # fmt: skip
 _PROTOCOL_NAMES = {"all": "", "6": "tcp", "17": "udp", "ipv6-icmp": "icmpv6", "icmp6": "icmpv6"}
 _WITH_PORTS = frozenset({"tcp", "udp", "sctp", "udplite"})
+_INTERFACE = re.compile(r"[\w.:@*+-]+")
 _VALUE = re.compile(r"[\w.:/-]+")
 
 
@@ -78,6 +82,8 @@ class Surroundings:
 
     def elements(self, kind: str, name: str) -> tuple[list[str], str]:
         """What stands in a group and in those that it includes; and why that is not known, "" where it is."""
+        if other := next((other for other in self.groups if other not in KNOWN_GROUPS), ""):
+            return [], f"'{other}' is no kind of groups that is known, and what it holds may belong to this one"
         found: dict[str, None] = {}
         pending, seen = [name], set[str]()
         while pending:
@@ -153,14 +159,14 @@ def _protocol(_: Node, rule: Node, family: int, around: Surroundings) -> list[Pa
     number = packets.PROTOCOLS.get(name)
     if name == "icmpv6" or (around.legacy and name == "icmp" and family == 6):
         number = 58
+    if around.legacy and (number == 0 or name in ("0", "ip")):
+        return [Narrow("to iptables of 1.3 the protocol 0 is every protocol, to nft of 1.4 it is not")]
     return compared_with("meta l4proto", [name if number is None else str(number)], negate)
 
 
 def _has_ports(end: Node) -> bool:
     return bool(end.get("port") or end.at("group", "port-group"))
 
-    if around.legacy and (number == 0 or name in ("0", "ip")):
-        return [Narrow("to iptables of 1.3 the protocol 0 is every protocol, to nft of 1.4 it is not")]
 
 def _end(side: str) -> Callable[[Node, Node, int, Surroundings], list[Part]]:
     """What a rule asks of one end, `source` or `destination`."""
@@ -252,6 +258,8 @@ def _group(
 
 def interface(direction: str, patterns: list[str], negate: bool, around: Surroundings) -> list[Part]:
     """One of these interfaces, or none of them. Behind a VRF it is the VRF that a packet comes in by."""
+    if strange := next((pattern for pattern in patterns if not _INTERFACE.fullmatch(pattern)), ""):
+        return [Narrow(f"'{strange}' is no name of an interface")]
     if direction == "in":
         slaves = {name for members in around.members.values() for name in members}
         masters = [pattern for pattern in patterns if pattern in around.members]
@@ -269,6 +277,8 @@ def _interface(direction: str) -> Callable[[Node, Node, int, Surroundings], list
             negate, name = _negated(next(iter(below), "") if word in ("name", "group", "interface-name") else word)
             if word in ("group", "interface-group"):
                 elements, why = around.elements("interface-group", name)
+                if any(one.startswith("!") for one in elements):
+                    why = f"what an inverted interface in the interface-group {name} asks for is not documented"
                 parts += [Narrow(why)] if why else interface(direction, elements, negate, around)
             elif name == "any":
                 continue
@@ -277,8 +287,6 @@ def _interface(direction: str) -> Callable[[Node, Node, int, Surroundings], list
         return parts
 
     return read
-                if any(one.startswith("!") for one in elements):
-                    why = f"what an inverted interface in the interface-group {name} asks for is not documented"
 
 
 def _state(node: Node, rule: Node, family: int, around: Surroundings) -> list[Part]:  # noqa: ARG001

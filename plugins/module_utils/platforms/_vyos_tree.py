@@ -60,8 +60,10 @@ class Reading:
         self.doubts: list[Doubt] = []
         self.filter_lines = 0
         self.open = 0  # blocks that nobody closed
-        first = next((line for line in self.lines if line.strip() and not _aside(line.strip())), "")
-        self.as_commands = first.lstrip().startswith("set ")
+        self.unbalanced = 0  # the line where it shows that a brace is missing
+        # Whatever stands before: a script of commands may begin with others.
+        first = next((line for line in map(str.strip, self.lines) if line.startswith("set ") or line.endswith("{")), "")
+        self.as_commands = first.startswith("set ")
         if self.as_commands:
             self._read_commands()
         else:
@@ -72,11 +74,16 @@ class Reading:
 
     def _read_commands(self) -> None:
         stem, base, section = "set ", self.root, False  # how lines begin that follow each other, and what it leads to
+        strange: list[tuple[int, str]] = []
+        edited = False
         for number, line in enumerate(self.lines, 1):
             text = line.strip()
-            if not text.startswith("set ") or text.count("'") % 2:
+            if edited or not text.startswith("set ") or text.count("'") % 2:
                 if text and not _aside(text):
                     self._doubt(number, "this line is no whole `set` command")
+                    strange.append((number, text))
+                    # Below `edit` a command does not say all of what it belongs to.
+                    edited = text.startswith("edit ") or (edited and text not in ("top", "exit"))
                 continue
             if stem == "set " or not text.startswith(stem):
                 plain, quote, _ = text.partition("'")
@@ -89,6 +96,22 @@ class Reading:
             for word in rest.split() if "'" not in rest and '"' not in rest else split(rest):
                 node = node.child(word, number)
             self.filter_lines += section
+        for number, text in strange:
+            self._spoil(number, split(text[4:] if text.startswith("set") else text.partition(" ")[2]))
+
+    def _spoil(self, number: int, words: list[str]) -> None:
+        """Put a `?` where a line that is no whole command seems to belong: what holds it is not understood then."""
+        path = [self.root]
+        for word in words:
+            if word not in path[-1]:
+                break
+            path.append(path[-1][word])
+        if len(path) > len(words):
+            path.pop()  # the value itself
+        # Beside a value nobody may look for a second one: so it stands above too.
+        for node in path[-2:] if len(path) == len(words) else path[-1:]:
+            if node is not self.root:
+                node.child("?", number)
 
     def _read_braces(self) -> None:
         path = [self.root]
@@ -104,6 +127,7 @@ class Reading:
             if text == "}":
                 if len(path) == 1:
                     self._doubt(number, "it closes a block that none opened")
+                    self.unbalanced = number
                     continue
                 path.pop()
                 section = section and len(path) > 1
@@ -124,6 +148,8 @@ class Reading:
                     self.filter_lines += section
                 path.append(node)
         self.open = len(path) - 1 + comment
+        if self.open:
+            self.unbalanced = path[1].line if len(path) > 1 else len(self.lines)
 
 
 def _aside(text: str) -> bool:

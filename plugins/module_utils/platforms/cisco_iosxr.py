@@ -129,8 +129,8 @@ DIALECT = Dialect(
     own_marks=frozenset({"Cisco IOS XR"}),
     not_lists=frozenset({"icmp-off", "log-update", "maximum"}),
     groups_by_kind=True,
-    standard_lines=True,
     formal=True,
+    standard_lines=True,
     several_flags="whether one of several TCP flags in a row is enough is not documented",
     actions=_ACTIONS,
 )  # fmt: skip

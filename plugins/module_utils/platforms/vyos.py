@@ -33,13 +33,13 @@ line, and where it is written ("vyos-1x": the sources github.com/vyos/vyos-1x, b
   (vyos-1x, nftables-source-validation.j2), each of its own family.
 - 1.3 has rule sets bound to interfaces, `in` before `out`, and `accept` of one leaves the other to decide
   ("Firewall Configuration (Deprecated)"; vyos-1x 1.4 until August 2023, python/vyos/firewall.py).
-- RADIUS gives PPPoE and IPoE sessions addresses and rates, and no firewall ("PPPoE Server", RADIUS attributes).
-
-The push: set and delete lines in one session, one commit, which loads one nftables file, one transaction (vyos-1x,
 - 1.2 has dialled connections below the interface that carries them: `ethernet eth0 vif 7 pppoe 0` is pppoe0 (vyos-1x,
   src/migration-scripts/interfaces).
 - To iptables of 1.3 the protocol 0 is every protocol (iptables(8)), to nft it is not.
 - What is not understood in the place of a chain, a zone, a binding or their names may decide about everything.
+- RADIUS gives PPPoE and IPoE sessions addresses and rates, and no firewall ("PPPoE Server", RADIUS attributes).
+
+The push: set and delete lines in one session, one commit, which loads one nftables file, one transaction (vyos-1x,
 src/conf_mode/firewall.py). Rule 1 of `forward filter` is ours, and jumps to ISP-EDGE4 or ISP-EDGE6, which jump to the
 filter of the interface; what a filter permits returns, and whatever stands behind rule 1 decides.
 
