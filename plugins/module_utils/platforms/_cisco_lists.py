@@ -106,9 +106,7 @@ class Lists:
                 own, words = int(words[1]), words[2:]
             elif words[-2:-1] == ["sequence"] and words[-1].isdecimal():
                 own, words = int(words[-1]), words[:-2]
-            if not words:
-                continue
-            action = words[0]
+            action = words[0] if words else ""  # a number alone is no entry: it is unknown
             if action == "remark" or action in ignored:
                 if not own and action == "remark" and self.dialect.numbered_remarks:
                     own = sequence + 10

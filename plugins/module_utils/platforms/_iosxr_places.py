@@ -225,10 +225,14 @@ def _place(
                     places.doubts.append(Doubt(number, text, reason))
                     break
             else:
-                if words[0] not in _WITH_SIDES and not {"access-group", "ingress", "egress"}.isdisjoint(words):
+                # `ipv4 access-gr` is cut off; `ipv4 a` may be an address.
+                binds = any(_like_the_word(word) for word in words) or (
+                    family and len(words[1]) > 1 and "access-group".startswith(words[1])
+                )
+                if words[0] not in _WITH_SIDES and (binds or not {"ingress", "egress"}.isdisjoint(words)):
                     reason = "a line with a direction may bind a filter, and is not read"
                     places.doubts.append(Doubt(number, text, reason))
-                    if any(_like_the_word(word) for word in words):
+                    if binds:
                         places.unsure.append((name, (family,) if family else (4, 6), tuple(words), number, text))
     one = Interface(name, block.line, tuple(prefixes), shutdown)
     places.interfaces[name] = one.checked(checks, (4, 6) if sees_ipv6 else (4,))
