@@ -102,7 +102,7 @@ class Text(Ruleset):
             line = rule.at("action", word).line if word else rule.line
             if not self._as_commands:
                 self._said[line] = f"{path} rule {number}{' action ' if word else ''}{word}"
-            if not number.isdecimal():  # so its place is not known: it may come first, and it may not
+            if not (number.isdecimal() and int(number)):  # its place is not known: it may come first, and it may not
                 rule = Node(rule.line)
                 rule.update(node.at("rule", number))
                 rule.child(number, rule.line)
@@ -140,7 +140,7 @@ class Text(Ruleset):
 
     def _end(self, chain: Chain, node: Node, path: str, default: str) -> None:
         """The default action of a chain that is called."""
-        word = node.value("default-action") or default
+        word = node.value("default-action") or ("" if "default-action" in node else default)
         line = node.at("default-action", word).line or node.line
         if node.value("default-action"):
             self._say(line, f"{path} default-action {word}")
@@ -189,7 +189,7 @@ class Text(Ruleset):
                     chain.rules[:0] = state
                 default = node.value("default-action")
                 chain.policy = DENY if default in ("drop", "reject") else PERMIT
-                if default not in ("drop", "reject", "accept", ""):
+                if "default-action" in node and default not in ("drop", "reject", "accept"):
                     self._end(chain, node, path, default)
         for word_, node in firewall.at(word).items():
             if word_ not in (*HOOKS, "name"):
@@ -405,6 +405,10 @@ class Text(Ruleset):
             for word, below in node.items():
                 if word != "firewall" and (_alike(word) or not _WORD.fullmatch(word)):
                     self._may_filter((4, 6), below.line, f"interface {name} {word}", "this may bind a firewall")
+            for outer in ("vif", "vif-s", "vif-c"):
+                for tag, below in node.at(outer).items():
+                    if not tag.isdecimal():
+                        self._may_filter((4, 6), below.line, f"interface {name} {outer} {tag}", "this is no VLAN")
             for word, below in node.at("firewall").items():
                 if word not in ("in", "out", "local") or not below.keys() <= {"name", "ipv6-name"}:
                     place = f"interface {name} firewall {word}"

@@ -97,7 +97,13 @@ class Surroundings:
                 return [], f"the {kind} {here} is not in the text"
             if strange := next((one for one in node if one not in (word, "include", "description")), ""):
                 return [], f"line {node[strange].line}: '{strange}' in the {kind} {here} is not understood"
-            found |= dict.fromkeys(node.at(word))
+            values = node.at(word)
+            if word in node and not values:
+                return [], f"line {values.line}: a value in the {kind} {here} is missing"
+            cut = next((one for one in values if word == "network" and not one.rpartition("/")[2].isdecimal()), "")
+            if cut:
+                return [], f"line {values[cut].line}: '{cut}' in the {kind} {here} is no network"
+            found |= dict.fromkeys(values)
             pending += node.at("include")
         return list(found), ""
 
@@ -151,6 +157,8 @@ def protocol_of(rule: Node) -> str:
 
 def _protocol(_: Node, rule: Node, family: int, around: Surroundings) -> list[Part]:
     negate, name = _negated(protocol_of(rule))
+    if not rule.value("protocol"):
+        return [Narrow("a value is missing")]
     # A port is asked for in a header of its protocol, which nft sees to by the same test.
     if not name or (name in _WITH_PORTS and (_has_ports(rule.at("destination")) or _has_ports(rule.at("source")))):
         return []
@@ -221,9 +229,11 @@ def _ports(text: str, where: str | None) -> tuple[Part, ...]:
     if where is None:
         return (Narrow("a port without a protocol that has ports is nothing that VyOS takes"),)
     words = [word for word in text.split(",") if word]
+    if not words:
+        return (Narrow("a value is missing"),)
     wanted = [word for word in words if not word.startswith("!")]
     unwanted = [word[1:] for word in words if word.startswith("!")]
-    parts = compared_with(where, wanted) if wanted or not words else []
+    parts = compared_with(where, wanted) if wanted else []
     return (*parts, *(compared_with(where, unwanted, negate=True) if unwanted else ()))
 
 
@@ -274,8 +284,11 @@ def _interface(direction: str) -> Callable[[Node, Node, int, Surroundings], list
     def read(node: Node, rule: Node, family: int, around: Surroundings) -> list[Part]:  # noqa: ARG001
         parts: list[Part] = []
         for word, below in node.items():
-            negate, name = _negated(next(iter(below), "") if word in ("name", "group", "interface-name") else word)
-            if word in ("group", "interface-group"):
+            told = word in ("name", "group", "interface-name", "interface-group")
+            negate, name = _negated(next(iter(below), "") if told else word)  # 1.3 has the name alone
+            if not name or (below and not told):
+                parts.append(Narrow(f"'{word}' is not understood"))
+            elif word in ("group", "interface-group"):
                 elements, why = around.elements("interface-group", name)
                 if any(one.startswith("!") for one in elements):
                     why = f"what an inverted interface in the interface-group {name} asks for is not documented"

@@ -75,6 +75,7 @@ class Reading:
     def _read_commands(self) -> None:
         stem, base, section = "set ", self.root, False  # how lines begin that follow each other, and what it leads to
         strange: list[tuple[int, str]] = []
+        ends: list[tuple[int, Node]] = []
         edited = False
         for number, line in enumerate(self.lines, 1):
             text = line.strip()
@@ -95,9 +96,19 @@ class Reading:
             rest, node = text[len(stem) :], base
             for word in rest.split() if "'" not in rest and '"' not in rest else split(rest):
                 node = node.child(word, number)
-            self.filter_lines += section
+            if section:
+                self.filter_lines += 1
+                ends.append((number, node))
+        self._cut_off(ends)
         for number, text in strange:
             self._spoil(number, split(text[4:] if text.startswith("set") else text.partition(" ")[2]))
+
+    def _cut_off(self, ends: list[tuple[int, Node]]) -> None:
+        """Lines that end where others go on: VyOS prints none such."""
+        for number, node in ends:
+            if node and "?" not in node:
+                self._doubt(number, "this line is cut off, or others say more of the same")
+                node.child("?", number)
 
     def _spoil(self, number: int, words: list[str]) -> None:
         """Put a `?` where a line that is no whole command seems to belong: what holds it is not understood then."""
@@ -115,6 +126,7 @@ class Reading:
 
     def _read_braces(self) -> None:
         path = [self.root]
+        ends: list[tuple[int, Node]] = []
         comment = section = False
         for number, line in enumerate(self.lines, 1):
             text = line.strip()
@@ -142,11 +154,14 @@ class Reading:
             node = path[-1]
             for word in words:
                 node = node.child(word, number)
+            if section and not opens:
+                ends.append((number, node))
             if opens:
                 if len(path) == 1:
                     section = words[0] in SECTIONS
                     self.filter_lines += section
                 path.append(node)
+        self._cut_off(ends)
         self.open = len(path) - 1 + comment
         if self.open:
             self.unbalanced = path[1].line if len(path) > 1 else len(self.lines)
