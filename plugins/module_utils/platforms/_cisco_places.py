@@ -30,16 +30,19 @@ def droppers(cut: Cut) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     parents: dict[str, set[str]] = {}  # of a policy within a class of another one
     for block in cut.policies:
-        routes = block.words[0] == "route-map"
-        name = block.words[1] if routes and len(block.words) > 1 else block.words[-1]
-        for _, raw in block.lines:
+        said = block.words
+        routes = said[0] == "route-map"
+        # `policy-map P class C drop`, in one line, is of IOS XR.
+        at = said.index("class", 2) if not routes and "class" in said[2:] else len(said)
+        name = said[1] if routes and len(said) > 1 else said[at - 1]
+        for raw in (" ".join(said[at + 2 :]), *(raw for _, raw in block.lines)):
             words = raw.split()
             if words[:1] == ["service-policy"]:
                 parents.setdefault(words[-1], set()).add(name)
             to_nowhere = words[:2] == ["set", "interface"] and "null" in raw.lower()
             drops = words == ["drop"] or "conform-action drop" in raw
             if to_nowhere if routes else drops:
-                found.add((block.words[0], name))
+                found.add((said[0], name))
     ahead = [name for kind, name in found if kind == "policy-map"]
     while ahead:
         more = {("policy-map", name) for name in parents.pop(ahead.pop(), ())} - found

@@ -306,15 +306,17 @@ def _activated_together(cut: Cut, places: Places) -> None:
     for name, side, family in places.bindings:
         if name.startswith("dynamic-template "):
             bound.setdefault(name.split()[-1], set()).add((side, family))
+    taken: dict[str, dict[tuple[str, int], str]] = {}  # by policy and class: which template has taken a place
     for block in cut.others:
         if block.words[:3] != ["policy-map", "type", "control"]:
             continue
         chosen = ""
-        taken: dict[str, dict[tuple[str, int], str]] = {}  # by class: which template has taken a place
-        for number, raw in block.lines:
+        for number, raw in ((block.line, " ".join(block.words[5:])), *block.lines):
             words = raw.split()
-            if words[0] == "class":
-                chosen = words[-2] if len(words) > 2 and words[-1].startswith("do-") else words[-1]
+            if "class" in words:
+                at = words.index("class")
+                end = next((end for end in range(at, len(words)) if words[end].startswith("do-")), len(words))
+                chosen = " ".join([*block.words[4:5], words[end - 1]])
             at = words.index("dynamic-template") + 1 if "dynamic-template" in words else len(words)
             template = words[at] if at < len(words) else ""
             for place in bound.get(template, ()):
