@@ -194,6 +194,11 @@ def test_text_of_nothing_is_not_this_platform() -> None:
         cisco_ios.parse("system {\n    host-name core1;\n}\n")
 
 
+def test_a_byte_order_mark_hides_no_line() -> None:
+    configuration = cisco_ios.parse("\ufeffinterface Vlan10\n ip access-group 101 in\n")
+    assert [one.attachment for one in configuration.bindings] == ["Vlan10"]
+
+
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [

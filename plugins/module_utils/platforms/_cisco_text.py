@@ -117,6 +117,7 @@ _IN_AN_INTERFACE = frozenset(
      "speed", "standby", "storm-control", "switchport", "tunnel", "vrf", "vrrp")
 )  # fmt: skip
 _A_LIST = re.compile(r"[ \t]+(?:(?:ip|ipv4|ipv6)[ \t]+)?access-list[ \t]+\S")
+_AN_INTERFACE = re.compile(r"[ \t]+interface[ \t]+[A-Za-z][A-Za-z-]*[ \t]*\d[\w/.:]*(?:[ \t]+[a-z][\w-]*)*\s*$")
 _VLAN_MAPS = frozenset({("vlan", "filter"), ("vlan", "access-map")})
 _WITH_TEXT = frozenset({"aaa", "menu"})  # besides banners, what can have a text of several lines
 # What an entry names first. Other modes have lines with permit and deny too (roles, prefix lists).
@@ -135,14 +136,22 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
     vrf = ""  # whose block it is, with its static routes (NX-OS)
     strange: tuple[int, str] | None = None  # a line that is not understood, and may be a garbled one
     above: list[tuple[int, str, int]] | None = None  # the list that it would be a line of
-    for number, raw in enumerate(text.split("\n"), 1):
+    for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if banner:
             if raw.strip() == banner if banner == "EOF" else banner in raw:
                 banner = ""
             continue
         if not raw:
             continue
-        if raw[0] in " \t" and "access-list" in raw and (body is None or body is flat) and _A_LIST.match(raw):
+        if raw[0] in " \t" and (
+            ("access-list" in raw and (body is None or body is flat) and _A_LIST.match(raw))
+            or (
+                # Within a list or another interface it is no line of that; a pager leaves eight to ten blanks.
+                "interface " in raw
+                and (entries is not None or body is flat is not None or raw[:8].isspace())
+                and _AN_INTERFACE.match(raw)
+            )
+        ):
             raw = raw.lstrip()  # an indent more or less is nothing to the router
         if raw[0] in " \t":
             if not raw.isspace():
@@ -290,7 +299,7 @@ def _members(words: Sequence[str]) -> list[str] | None:
 
     None where it is one interface.
     """
-    text = "".join(words[2:] if words[1] == "range" else words[1:])
+    text = "".join(words[2:] if words[1] == "range" else words[1:]).partition("!")[0]
     if words[1] != "range" and not re.search(r"\d[-,]", text):
         return None
     found: list[str] = []
