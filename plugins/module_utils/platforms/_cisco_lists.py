@@ -35,7 +35,7 @@ from ..packets import (
 )
 from ._cisco_dialect import DSCP, ICMP, ICMP6, PRECEDENCE, TCP, TOS, UDP, Dialect
 from ._cisco_fragments import FIRST_OR_WHOLE, Piece, pieces_of
-from ._cisco_text import Block, List
+from ._cisco_text import Block, List, inside_an_entry
 
 _SOME_EXTENSION: Alternatives = ((0b001, 0b001), (0b010, 0b010), (0b100, 0b100))
 _NOTHING: Alternatives = ()
@@ -90,10 +90,14 @@ class Lists:
         settled: set[int] = set()
         wide: list[tuple[int, list[str], str]] = []  # the last line of each kind about the whole list
         ignored = self.dialect.ignored
+        left = -1  # the line that leaves the list; what stands right below is not of it, another block of its name is
         for number, raw, skip in chosen.lines:
             words = raw.split()
             if skip:
                 words = words[skip:]
+            if number == left + 1:
+                left = number
+                continue
             if not words or words[0][0] == "!":
                 continue
             if "!" in raw and words[0] != "remark":  # no word of an entry begins so: a person's comment
@@ -106,9 +110,7 @@ class Lists:
                 own, words = int(words[1]), words[2:]
             elif words[-2:-1] == ["sequence"] and words[-1].isdecimal():
                 own, words = int(words[-1]), words[:-2]
-            if not words:
-                continue
-            action = words[0]
+            action = words[0] if words else ""
             if action == "remark" or action in ignored:
                 sequence = max(sequence, own)
                 continue
@@ -126,7 +128,8 @@ class Lists:
                 entries, order = [entries[index] for index in kept], [order[index] for index in kept]
                 continue
             if action == "exit":
-                break
+                left = number
+                continue
             if own:
                 ordered = ordered and own > sequence
             else:
@@ -148,6 +151,10 @@ class Lists:
                     raise NotUnderstood
             except (NotUnderstood, IndexError, ValueError, StopIteration):
                 action, pieces = UNKNOWN, [(({},), "")]
+                at = len(entries) - 1
+                while at >= 0 and entries[at].line == number - 1 and inside_an_entry(raw):
+                    entries[at] = replace(entries[at], doubt=entries[at].doubt or f"it may go on in line {number}")
+                    at -= 1
             if repeated:
                 pieces = [(matches, doubt or "the sequence number is used twice") for matches, doubt in pieces]
             for matches, doubt in pieces:

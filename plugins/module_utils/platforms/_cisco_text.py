@@ -163,6 +163,8 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
                     words = raw.split()
                     if words[1:2] == ["route"] and words[0] in ("ip", "ipv6"):
                         cut.routes.append((6 if words[0] == "ipv6" else 4, ["vrf", vrf, *words[2:]]))
+                elif strange and _goes_on(cut, strange, number, raw):
+                    strange = None
                 elif strange and (reason := _out_of_place(raw.split(), strange[1])):
                     cut.doubts.append(Doubt(strange[0], strange[1].strip(), reason))
                     if above is not None and reason == _AN_ENTRY:
@@ -182,7 +184,7 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
             _numbered(cut, words, number, raw, remove=False)
             continue
         second = words[1] if len(words) > 1 else ""
-        if entries is not None and (first in _ENTRY_WORDS or first.isdecimal()):
+        if entries is not None and (first in _ENTRY_WORDS or first.isdecimal() or inside_an_entry(raw)):
             entries.append((number, raw, 0))
             continue
         pair = first, second
@@ -195,7 +197,7 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
             cut.doubts.append(Doubt(number, raw.strip(), "a list is bound here, and to what is not known"))
         if first not in _IN_AN_INTERFACE:
             flat = None
-        above, strange = entries, None
+        above, numbered, strange = entries, strange, None
         entries, body, vrf = None, None, ""
         if second == "access-list" and first in ("ip", "ipv6", "ipv4"):
             chosen = _named(cut, words, number, raw, dialect)
@@ -241,6 +243,8 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
             break
         elif pair in _VLAN_MAPS and not dialect.vlan_maps:
             cut.doubts.append(Doubt(number, raw.strip(), "a VLAN access map filters too, and is not read"))
+        elif numbered and _goes_on(cut, numbered, number, raw):
+            pass
         else:
             strange = None if first in _OTHER_LISTS else (number, raw)
             _like_an_entry(cut, words, number, raw)
@@ -252,6 +256,27 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
     if banner:
         cut.doubts.append(Doubt(begun[0], begun[1].strip(), "this text does not end, and what follows is not read"))
     return cut
+
+
+def _goes_on(cut: Cut, above: tuple[int, str], number: int, raw: str) -> bool:
+    """Does the `access-list` line right above go on here, where somebody broke it? Then the list has this line too."""
+    words = above[1].split()
+    if number != above[0] + 1 or words[0] != "access-list" or words[2:3] == ["remark"] or not inside_an_entry(raw):
+        return False
+    chosen = cut.lists.get((4, words[1]))
+    if chosen is not None:
+        chosen.lines.append((number, raw, 0))
+    return chosen is not None
+
+
+_INSIDE_AN_ENTRY = re.compile(
+    r"\s*(?:any|host|eq|neq|gt|lt|range|established|log|log-input|\d+\.\d+\.\d+\.\d+)(?:\s|$)"
+)
+
+
+def inside_an_entry(text: str) -> bool:
+    """Does it begin with what only the rest of an entry begins with, an address, a port or an option?"""
+    return bool(_INSIDE_AN_ENTRY.match(text))
 
 
 _AN_ENTRY = "entries of an access list stand below it, and it is the name of none"
