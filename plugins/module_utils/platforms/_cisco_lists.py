@@ -207,7 +207,9 @@ class Lists:
             key = family, words[at]
             protocol = self._protocols[key] if key in self._protocols else self._protocol(*key)
             at += 1
-            if protocol is not None:
+            if protocol == 0 and family == 4 and key[1].isdecimal():
+                doubts.append("whether protocol 0 is every protocol is not documented")
+            elif protocol is not None:
                 base["protocol"] = ((protocol, 0xFF),)
         source, at = self._address(family, words, at, doubts)
         if source is not None:
