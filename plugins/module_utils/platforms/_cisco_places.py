@@ -84,11 +84,12 @@ def interfaces_of(cut: Cut, dialect: Dialect) -> Places:
             text = raw.strip()
             if pair in dialect.bindings:
                 lines += 1
-                if len(words) == 4 and words[3] in DIRECTIONS:
+                chained = len(words) in (5, 6) and words[2] == "common"  # two lists, what they mean is left open
+                if (len(words) == 4 or chained) and words[-1] in DIRECTIONS:
                     family = dialect.bindings[pair]
-                    place = attachment, DIRECTIONS[words[3]], family
+                    place = attachment, DIRECTIONS[words[-1]], family
                     bound.setdefault(attachment, number)
-                    bindings[place] = Binding(*place, (words[2],), number, text)
+                    bindings[place] = Binding(*place, (" ".join(words[2:-1]),), number, text)
                 else:
                     doubts.append(Doubt(number, text, "a filter is bound in a form that is not understood"))
             elif tuple(words[:3]) in dialect.port_bindings:
