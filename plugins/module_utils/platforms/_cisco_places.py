@@ -22,7 +22,12 @@ Places = tuple[dict[str, Interface], tuple[Binding, ...], tuple[Doubt, ...], int
 DIRECTIONS = {"in": "in", "out": "out", "ingress": "in", "egress": "out"}
 _BINDING_WORDS = frozenset({"access-group", "traffic-filter"})
 # Second words of lines with a direction or a list that bind no filter for what is forwarded.
-_NO_FILTER = frozenset({"virtual-reassembly", "flow", "wccp", "nat", "nbar", "igmp", "mld", "multicast", "pim"})
+_NO_FILTER = frozenset(
+    ("virtual-reassembly", "flow", "netflow", "wccp", "nat", "nbar", "igmp", "mld", "multicast", "pim",
+     "control-direction")  # of 802.1X: what is open before the login
+)  # fmt: skip
+# First words of such lines about another protocol than IP, or about counters and queues.
+_NOT_OF_IP = frozenset({"ipx", "appletalk", "decnet", "vines", "xns", "clns", "flow-sampler", "hold-queue"})
 
 
 def _droppers(cut: Cut) -> set[tuple[str, str]]:
@@ -130,6 +135,9 @@ def interfaces_of(cut: Cut, dialect: Dialect) -> Places:
                 doubts.append(Doubt(number, text, "the policy drops packets of a class, and is not read"))
             elif words[1:3] == ["policy", "route-map"] and ("route-map", words[-1]) in droppers:
                 doubts.append(Doubt(number, text, "the route map drops packets, and is not read"))
+            elif words[0] == "rate-limit":  # committed access rate; what is dropped beyond the rate is no filter
+                if "conform-action drop" in raw:
+                    doubts.append(Doubt(number, text, "the rate limit drops what conforms, and is not read"))
             else:
                 for start, reason in dialect.suspicious:
                     if words[: len(start)] == list(start):
@@ -137,7 +145,8 @@ def interfaces_of(cut: Cut, dialect: Dialect) -> Places:
                         break
                 else:
                     directed = (2 < len(words) < 6 and words[-1] in DIRECTIONS) or not _BINDING_WORDS.isdisjoint(words)
-                    if directed and words[0] != "description" and words[1] not in _NO_FILTER:
+                    told = words[0] == "description" or words[0] in _NOT_OF_IP or words[1] in _NO_FILTER
+                    if directed and not told:
                         doubts.append(Doubt(number, text, "a line with a direction may bind a filter, and is not read"))
             sees_ipv6 = sees_ipv6 or like_ipv6(words)
         if switched:  # there a list of the interface does nothing (Cisco, "ip access-group" of NX-OS)

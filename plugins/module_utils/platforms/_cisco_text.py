@@ -122,7 +122,7 @@ _VLAN_MAPS = frozenset({("vlan", "filter"), ("vlan", "access-map")})
 _WITH_TEXT = frozenset({"aaa", "menu"})  # besides banners, what can have a text of several lines
 # What an entry names first. Other modes have lines with permit and deny too (roles, prefix lists).
 _LIST_PROTOCOLS = frozenset("ip ipv4 ipv6 tcp udp icmp icmpv6".split())
-_OTHER_LISTS = frozenset({"mac", "arp", "ethernet-services"})  # access lists that are not of IP
+_OTHER_LISTS = frozenset({"mac", "arp", "ethernet-services", "ipx", "netbios"})  # access lists that are not of IP
 
 
 def cut_up(text: str, dialect: Dialect) -> Cut:
@@ -246,8 +246,9 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
         elif numbered and _goes_on(cut, numbered, number, raw):
             pass
         else:
-            strange = None if first in _OTHER_LISTS else (number, raw)
-            _like_an_entry(cut, words, number, raw)
+            if first not in _OTHER_LISTS:
+                strange = number, raw
+                _like_an_entry(cut, words, number, raw)
             if ("vlan-list" in words or "access-map" in words) and pair not in _VLAN_MAPS:
                 cut.doubts.append(Doubt(number, raw.strip(), "this may be of a VLAN access map"))
             for start, reason in dialect.suspicious_global:
@@ -348,6 +349,9 @@ def _banner_end(words: list[str], raw: str) -> str:
     return "" if mark in rest[len(mark) :] else mark
 
 
+_NOT_LISTS = frozenset({"compiled", "hardware", "dynamic-extended", "rate-limit", "template"})
+
+
 def _numbered(cut: Cut, words: list[str], number: int, raw: str, remove: bool) -> None:
     """`access-list 101 permit ...`: 1-99 and 1300-1999 are standard, 100-199 and 2000-2699 extended (Cisco)."""
     name = words[1] if len(words) > 1 else ""
@@ -359,7 +363,7 @@ def _numbered(cut: Cut, words: list[str], number: int, raw: str, remove: bool) -
         skip = 2
     elif len(words) > 3 and words[2] in ("extended", "standard"):
         standard, skip = words[2] == "standard", 3
-    elif name in ("compiled", "hardware", "dynamic-extended") or not name or words[2:3] == ["remark"]:
+    elif name in _NOT_LISTS or not name or words[2:3] == ["remark"]:
         return
     else:
         cut.doubts.append(Doubt(number, raw.strip(), "an access-list line of unknown shape"))

@@ -104,6 +104,7 @@ DIALECT = Dialect(
         (("ip", "inspect"), "inspection opens the access lists for return traffic"),
         (("zone-member", "security"), "a zone's policy filters too, and is not read"),
     ),
+    suspicious_global=((("cable", "filter", "group"), "a filter group of cable modems filters too, and is not read"),),
     own_marks=frozenset({"Cisco IOS"}),
     not_lists=frozenset(
         {"log-update", "logging", "resequence", "persistent", "helper", "match-local-traffic", "role-based"}
