@@ -345,7 +345,7 @@ def _banner_end(words: list[str], raw: str) -> str:
     rest = raw.split(None, 2)[2] if len(words) > 2 else ""
     if not rest:
         return "EOF"  # EOS: the text stands below, up to a line with EOF
-    mark = rest[:2] if rest[0] == "^" else rest[0]  # IOS prints a control character as ^C
+    mark = "^C" if rest[:2] == "^C" else rest[0]  # IOS prints a control character so
     return "" if mark in rest[len(mark) :] else mark
 
 
