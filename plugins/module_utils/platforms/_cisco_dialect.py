@@ -118,4 +118,5 @@ class Dialect:
     lengths: tuple[int, int] = (0, 0xFFFF)  # of packets that a condition on the length can match
     vlan_maps: bool = False  # the platform reads VLAN access maps itself
     counted: bool = False  # the text ends with the number of its lines, in place of `end`
+    shown: re.Pattern[str] | None = None  # what begins a list in `show access-lists`: kind, and name if it filters
     vdcs: bool = False  # `switchto vdc` begins the configuration of another device

@@ -136,6 +136,7 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
     vrf = ""  # whose block it is, with its static routes (NX-OS)
     strange: tuple[int, str] | None = None  # a line that is not understood, and may be a garbled one
     above: list[tuple[int, str, int]] | None = None  # the list that it would be a line of
+    shown: dict[tuple[int, str], List] = {}  # lists as `show access-lists` prints them; those of a configuration count
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if banner:
             if raw.strip() == banner if banner == "EOF" else banner in raw:
@@ -243,6 +244,11 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
             break
         elif pair in _VLAN_MAPS and not dialect.vlan_maps:
             cut.doubts.append(Doubt(number, raw.strip(), "a VLAN access map filters too, and is not read"))
+        elif dialect.shown and "access list" in raw and (found := dialect.shown.match(raw.rstrip())):
+            entries = _Shown([(number, "remark that is not shown", 0)])  # so a list without a line is not known
+            if found["name"]:
+                key = 6 if found["kind"] == "IPv6" else 4, found["name"]
+                shown[key] = List(key[1], key[0], found["kind"] == "Standard IP", number, raw.strip(), entries)
         elif numbered and _goes_on(cut, numbered, number, raw):
             pass
         else:
@@ -254,6 +260,7 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
             for start, reason in dialect.suspicious_global:
                 if tuple(words[: len(start)]) == start:
                     cut.doubts.append(Doubt(number, raw.strip(), reason))
+    cut.lists = shown | cut.lists
     if banner:
         cut.doubts.append(Doubt(begun[0], begun[1].strip(), "this text does not end, and what follows is not read"))
     return cut
@@ -303,6 +310,16 @@ def interface_name(words: Sequence[str]) -> str:
         if words[1:2] and words[1].replace("-", "").isalpha() and words[2:3] and words[2][0].isdecimal()
         else words[1]
     )
+
+
+class _Shown(list[tuple[int, str, int]]):
+    """The lines of a list as `show access-lists` prints them, each made what the configuration has."""
+
+    def append(self, line: tuple[int, str, int]) -> None:
+        super().append((line[0], _COUNTED.sub("", line[1]), line[2]))
+
+
+_COUNTED = re.compile(r", wildcard bits|\s(?:\(\d+ match(?:es)?\)|check=\d+)")
 
 
 class _Each(list[tuple[int, str]]):

@@ -105,6 +105,11 @@ DIALECT = Dialect(
         (("zone-member", "security"), "a zone's policy filters too, and is not read"),
     ),
     suspicious_global=((("cable", "filter", "group"), "a filter group of cable modems filters too, and is not read"),),
+    # What traffic or a login made of another list stands there too, and so do lists that are not of IP.
+    shown=re.compile(
+        r"(?:(?P<kind>Standard IP|Extended IP|IPv6) access list (?P<name>\S+)(?: \(Compiled\))?|"
+        r"(?:Standard|Extended|Reflexive|Role-based|IPv6)\b.* access list \S+.*)$"
+    ),
     own_marks=frozenset({"Cisco IOS"}),
     not_lists=frozenset(
         {"log-update", "logging", "resequence", "persistent", "helper", "match-local-traffic", "role-based"}
