@@ -109,6 +109,16 @@ class Cut:
 
 _ENTRY_WORDS = frozenset({"permit", "deny", "remark", "sequence", "evaluate", "dynamic"})
 _INTERFACE_ONLY = frozenset((family, word) for family in ("ip", "ipv4", "ipv6") for word in ("address", "verify"))
+# What else of an interface may matter in a text without indents.
+_FLAT_TOO = re.compile(
+    r"(?:service-policy|zone-member|rate-limit|ip\s+policy|ip(?:v6)?\s+unnumbered)\s|"
+    r"ip(?:v6)?\s+inspect\s+\S+\s+(?:in|out)\s*$"
+)
+# First words of the lines of a policy and of a route map.
+_IN_A_POLICY = frozenset(
+    ("class", "description", "match", "set", "drop", "police", "conform-action", "exceed-action", "violate-action",
+     "bandwidth", "priority", "shape", "queue-limit", "service-policy")
+)  # fmt: skip
 # First words of an interface's lines: behind them the interface goes on in a text without indents.
 _IN_AN_INTERFACE = frozenset(
     ("arp", "bandwidth", "carrier-delay", "cdp", "channel-group", "delay", "description", "duplex", "encapsulation",
@@ -131,6 +141,7 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
     entries: list[tuple[int, str, int]] | None = None
     body: list[tuple[int, str]] | None = None
     flat: list[tuple[int, str]] | None = None  # of the interface whose lines may follow without an indent
+    policy: list[tuple[int, str]] | None = None  # of the policy or route map whose lines may follow without an indent
     banner = ""  # the delimiter of a banner whose text must not be read as configuration
     begun = (0, "")  # where it begins
     vrf = ""  # whose block it is, with its static routes (NX-OS)
@@ -191,9 +202,13 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
         pair = first, second
         said = words[1:] if first == "no" else words
         binds = tuple(said[:2]) in dialect.bindings or tuple(said[:3]) in dialect.port_bindings
-        if flat is not None and (binds or pair in _INTERFACE_ONLY or said == ["shutdown"]):
+        if flat is not None and (binds or pair in _INTERFACE_ONLY or said == ["shutdown"] or _FLAT_TOO.match(raw)):
             flat.append((number, raw))
             continue
+        if policy is not None and first in _IN_A_POLICY:
+            policy.append((number, raw))
+            continue
+        policy = None
         if binds:
             cut.doubts.append(Doubt(number, raw.strip(), "a list is bound here, and to what is not known"))
         if first not in _IN_AN_INTERFACE:
@@ -225,6 +240,7 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
                 cut.others.append(block)
             if first in ("policy-map", "route-map"):
                 cut.policies.append(block)
+                policy = body
         elif first == "no" or first == "default":
             _forget(cut, words[1:], number, raw)
         elif first in ("hostname", "switchname") and second:
