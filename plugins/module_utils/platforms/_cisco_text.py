@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -128,6 +129,8 @@ _IN_AN_INTERFACE = frozenset(
 )  # fmt: skip
 _A_LIST = re.compile(r"[ \t]+(?:(?:ip|ipv4|ipv6)[ \t]+)?access-list[ \t]+\S")
 _AN_INTERFACE = re.compile(r"[ \t]+interface[ \t]+[A-Za-z][A-Za-z-]*[ \t]*\d[\w/.:]*(?:[ \t]+[a-z][\w-]*)*\s*$")
+_PAGER = re.compile(r" ?--More-- ?(?:\x08+ *\x08+|\r *\r)|--More--")  # with what the terminal wipes it away with
+_AT_THE_LEFT = re.compile(r"^[^ \t\r\n]", re.MULTILINE)
 _VLAN_MAPS = frozenset({("vlan", "filter"), ("vlan", "access-map")})
 _WITH_TEXT = frozenset({"aaa", "menu"})  # besides banners, what can have a text of several lines
 # What an entry names first. Other modes have lines with permit and deny too (roles, prefix lists).
@@ -148,23 +151,28 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
     strange: tuple[int, str] | None = None  # a line that is not understood, and may be a garbled one
     above: list[tuple[int, str, int]] | None = None  # the list that it would be a line of
     shown: dict[tuple[int, str], List] = {}  # lists as `show access-lists` prints them; those of a configuration count
-    for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+    text = text.removeprefix("\ufeff")
+    if "--More--" in text:
+        text = _PAGER.sub("", text)
+    if not _AT_THE_LEFT.search(text):  # as a page shows it
+        text = textwrap.dedent(text)
+    for number, raw in enumerate(text.split("\n"), 1):
         if banner:
             if raw.strip() == banner if banner == "EOF" else banner in raw:
                 banner = ""
             continue
         if not raw:
             continue
+        # An indent more or less is nothing to the router, and where a pager stood, eight to ten blanks are left.
         if raw[0] in " \t" and (
-            ("access-list" in raw and (body is None or body is flat) and _A_LIST.match(raw))
+            ("access-list" in raw and (body is None or body is flat or raw[:8].isspace()) and _A_LIST.match(raw))
             or (
-                # Within a list or another interface it is no line of that; a pager leaves eight to ten blanks.
                 "interface " in raw
                 and (entries is not None or body is flat is not None or raw[:8].isspace())
                 and _AN_INTERFACE.match(raw)
             )
         ):
-            raw = raw.lstrip()  # an indent more or less is nothing to the router
+            raw = raw.lstrip()
         if raw[0] in " \t":
             if not raw.isspace():
                 if entries is not None:
@@ -293,9 +301,9 @@ def _goes_on(cut: Cut, above: tuple[int, str], number: int, raw: str) -> bool:
     return chosen is not None
 
 
-_INSIDE_AN_ENTRY = re.compile(
-    r"\s*(?:any|host|eq|neq|gt|lt|range|established|log|log-input|\d+\.\d+\.\d+\.\d+)(?:\s|$)"
-)
+_WITHIN = r"(?:any|host|eq|neq|gt|lt|range|established|log|log-input|\d+\.\d+\.\d+\.\d+)(?:\s|$)"
+# Or with the rest of an address or a number.
+_INSIDE_AN_ENTRY = re.compile(rf"\s*(?:{_WITHIN}|[\d.]+(?:\s+{_WITHIN}|\s*$))")
 
 
 def inside_an_entry(text: str) -> bool:
