@@ -90,14 +90,10 @@ class Lists:
         settled: set[int] = set()
         wide: list[tuple[int, list[str], str]] = []  # the last line of each kind about the whole list
         ignored = self.dialect.ignored
-        left = -1  # the line that leaves the list; what stands right below is not of it, another block of its name is
         for number, raw, skip in chosen.lines:
             words = raw.split()
             if skip:
                 words = words[skip:]
-            if number == left + 1:
-                left = number
-                continue
             if not words or words[0][0] == "!":
                 continue
             if "!" in raw and words[0] != "remark":  # no word of an entry begins so: a person's comment
@@ -128,8 +124,7 @@ class Lists:
                 entries, order = [entries[index] for index in kept], [order[index] for index in kept]
                 continue
             if action == "exit":
-                left = number
-                continue
+                break
             if own:
                 ordered = ordered and own > sequence
             else:

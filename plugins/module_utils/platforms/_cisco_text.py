@@ -81,6 +81,7 @@ class List:
     line: int
     text: str
     lines: list[tuple[int, str, int]] = field(default_factory=list)  # number, raw text, words in front of the entry
+    begun: int = 0  # how many of them there were when it was entered last
 
 
 @dataclass
@@ -440,6 +441,11 @@ def _named(cut: Cut, words: list[str], number: int, raw: str, dialect: Dialect) 
     chosen = cut.lists.get((family, name))
     if chosen is None:
         chosen = cut.lists[family, name] = List(name, family, standard, number, raw.strip())
+    for at, line in enumerate(chosen.lines[chosen.begun :], chosen.begun):
+        if line[1].split() == ["exit"]:  # what stands behind it in that block is of no list
+            del chosen.lines[at:]
+            break
+    chosen.begun = len(chosen.lines)
     skip = words.index(name, 2) + 1
     if words[skip : skip + 1] and (words[skip] in _ENTRY_WORDS or words[skip].isdecimal()):  # an entry beside the name
         chosen.lines.append((number, raw, skip))
