@@ -199,11 +199,13 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
         if not words:
             continue
         first = words[0]
-        if first == "access-list":
+        if first == "access-list" or first == "Access-list":
             entries = body = above = None
             strange = number, raw  # nothing belongs below it
             _numbered(cut, words, number, raw, remove=False)
             continue
+        if raw[0] == "I" and first.lower() in ("interface", "ip", "ipv6"):  # as a person begins a line
+            words[0] = first = first.lower()
         second = words[1] if len(words) > 1 else ""
         if entries is not None and (first in _ENTRY_WORDS or first.isdecimal() or inside_an_entry(raw)):
             entries.append((number, raw, 0))
@@ -319,11 +321,18 @@ def _out_of_place(words: list[str], above: str) -> str:
     """Why an indented line cannot belong to the unknown line above it, "" when it may."""
     if tuple(words[:2]) in _INTERFACE_ONLY or words[1:2] == ["unnumbered"]:
         return "the lines of an interface stand below it, and it names none"
+    if words[1:2] in (["access-group"], ["traffic-filter"]) and _like_interface(above.split()[0].lower()):
+        return "a list is bound below it, and it names no interface"
     rest = words[1:] if words[0] == "sequence" else words
     rest = rest[1:] if rest and rest[0].isdecimal() else rest
     if rest[:1] not in (["permit"], ["deny"]):
         return ""
     return _AN_ENTRY if _LIST_PROTOCOLS.issuperset(rest[1:2] or [""]) or _like_a_list(above.split()) else ""
+
+
+def _like_interface(word: str) -> bool:
+    """`int`, or garbled."""
+    return "interface".startswith(word) or bool(difflib.get_close_matches(word, ["interface"], n=1, cutoff=0.75))
 
 
 def interface_name(words: Sequence[str]) -> str:
