@@ -194,6 +194,15 @@ def test_text_of_nothing_is_not_this_platform() -> None:
         cisco_ios.parse("system {\n    host-name core1;\n}\n")
 
 
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+@pytest.mark.parametrize("margin", ["", "    ", "\t"])
+@pytest.mark.parametrize("pager", ["", " --More-- \b\b\b        \b\b\b", " --More-- \r          \r", " --More--  "])
+def test_what_a_page_or_a_terminal_adds_hides_no_line(mark: str, margin: str, pager: str) -> None:
+    lines = ["interface Vlan1", " no shutdown", f"{pager}interface Vlan10", f"{pager} ip access-group 101 in"]
+    configuration = cisco_ios.parse(mark + "".join(f"{margin}{line}\n" for line in lines))
+    assert [one.attachment for one in configuration.bindings] == ["Vlan10"]
+
+
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [

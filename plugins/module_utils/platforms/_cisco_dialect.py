@@ -122,4 +122,5 @@ class Dialect:
     vlan_maps: bool = False  # the platform reads VLAN access maps itself
     comments: bool = False  # in any mode, `comment` begins a text that ends with a line EOF
     counted: bool = False  # the text ends with the number of its lines, in place of `end`
+    shown: re.Pattern[str] | None = None  # what begins a list in `show access-lists`: kind, and name if it filters
     vdcs: bool = False  # `switchto vdc` begins the configuration of another device

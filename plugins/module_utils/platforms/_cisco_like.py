@@ -41,7 +41,9 @@ def parse(text: str, dialect: Dialect, places: Callable[[Cut, Filters], Places] 
     for binding in bindings:
         for name in binding.filters:
             if (binding.family, name) not in filters:
-                text = f"{name} is bound and not defined: {_SAID[dialect.undefined].format(dialect.title)}"
-                filters[binding.family, name] = Filter(name, binding.family, (), dialect.undefined, binding.line, text)
+                # `common A B`: no document says what a permit of the first list means to the second.
+                does = UNKNOWN if " " in name else dialect.undefined
+                text = f"{name} is bound and not defined: {_SAID[does].format(dialect.title)}"
+                filters[binding.family, name] = Filter(name, binding.family, (), does, binding.line, text)
     doubts = tuple(sorted((*cut.doubts, *doubts), key=lambda doubt: doubt.line))
     return Configuration(filters, bindings, interfaces, doubts, cut.hostname, cut.filter_lines + lines)

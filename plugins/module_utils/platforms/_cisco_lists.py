@@ -35,7 +35,7 @@ from ..packets import (
 )
 from ._cisco_dialect import DSCP, ICMP, ICMP6, PRECEDENCE, TCP, TOS, UDP, Dialect
 from ._cisco_fragments import FIRST_OR_WHOLE, Piece, pieces_of
-from ._cisco_text import Block, List
+from ._cisco_text import Block, List, inside_an_entry
 
 _SOME_EXTENSION: Alternatives = ((0b001, 0b001), (0b010, 0b010), (0b100, 0b100))
 _NOTHING: Alternatives = ()
@@ -148,6 +148,10 @@ class Lists:
                     raise NotUnderstood
             except (NotUnderstood, IndexError, ValueError, StopIteration):
                 action, pieces = UNKNOWN, [(({},), "")]
+                at = len(entries) - 1
+                while at >= 0 and entries[at].line == number - 1 and inside_an_entry(raw):
+                    entries[at] = replace(entries[at], doubt=entries[at].doubt or f"it may go on in line {number}")
+                    at -= 1
             if repeated:
                 pieces = [(matches, doubt or "the sequence number is used twice") for matches, doubt in pieces]
             for matches, doubt in pieces:
@@ -200,7 +204,9 @@ class Lists:
             key = family, words[at]
             protocol = self._protocols[key] if key in self._protocols else self._protocol(*key)
             at += 1
-            if protocol is not None:
+            if protocol == 0 and family == 4 and key[1].isdecimal():
+                doubts.append("whether protocol 0 is every protocol is not documented")
+            elif protocol is not None:
                 base["protocol"] = ((protocol, 0xFF),)
         source, at = self._address(family, words, at, doubts)
         if source is not None:

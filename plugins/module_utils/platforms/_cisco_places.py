@@ -21,8 +21,12 @@ Places = tuple[dict[str, Interface], tuple[Binding, ...], tuple[Doubt, ...], int
 
 DIRECTIONS = {"in": "in", "out": "out", "ingress": "in", "egress": "out"}
 _BINDING_WORDS = frozenset({"access-group", "traffic-filter"})
-# First or second words of lines with a direction or a list that bind no filter for what is forwarded.
-_NO_FILTER = frozenset({"virtual-reassembly", "flow", "wccp", "nat", "nbar", "igmp", "mld", "multicast", "pim"})
+# First or second words of lines with a direction or a list that bind no filter for what is forwarded: another protocol
+# than IP, counters and queues, what 802.1X has open before the login.
+_NO_FILTER = frozenset(
+    ("virtual-reassembly", "flow", "netflow", "wccp", "nat", "nbar", "igmp", "mld", "multicast", "pim",
+     "control-direction", "ipx", "appletalk", "decnet", "vines", "xns", "clns", "flow-sampler", "hold-queue")
+)  # fmt: skip
 
 
 def droppers(cut: Cut) -> set[tuple[str, str]]:
@@ -87,11 +91,12 @@ def interfaces_of(cut: Cut, dialect: Dialect) -> Places:
             text = raw.strip()
             if pair in dialect.bindings:
                 lines += 1
-                if len(words) == 4 and words[3] in DIRECTIONS:
+                chained = len(words) in (5, 6) and words[2] == "common"  # two lists, what they mean is left open
+                if (len(words) == 4 or chained) and words[-1] in DIRECTIONS:
                     family = dialect.bindings[pair]
-                    place = attachment, DIRECTIONS[words[3]], family
+                    place = attachment, DIRECTIONS[words[-1]], family
                     bound.setdefault(attachment, number)
-                    bindings[place] = Binding(*place, (words[2],), number, text)
+                    bindings[place] = Binding(*place, (" ".join(words[2:-1]),), number, text)
                 else:
                     doubts.append(Doubt(number, text, "a filter is bound in a form that is not understood"))
             elif tuple(words[:3]) in dialect.port_bindings:
@@ -136,6 +141,9 @@ def interfaces_of(cut: Cut, dialect: Dialect) -> Places:
                 doubts.append(Doubt(number, text, "the policy drops packets of a class, and is not read"))
             elif words[1:3] == ["policy", "route-map"] and ("route-map", words[-1]) in dropping:
                 doubts.append(Doubt(number, text, "the route map drops packets, and is not read"))
+            elif words[0] == "rate-limit":  # committed access rate; what is dropped beyond the rate is no filter
+                if "conform-action drop" in raw:
+                    doubts.append(Doubt(number, text, "the rate limit drops what conforms, and is not read"))
             else:
                 for start, reason in dialect.suspicious:
                     if words[: len(start)] == list(start):

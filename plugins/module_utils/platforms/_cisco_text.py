@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -80,6 +81,7 @@ class List:
     line: int
     text: str
     lines: list[tuple[int, str, int]] = field(default_factory=list)  # number, raw text, words in front of the entry
+    begun: int = 0  # how many of them there were when it was entered last
 
 
 @dataclass
@@ -109,6 +111,16 @@ class Cut:
 
 _ENTRY_WORDS = frozenset({"permit", "deny", "remark", "sequence", "evaluate", "dynamic"})
 _INTERFACE_ONLY = frozenset((family, word) for family in ("ip", "ipv4", "ipv6") for word in ("address", "verify"))
+# What else of an interface may matter in a text without indents.
+_FLAT_TOO = re.compile(
+    r"(?:service-policy|zone-member|rate-limit|ip\s+policy|ip(?:v6)?\s+unnumbered)\s|"
+    r"ip(?:v6)?\s+inspect\s+\S+\s+(?:in|out)\s*$"
+)
+# First words of the lines of a policy and of a route map.
+_IN_A_POLICY = frozenset(
+    ("class", "description", "match", "set", "drop", "police", "conform-action", "exceed-action", "violate-action",
+     "bandwidth", "priority", "shape", "queue-limit", "service-policy")
+)  # fmt: skip
 # First words of an interface's lines: behind them the interface goes on in a text without indents.
 _IN_AN_INTERFACE = frozenset(
     ("arp", "bandwidth", "carrier-delay", "cdp", "channel-group", "delay", "description", "duplex", "encapsulation",
@@ -117,11 +129,14 @@ _IN_AN_INTERFACE = frozenset(
      "speed", "standby", "storm-control", "switchport", "tunnel", "vrf", "vrrp")
 )  # fmt: skip
 _A_LIST = re.compile(r"[ \t]+(?:(?:ip|ipv4|ipv6)[ \t]+)?access-list[ \t]+\S")
+_AN_INTERFACE = re.compile(r"[ \t]+interface[ \t]+[A-Za-z][A-Za-z-]*[ \t]*\d[\w/.:]*(?:[ \t]+[a-z][\w-]*)*\s*$")
+_PAGER = re.compile(r" ?--More-- ?(?:\x08+ *\x08+|\r *\r)|--More--")  # with what the terminal wipes it away with
+_AT_THE_LEFT = re.compile(r"^[^ \t\r\n]", re.MULTILINE)
 _VLAN_MAPS = frozenset({("vlan", "filter"), ("vlan", "access-map")})
 _WITH_TEXT = frozenset({"aaa", "menu"})  # besides banners, what can have a text of several lines
 # What an entry names first. Other modes have lines with permit and deny too (roles, prefix lists).
 _LIST_PROTOCOLS = frozenset("ip ipv4 ipv6 tcp udp icmp icmpv6".split())
-_OTHER_LISTS = frozenset({"mac", "arp", "ethernet-services"})  # access lists that are not of IP
+_OTHER_LISTS = frozenset({"mac", "arp", "ethernet-services", "ipx", "netbios"})  # access lists that are not of IP
 _HARDWARE = frozenset({"hardware", "platform"})  # `hardware access-list update default-result permit`
 
 
@@ -131,12 +146,19 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
     entries: list[tuple[int, str, int]] | None = None
     body: list[tuple[int, str]] | None = None
     flat: list[tuple[int, str]] | None = None  # of the interface whose lines may follow without an indent
+    policy: list[tuple[int, str]] | None = None  # of the policy or route map whose lines may follow without an indent
     banner = ""  # the delimiter of a banner or comment whose text must not be read as configuration
     begun = (0, "")  # where it begins
     vrf = ""  # whose block it is, with its static routes (NX-OS)
     strange: tuple[int, str] | None = None  # a line that is not understood, and may be a garbled one
     above: list[tuple[int, str, int]] | None = None  # the list that it would be a line of
     of_a_list = _ENTRY_WORDS | dialect.ignored | dialect.list_wide  # what begins a line of one, indented or not
+    shown: dict[tuple[int, str], List] = {}  # lists as `show access-lists` prints them; those of a configuration count
+    text = text.removeprefix("\ufeff")
+    if "--More--" in text:
+        text = _PAGER.sub("", text)
+    if not _AT_THE_LEFT.search(text):  # as a page shows it
+        text = textwrap.dedent(text)
     for number, raw in enumerate(text.split("\n"), 1):
         if banner:
             if raw.strip() == banner if banner == "EOF" else banner in raw:
@@ -147,8 +169,16 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
         if dialect.comments and "comment" in raw and raw.strip() == "comment":
             banner, begun = "EOF", (number, raw)
             continue
-        if raw[0] in " \t" and "access-list" in raw and (body is None or body is flat) and _A_LIST.match(raw):
-            raw = raw.lstrip()  # an indent more or less is nothing to the router
+        # An indent more or less is nothing to the router, and where a pager stood, eight to ten blanks are left.
+        if raw[0] in " \t" and (
+            ("access-list" in raw and (body is None or body is flat or raw[:8].isspace()) and _A_LIST.match(raw))
+            or (
+                "interface " in raw
+                and (entries is not None or body is flat is not None or raw[:8].isspace())
+                and _AN_INTERFACE.match(raw)
+            )
+        ):
+            raw = raw.lstrip()
         if raw[0] in " \t":
             if not raw.isspace():
                 if entries is not None:
@@ -159,6 +189,8 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
                     words = raw.split()
                     if words[1:2] == ["route"] and words[0] in ("ip", "ipv6"):
                         cut.routes.append((6 if words[0] == "ipv6" else 4, ["vrf", vrf, *words[2:]]))
+                elif strange and _goes_on(cut, strange, number, raw):
+                    strange = None
                 elif strange and (reason := _out_of_place(raw.split(), strange[1])):
                     cut.doubts.append(Doubt(strange[0], strange[1].strip(), reason))
                     if above is not None and reason == _AN_ENTRY:
@@ -172,15 +204,17 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
         if not words:
             continue
         first = words[0]
-        if first == "access-list":
+        if first == "access-list" or first == "Access-list":
             entries = body = above = None
             strange = number, raw  # nothing belongs below it
             _numbered(cut, words, number, raw, remove=False)
             continue
+        if raw[0] == "I" and first.lower() in ("interface", "ip", "ipv6"):  # as a person begins a line
+            words[0] = first = first.lower()
         second = words[1] if len(words) > 1 else ""
         if entries is not None:
             word = second if first in ("no", "default") else first
-            if word in of_a_list or word.isdecimal():
+            if word in of_a_list or word.isdecimal() or inside_an_entry(raw):
                 entries.append((number, raw, 0))
                 continue
         elif above is not None and strange and _out_of_place(words, strange[1]) == _AN_ENTRY:
@@ -192,14 +226,18 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
         pair = first, second
         said = words[1:] if first == "no" else words
         binds = tuple(said[:2]) in dialect.bindings or tuple(said[:3]) in dialect.port_bindings
-        if flat is not None and (binds or pair in _INTERFACE_ONLY or said == ["shutdown"]):
+        if flat is not None and (binds or pair in _INTERFACE_ONLY or said == ["shutdown"] or _FLAT_TOO.match(raw)):
             flat.append((number, raw))
             continue
+        if policy is not None and first in _IN_A_POLICY:
+            policy.append((number, raw))
+            continue
+        policy = None
         if binds:
             cut.doubts.append(Doubt(number, raw.strip(), "a list is bound here, and to what is not known"))
         if first not in _IN_AN_INTERFACE:
             flat = None
-        above, strange = entries, None
+        above, numbered, strange = entries, strange, None
         entries, body, vrf = None, None, ""
         if second == "access-list" and first in ("ip", "ipv6", "ipv4"):
             chosen = _named(cut, words, number, raw, dialect)
@@ -234,6 +272,7 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
                 cut.others.append(block)
             if first in ("policy-map", "route-map"):
                 cut.policies.append(block)
+                policy = body
         elif first == "no" or first == "default":
             if dialect.formal and second == "interface" and len(words) > 3 and (rest := _of_the_interface(words[1:])):
                 name = interface_name(words[1:])
@@ -257,17 +296,47 @@ def cut_up(text: str, dialect: Dialect) -> Cut:
             break
         elif pair in _VLAN_MAPS and not dialect.vlan_maps:
             cut.doubts.append(Doubt(number, raw.strip(), "a VLAN access map filters too, and is not read"))
+        elif dialect.shown and "access list" in raw and (found := dialect.shown.match(raw.rstrip())):
+            entries = _Shown([(number, "remark that is not shown", 0)])  # so a list without a line is not known
+            if found["name"]:
+                key = 6 if found["kind"] == "IPv6" else 4, found["name"]
+                shown[key] = List(key[1], key[0], found["kind"] == "Standard IP", number, raw.strip(), entries)
+        elif numbered and _goes_on(cut, numbered, number, raw):
+            pass
         else:
-            strange = None if first in _OTHER_LISTS else (number, raw)
-            _like_an_entry(cut, words, number, raw)
+            if first not in _OTHER_LISTS:
+                strange = number, raw
+                _like_an_entry(cut, words, number, raw)
             if ("vlan-list" in words or "access-map" in words) and pair not in _VLAN_MAPS:
                 cut.doubts.append(Doubt(number, raw.strip(), "this may be of a VLAN access map"))
             for start, reason in dialect.suspicious_global:
                 if tuple(words[: len(start)]) == start:
                     cut.doubts.append(Doubt(number, raw.strip(), reason))
+    cut.lists = shown | cut.lists
     if banner:
         cut.doubts.append(Doubt(begun[0], begun[1].strip(), "this text does not end, and what follows is not read"))
     return cut
+
+
+def _goes_on(cut: Cut, above: tuple[int, str], number: int, raw: str) -> bool:
+    """Does the `access-list` line right above go on here, where somebody broke it? Then the list has this line too."""
+    words = above[1].split()
+    if number != above[0] + 1 or words[0] != "access-list" or words[2:3] == ["remark"] or not inside_an_entry(raw):
+        return False
+    chosen = cut.lists.get((4, words[1]))
+    if chosen is not None:
+        chosen.lines.append((number, raw, 0))
+    return chosen is not None
+
+
+_WITHIN = r"(?:any|host|eq|neq|gt|lt|range|established|log|log-input|\d+\.\d+\.\d+\.\d+)(?:\s|$)"
+# Or with the rest of an address or a number.
+_INSIDE_AN_ENTRY = re.compile(rf"\s*(?:{_WITHIN}|[\d.]+(?:\s+{_WITHIN}|\s*$))")
+
+
+def inside_an_entry(text: str) -> bool:
+    """Does it begin with what only the rest of an entry begins with, an address, a port or an option?"""
+    return bool(_INSIDE_AN_ENTRY.match(text))
 
 
 _AN_ENTRY = "entries of an access list stand below it, and it is the name of none"
@@ -277,11 +346,18 @@ def _out_of_place(words: list[str], above: str) -> str:
     """Why an indented line cannot belong to the unknown line above it, "" when it may."""
     if tuple(words[:2]) in _INTERFACE_ONLY or words[1:2] == ["unnumbered"]:
         return "the lines of an interface stand below it, and it names none"
+    if words[1:2] in (["access-group"], ["traffic-filter"]) and _like_interface(above.split()[0].lower()):
+        return "a list is bound below it, and it names no interface"
     rest = words[1:] if words[0] == "sequence" else words
     rest = rest[1:] if rest and rest[0].isdecimal() else rest
     if rest[:1] not in (["permit"], ["deny"]):
         return ""
     return _AN_ENTRY if _LIST_PROTOCOLS.issuperset(rest[1:2] or [""]) or _like_a_list(above.split()) else ""
+
+
+def _like_interface(word: str) -> bool:
+    """`int`, or garbled."""
+    return "interface".startswith(word) or bool(difflib.get_close_matches(word, ["interface"], n=1, cutoff=0.75))
 
 
 def interface_name(words: Sequence[str]) -> str:
@@ -300,6 +376,16 @@ def _of_the_interface(words: Sequence[str]) -> Sequence[str]:
     at = 3 if words[1] == "preconfigure" else 2
     at += interface_name(words) != words[at - 1]  # `interface Bundle-Ether 1`
     return words[at + (words[at : at + 1] == ["l2transport"]) :]
+
+
+class _Shown(list[tuple[int, str, int]]):
+    """The lines of a list as `show access-lists` prints them, each made what the configuration has."""
+
+    def append(self, line: tuple[int, str, int]) -> None:
+        super().append((line[0], _COUNTED.sub("", line[1]), line[2]))
+
+
+_COUNTED = re.compile(r", wildcard bits|\s(?:\(\d+ match(?:es)?\)|check=\d+)")
 
 
 class _Each(list[tuple[int, str]]):
@@ -322,7 +408,7 @@ def _members(words: Sequence[str]) -> list[str] | None:
 
     None where it is one interface.
     """
-    text = "".join(words[2:] if words[1] == "range" else words[1:])
+    text = "".join(words[2:] if words[1] == "range" else words[1:]).partition("!")[0]
     if words[1] != "range" and not re.search(r"\d[-,]", text):
         return None
     found: list[str] = []
@@ -347,6 +433,9 @@ def _banner_end(words: list[str], raw: str) -> str:
     return "" if mark in rest[len(mark) :] else mark
 
 
+_NOT_LISTS = frozenset({"compiled", "hardware", "dynamic-extended", "rate-limit", "template"})
+
+
 def _numbered(cut: Cut, words: list[str], number: int, raw: str, remove: bool) -> None:
     """`access-list 101 permit ...`: 1-99 and 1300-1999 are standard, 100-199 and 2000-2699 extended (Cisco)."""
     name = words[1] if len(words) > 1 else ""
@@ -358,7 +447,7 @@ def _numbered(cut: Cut, words: list[str], number: int, raw: str, remove: bool) -
         skip = 2
     elif len(words) > 3 and words[2] in ("extended", "standard"):
         standard, skip = words[2] == "standard", 3
-    elif name in ("compiled", "hardware", "dynamic-extended") or not name or words[2:3] == ["remark"]:
+    elif name in _NOT_LISTS or not name or words[2:3] == ["remark"]:
         return
     else:
         cut.doubts.append(Doubt(number, raw.strip(), "an access-list line of unknown shape"))
@@ -394,6 +483,11 @@ def _named(cut: Cut, words: list[str], number: int, raw: str, dialect: Dialect) 
     chosen = cut.lists.get((family, name))
     if chosen is None:
         chosen = cut.lists[family, name] = List(name, family, standard, number, raw.strip())
+    for at, line in enumerate(chosen.lines[chosen.begun :], chosen.begun):
+        if line[1].split() == ["exit"]:  # what stands behind it in that block is of no list
+            del chosen.lines[at:]
+            break
+    chosen.begun = len(chosen.lines)
     skip = words.index(name, 2) + 1
     if words[skip : skip + 1] and (words[skip] in _ENTRY_WORDS or words[skip].isdecimal()):  # an entry beside the name
         chosen.lines.append((number, raw, skip))

@@ -26,6 +26,11 @@ What is modelled, and where it is written:
   Templates").
 - Port numbers behind names: Cisco, "access-list (IP extended)"; names of newer releases as IANA has them. `hbh` is the
   hop-by-hop header (Cisco, "permit (IPv6)").
+- Two lists in one direction, `ip access-group common A B` (Cisco, "IPv4 ACL Chaining Support"): what a permit of the
+  common one means to the other is not documented, so what is bound there is unknown.
+- Whether protocol 0 of an IPv4 line is every protocol is not documented: the line is in doubt.
+- Lists as `show access-lists` prints them are read too, without their counters. Remarks are not shown, so a list
+  without a line is unknown there (Cisco, "show access-lists").
 - A/len in an IPv4 list, `access-list NAME extended`, a list without a kind, an entry beside the name of its list and
   `statistics` (of NX-OS) are read as what they plainly mean, though IOS prints none of them.
 - Per-user configuration of a AAA server adds to or overrides what a virtual access interface has of its template
@@ -33,8 +38,9 @@ What is modelled, and where it is written:
   "Configuring Authorization"). The list `default` counts unless `ppp authorization` names another. That sessions of an
   interface with `ip subscriber` or `service-policy type control` (ISG) are authorized so as well, by `aaa authorization
   subscriber-service` too: [memory].
-- A class of a policy with `drop` (Cisco, "drop (QoS)") and a route map with `set interface Null0` (Cisco,
-  "Configuring Policy-Based Routing") drop packets beside the lists: where one is attached, that is a doubt.
+- A class of a policy with `drop` (Cisco, "drop (QoS)"), a route map with `set interface Null0` (Cisco, "Configuring
+  Policy-Based Routing"), a rate limit with `conform-action drop` (Cisco, "rate-limit") and a filter group of cable
+  modems (Cisco, "cable filter group") drop packets beside the lists: where one is attached, that is a doubt.
 - `configure terminal revert timer` and `configure confirm`: Cisco, "Configuration Rollback Confirmed Change".
 - The words of rejections beside `% Invalid input`, `% Incomplete command` and `% Ambiguous command`: [memory].
 """
@@ -103,6 +109,12 @@ DIALECT = Dialect(
     suspicious=(
         (("ip", "inspect"), "inspection opens the access lists for return traffic"),
         (("zone-member", "security"), "a zone's policy filters too, and is not read"),
+    ),
+    suspicious_global=((("cable", "filter", "group"), "a filter group of cable modems filters too, and is not read"),),
+    # What traffic or a login made of another list stands there too, and so do lists that are not of IP.
+    shown=re.compile(
+        r"(?:(?P<kind>Standard IP|Extended IP|IPv6) access list (?P<name>\S+)(?: \(Compiled\))?|"
+        r"(?:Standard|Extended|Reflexive|Role-based|IPv6)\b.* access list \S+.*)$"
     ),
     own_marks=frozenset({"Cisco IOS"}),
     not_lists=frozenset(
