@@ -26,6 +26,13 @@ _PLAIN = re.compile(rf'(?:[a-z0-9-]+=(?:"[^"\\]*"|{_BARE}+)(?: |$))+')
 _ESCAPE = re.compile(r"\\(?:([0-9A-F]{2})|(.))", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "_": " "}
 
+_ITEM = re.compile(r" {0,4}(\d{1,6})\s(?:([XID ]{0,6}?)\s{1,6})?(;;; .*|[a-z-]+=.*|\S+\s+[0-9a-fA-F.:/-]+\b.*)$")
+# What stands around items: headers, the comment of a table's row, what was typed, what the log says in between.
+_ASIDE = re.compile(r"Flags: |Columns: | ?#|;;; |\[[^\]]*@[^\]]*\] |\d\d:\d\d:\d\d echo: ")
+_COMMENT = re.compile(r"^comment=.*? (?=(?:chain|list)=)")  # of `print terse`, which puts no quotes around it
+_ADDRESSES = ("address", "src-address", "dst-address", "to-address", "to-addresses")
+_NAT = frozenset("masquerade src-nat dst-nat redirect netmap same endpoint-independent-nat".split())
+
 
 @dataclass(slots=True)
 class Statement:
@@ -69,7 +76,8 @@ def read(text: str) -> Export:
     """Never raises. A command goes on behind a backslash at the end of its line (MikroTik, "Scripting")."""
     lines = text.replace("\r", "").split("\n")
     found = Export(lines, [], [], False, False)
-    if any(line.startswith("Flags: ") for line in lines[:5]):
+    first = next((line for line in lines if line.strip()), "")
+    if _ITEM.match(first) or any(line.startswith("Flags: ") for line in lines[:5]):
         _printed(found)
         return found
     menu, remark, number, count = "", "", 0, len(lines)
@@ -113,45 +121,55 @@ def read(text: str) -> Export:
     return found
 
 
-_ITEM = re.compile(r" {0,4}(\d{1,6})\s(?:([XID ]{0,6}?)\s{1,6})?(;;; .*|[a-z-]+=.*|\S+\s+[0-9a-fA-F.:/-]+\b.*)$")
-
-
 def _printed(found: Export) -> None:
-    """The output of `print` in a menu of the firewall; which one it is the chains or the columns tell."""
-    table = False
-    items: list[tuple[int, str, list[str]]] = []
+    """Outputs of `print` in menus of the firewall; in which ones chains, actions, addresses and columns tell."""
+    outputs: list[list[tuple[int, str, list[str]]]] = [[]]
+    tables: set[int] = set()
     for number, line in enumerate(found.lines, 1):
-        table = table or ("LIST" in line.split() and "ADDRESS" in line.split())
         item = _ITEM.match(line)
+        if outputs[-1] and (line.startswith("Flags: ") or (item and not int(item[1]))):
+            outputs.append([])
         if item:
-            items.append((number, item[2] or "", [item[3]]))
-        elif line.strip() and items and line.startswith("     "):
-            items[-1][2].append(line.strip())
-        elif line.strip() and not line.startswith(("Flags: ", "Columns: ", " #", "#")):
+            outputs[-1].append((number, item[2] or "", [item[3]]))
+        elif "LIST" in line.split() and "ADDRESS" in line.split():
+            tables.add(len(outputs))
+        elif line.strip() and outputs[-1] and line.startswith("     "):
+            outputs[-1][-1][2].append(line.strip())
+        elif line.strip() and not _ASIDE.match(line):
             found.strange.append((number, line.strip()))
-    for number, flags, parts in items:
-        text = " ".join(part for part in parts if not part.startswith(";;;"))
-        if table:
-            name, address, *_ = [*text.split(), ""]
-            text = f"list={name} address={address}"
-        one = _statement("", "add", text, number, number, text)
-        chain, action = one.properties.get("chain", ""), one.properties.get("action", "")
-        kind = (
-            "nat"
-            if chain in ("srcnat", "dstnat")
-            else "mangle"
-            if action.startswith(("mark-", "change-"))
-            else "filter"
+    for place, items in enumerate(outputs, 1):
+        statements: list[Statement] = []
+        for number, flags, parts in items:
+            text = _COMMENT.sub("", " ".join(part for part in parts if not part.startswith(";;;")))
+            if place in tables:
+                name, address, *_ = [*text.split(), ""]
+                text = f"list={name} address={address}"
+            one = _statement("", "add", text, number, number, text)
+            if "X" in flags:
+                one.properties["disabled"] = "yes"
+            if "I" in flags:
+                one.remark = "# invalid"
+            if "D" in flags and "list" in one.properties:
+                one.properties["timeout"] = "dynamic"
+            statements.append(one)
+        chains, actions = ({one.properties.get(name, "") for one in statements} for name in ("chain", "action"))
+        kind = "filter"
+        if any("list" in one.properties for one in statements):
+            kind = "address-list"
+        elif chains & {"srcnat", "dstnat"} or actions & _NAT:
+            kind = "nat"
+        elif any(action.startswith(("mark-", "change-")) for action in actions):
+            kind = "mangle"
+        elif "prerouting" in chains:
+            kind = "raw"
+        ipv6 = any(
+            (name in _ADDRESSES and ":" in value) or (name, value) == ("protocol", "icmpv6")
+            for one in statements
+            for name, value in one.properties.items()
         )
-        raw = chain == "prerouting" and kind == "filter"
-        one.menu = f"ip{'v6' * (':' in text)} firewall {'address-list' if table else 'raw' if raw else kind}"
-        if "X" in flags:
-            one.properties["disabled"] = "yes"
-        if "I" in flags:
-            one.remark = "# invalid"
-        if "D" in flags and table:
-            one.properties["timeout"] = "dynamic"
-        found.statements.append(one)
+        for one in statements:
+            one.menu = f"ip{'v6' * ipv6} firewall {kind}"
+        found.statements += statements
 
 
 def _command(line: str) -> tuple[str, str, str]:
