@@ -16,7 +16,7 @@ from ..filters import DENY, JUMP, PERMIT, RETURN, UNKNOWN
 from ._nftables_parts import Flow, Narrow, Part, Rewrite, Selector, Test, Value, Verdict
 from ._nftables_rules import EXTENSION_KEYS, STATE_BITS
 from ._nftables_text import Rule
-from ._routeros_text import Export, Statement
+from ._routeros_text import VERBS, Export, Statement
 
 PROTOCOLS = {
     "icmp": 1, "igmp": 2, "ggp": 3, "ipencap": 4, "ip-encap": 4, "st": 5, "tcp": 6, "egp": 8, "pup": 12, "udp": 17,
@@ -77,8 +77,13 @@ def lists(export: Export, family: int) -> Lists:
     top = {4: "ip", 6: "ipv6"}[family]
     for one in export.of(f"{top} firewall address-list"):
         name = one.properties.get("list", "")
-        if one.verb != "add" or one.garbled:
-            found.fed.add(name)
+        if one.verb == "print":
+            continue
+        if one.verb != "add":
+            # Which entries it changes is not worked out; within a script it may be one of any list.
+            found.fed.update(found.elements if one.verb in VERBS else ("",))
+        elif one.garbled:
+            found.fed.add(name)  # "" where the name is not read: it may be any
         elif not one.disabled:
             value = address(one.properties.get("address", ""), family)
             found.elements[name].append(value)
@@ -138,14 +143,15 @@ class Compiler:
     def _garbled(self, one: Statement) -> Iterator[Part]:
         if one.garbled or one.words:
             yield Narrow(f"'{(one.garbled or one.words[0])[:60]}' is not understood")
-        if one.remark and not re.match(r"# (?:\d{4}-|[a-z]{3}/|software|model|serial)|#$|# end", one.remark):
+        if one.remark and not re.match(r"# (?:\d{4}-|[a-z]{3}/|software|system id|model|serial)|#$|# end", one.remark):
             # The export says above an item why it is not in force: "# inactive time", "# no interface".
             yield Narrow(f"the router says of it '{one.remark[:80]}'")
 
     def _action(self, one: Statement) -> Iterator[Part]:
         action = one.properties.get("action") or "accept"
         line = one.line
-        if one.garbled:
+        # A name that is not known may be that of the action, which then is not accept.
+        if one.garbled or (not one.properties.get("action") and not one.properties.keys() <= _KNOWN):
             yield Verdict(UNKNOWN, line=line)
         elif action == "jump":
             yield Verdict(JUMP, one.properties.get("jump-target", ""), line)
@@ -215,7 +221,8 @@ class Compiler:
         negate, plain = text.startswith("!"), text.removeprefix("!")
         found: Test | None
         if name == "protocol":
-            found = _numbers(_PROTOCOL, plain, PROTOCOLS, 255, negate)
+            single = plain in PROTOCOLS or plain.isdecimal()
+            found = _numbers(_PROTOCOL, plain, PROTOCOLS, 255, negate) if single else None
         elif what == "address" and side in _FIELDS:
             value = address(plain, self.family)
             found = Test((_FIELDS[side][self.family],), ((value,),), negate) if value else None
@@ -249,7 +256,7 @@ class Compiler:
         values = self.lists.elements.get(name, [])
         doubt = f"an entry of {name} goes when its time is over" if name in self.lists.timed else ""
         selector = _FIELDS[side][self.family]
-        return Test((selector,), tuple((value,) for value in values), negate, doubt, name in self.lists.fed)
+        return Test((selector,), tuple((value,) for value in values), negate, doubt, bool(self.lists.fed & {name, ""}))
 
     def _ports(self, side: str, text: str, properties: Mapping[str, str]) -> Iterator[Part]:
         field_name = {"src": "source_port", "dst": "destination_port"}[side]
@@ -387,4 +394,10 @@ _MATCHERS: Mapping[str, _Maker] = {
     "hop-limit": _ttl,
     "packet-size": _size,
     "headers": _headers,
+}
+_KNOWN = _OTHER | _UNCERTAIN | _MATCHERS.keys() | {"protocol", "connection-state", "port", "any-port"}
+_KNOWN |= {
+    f"{side}-{what}"
+    for side in _MIRRORED
+    for what in ("address", "address-list", "port", "interface", "interface-list")
 }

@@ -13,18 +13,28 @@ END = "# end of export"  # what READ prints behind the export: without it nobody
 VERBS = frozenset("add set remove unset move enable disable print edit comment reset".split())
 _WORD = re.compile(
     r"""\s*(?:
-        (?P<name>!?[A-Za-z0-9_.<>*-]+)(?:=(?P<value>"(?:[^"\\]|\\.)*"|\[[^\]]*\]|\{[^}]*\}|[A-Za-z0-9_.,:/!*<>@%+-]*))?(?=\s|$)
+        (?P<name>!?[A-Za-z0-9_.<>*-]+)(?:=(?P<value>"(?:[^"\\]|\\.)*"|\[[^\]]*\]|\{[^}]*\}|[^\x00-\x20\x7f\xa0"\\;=?$\[\](){}]*))?(?=\s|$)
       | (?P<brackets>\[[^\]]*\])(?=\s|$)
       | (?P<quoted>"(?:[^"\\]|\\.)*")(?=\s|$)
     )""",
     re.VERBOSE,
 )
 # What nearly every line is: names with values, no escapes, no brackets.
-_BARE = r"[A-Za-z0-9_.,:/!*<>@%+-]"  # what a value may have without quotes
+_BARE = r'[^\x00-\x20\x7f\xa0"\\;=?$\[\](){}]'  # what a value may have without quotes: it means nothing in a script
 _PAIR = re.compile(rf'([a-z0-9-]+)=(?:"([^"\\]*)"|({_BARE}+))(?: |$)')
 _PLAIN = re.compile(rf'(?:[a-z0-9-]+=(?:"[^"\\]*"|{_BARE}+)(?: |$))+')
 _ESCAPE = re.compile(r"\\(?:([0-9A-F]{2})|(.))", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "_": " "}
+# A remark by which an export is known, and what one says above an item that is not in force.
+_EXPORTED = re.compile(r"^# (?:.* by RouterOS \d|(?:software|system) id|model =|serial number)", re.MULTILINE)
+_WHY = re.compile(r"\b(?:inactive|invalid|unknown|no interface|not (?:possible|active|ready|running|available))\b")
+_PROPERTY = re.compile(r"!?[a-z0-9-]+=")
+# A command within a line of a script, or behind another one.
+_CHANGES = re.compile(
+    r"(?:(?:^|[ {;\[(/])(ip(?:v6)?[ /]+firewall[ /]+(?:filter|raw|mangle|nat|address-list))[ /]+|[{;] *)"
+    r"(?:add|set|remove|unset|move|enable|disable)\b"
+)
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 _ITEM = re.compile(r" {0,4}(\d{1,6})\s(?:([XID ]{0,6}?)\s{1,6})?(;;; .*|[a-z-]+=.*|\S+\s+[0-9a-fA-F.:/-]+\b.*)$")
 # What stands around items: headers, the comment of a table's row, what was typed, what the log says in between.
@@ -74,19 +84,21 @@ class Export:
 
 def read(text: str) -> Export:
     """Never raises. A command goes on behind a backslash at the end of its line (MikroTik, "Scripting")."""
-    lines = text.replace("\r", "").split("\n")
+    lines = text.removeprefix("\ufeff").replace("\r", "").split("\n")
     found = Export(lines, [], [], False, False)
     first = next((line for line in lines if line.strip()), "")
     if _ITEM.match(first) or any(line.startswith("Flags: ") for line in lines[:5]):
         _printed(found)
         return found
+    exported = _EXPORTED.search(text)  # in a script, remarks are its author's
     menu, remark, number, count = "", "", 0, len(lines)
+    depth = 0  # of blocks of a script
     while number < count:
         line, start = lines[number].strip(), number + 1
         number += 1
         if line.startswith("#"):
             found.ended = line == END
-            remark = line
+            remark = line if exported or _WHY.search(line) else ""
             continue
         if not line:
             continue
@@ -99,7 +111,8 @@ def read(text: str) -> Export:
                 break
             pieces.append(lines[number].strip())
             number += 1
-        line = "".join(pieces)
+        line = "".join(pieces).rstrip("; ")  # a semicolon ends a command as the end of a line does
+        known = len(found.statements)
         if line.startswith("/"):
             path, verb, rest = _command(line[1:])
             if not verb and not rest:
@@ -115,8 +128,21 @@ def read(text: str) -> Export:
                 found.statements.append(_statement(menu, verb, rest, start, number, line))
             else:
                 found.strange.append((start, line))
-        if found.statements and found.statements[-1].line == start:
-            found.statements[-1].remark = remark
+                if known and found.statements[-1].end == start - 1 and _PROPERTY.match(line):
+                    found.statements[-1].garbled = line  # it goes on here, and the backslash was lost
+        new = found.statements[-1] if len(found.statements) > known else None
+        if new:
+            new.remark = remark
+            if depth:
+                new.garbled = new.garbled or "the block of a script around it"
+        if new is None or new.garbled:
+            changes = _CHANGES.search(_QUOTED.sub('""', new.garbled if new else line))
+            place = " ".join(re.split("[ /]+", changes[1])) if changes and changes[1] else menu
+            if changes and "firewall" in place:  # what it puts where is not worked out
+                verb = ";" if new else line.split()[0]
+                found.statements.append(Statement(place, verb, {}, start, number, line))
+        if depth or (line.endswith("{") and (new is None or new.garbled)):
+            depth = max(0, depth + line.count("{") - line.count("}"))
         remark = ""
     return found
 
