@@ -192,6 +192,17 @@ class Compiler:
 
     # Matchers
 
+    @functools.cached_property
+    def _no_ipsec(self) -> bool:
+        """The text has more than a firewall, and nothing by which packets would be encrypted."""
+        others = [one for one in self.export.statements if " firewall " not in one.menu]
+        return bool(others) and not any(
+            (one.menu.startswith("ip ipsec") and one.verb == "add")
+            or one.properties.get("ipsec-secret")
+            or one.properties.get("use-ipsec", "no") != "no"
+            for one in others
+        )
+
     def _alternatives(self, one: Statement, properties: Mapping[str, str]) -> Iterator[list[Part]]:
         """The tests of a rule; two of them where either port may be meant (`port`, `any-port`)."""
         tests: list[Part] = []
@@ -240,6 +251,10 @@ class Compiler:
             found = Test((_STATE,), known, negate)
             if not self.tracked:
                 yield Narrow("connections are not tracked, so what their state is is not documented")
+        elif name == "ipsec-policy" and self._no_ipsec and plain.partition(",")[2] in ("ipsec", "none"):
+            if plain.endswith(",ipsec"):
+                yield Test((_PROTOCOL,), ())  # no packet
+            return
         elif name in _UNCERTAIN:
             yield Narrow(f"whether {name}={text[:40]} holds is not known beforehand")
             return

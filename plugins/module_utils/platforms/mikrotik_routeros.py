@@ -20,6 +20,8 @@ What is modelled, and where it is written (MikroTik's documentation, by the titl
 - nat looks at the first packet of a connection alone; the others get what it got ("NAT").
 - What is judged is traffic between an attachment and the network, which is where the default route leads; without one
   it is every interface that routes and is no attachment. What passes to other customers alone is in doubt.
+- ipsec-policy asks whether a packet is subject to IPsec ("Common Firewall Matchers and Actions"): none is, where the
+  text has no policy, peer, identity, secret or server for it.
 - Interface lists have members, include and exclude lists, and all, none, dynamic and static exist ("Interface Lists").
 - An entry of an address list with a timeout goes by itself, and what rules, PPP profiles, leases or DNS add is in no
   export ("Address-lists"): whether such a list matches is in doubt. A list without entries matches nothing [memory].
