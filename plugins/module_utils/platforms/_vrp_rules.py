@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -86,6 +87,10 @@ _NUMERIC = {"ttl": ("ttl", 8), "hop-limit": ("ttl", 8), "packet-length": ("lengt
 _OPERATORS = frozenset({"eq", "neq", "gt", "lt", "range"})
 _ESTABLISHED = flags_any(("ack", "rst"))
 _BITS = {"ack": 16, "fin": 1, "psh": 8, "rst": 4, "syn": 2, "urg": 32}
+
+
+# What `display acl` says behind a rule.
+_COUNTED = re.compile(r" \((?:\d+ match(?:es)?|\d+ times matched|match-counter \d+)\)$")
 
 
 class _NotUnderstood(Exception):
@@ -195,6 +200,8 @@ class Rules:
             if words[at : at + 1] == ["name"]:
                 at += 2
             body = words[at:]
+            if body and body[-1].endswith(")"):
+                body = _COUNTED.sub("", " ".join(body)).split()
             if own in found:
                 body = self._merged(found[own][0], body, acl)
             found[own] = body, self._rule(own, number, text, body, acl)

@@ -78,20 +78,35 @@ _LIKE_A_RULE = re.compile(r"\b(?:permit|deny)(?: (?:ip|ipv6|tcp|udp|icmp|icmpv6|
 _WITH_ACTIONS = frozenset({"ip", "ipv6", "route-policy", "traffic", "undo"})
 
 
+# The title of a list in the output of `display acl all`; below it a description, and `Acl's step is 5`.
+_SHOWN = re.compile(
+    r"(Basic|Advanced|User|UCL|Ethernet frame|L2|MPLS|Interface based|ARP) (IPv6 )?(?:Name )?ACL6? +(\S+)(?: (\d+))?, "
+)
+_SHOWN_KINDS = {"Basic": "basic", "Advanced": "advance", "User": "ucl", "UCL": "ucl"}
+
+
 def cut_text(text: str) -> Cut:
     """Linear in the text; raises nothing."""
     cut = Cut()
     body: list[Line] | None = None
-    in_aaa = in_acl = astray = False
+    in_aaa = in_acl = astray = shown = False
     banner = ""  # what ends a header whose text must not be read as configuration
     for number, raw in enumerate(text.split("\n"), 1):
         if banner:
             banner = "" if banner in raw else banner
             continue
         if not raw or raw[0] in "#!":
+            if raw.rstrip() == "#":
+                shown = False
             continue
         words = raw.split()
         if not words or words[0] == "#":
+            continue
+        if shown and body is not None and raw[0] not in " \t<[" and not _SHOWN.match(raw):
+            if words[1:3] == ["step", "is"]:
+                body.append((number, ["step", words[-1]], raw))
+            elif body and body[-1][1][0] == "rule":  # it goes on here, for the terminal was not wide enough
+                body[-1] = (body[-1][0], ["wrapped"], body[-1][2])
             continue
         if raw[0] in " \t" or (in_acl and words[0] in ("rule", "step", "description")):
             if in_aaa:
@@ -103,6 +118,13 @@ def cut_text(text: str) -> Cut:
                 cut.doubts.append(Doubt(number, raw.strip(), "a line of a filter stands below a line that is none"))
             continue
         astray = False
+        title = _SHOWN.match(raw)
+        shown = bool(title)
+        if title:
+            ipv6, kind = ["ipv6"] * bool(title[2]), _SHOWN_KINDS.get(title[1], "link")
+            name = [title[3]] if title[3].isdecimal() else ["name", title[3], *([title[4]] if title[4] else [])]
+            auto = ["match-order", "auto"] if raw.rstrip().endswith("match-order is auto") else []
+            words = ["acl", *ipv6, *name, kind, *auto]
         if words[0] not in _WITH_ACTIONS and _LIKE_A_RULE.search(raw):
             cut.doubts.append(Doubt(number, raw.strip(), "a line of a filter with something before it"))
         in_aaa, in_acl = words == ["aaa"], words[0] == "acl"
