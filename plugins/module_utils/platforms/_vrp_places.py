@@ -109,6 +109,7 @@ def _interfaces(
                 found.lines += 1
                 if len(words) < 3 or words[2] not in DIRECTIONS:
                     found.doubts.append(Doubt(number, text, "a policy is applied in a form that is not understood"))
+                    _bind_unread(name, number, words, text, found)
                 # Of subscribers of a BAS interface such a policy sees nothing: their traffic meets user lists alone.
                 elif access not in _SUBSCRIBERS:
                     own.add(DIRECTIONS[words[2]])
@@ -118,6 +119,9 @@ def _interfaces(
             ]:  # fmt: skip
                 found.lines += 1
                 _bind_list(name, number, words, text, policies, found)
+            elif words[0] == "undo" and {"traffic-policy", "traffic-filter", "packet-filter"} & set(words):
+                found.doubts.append(Doubt(number, text, "a filter is taken off, and which one is not worked out"))
+                _bind_unread(name, number, words, text, found)
             elif words[0] in ("ip", "ipv6") and words[1:2] == ["address"]:
                 prefixes += _addresses(words)
             elif words == ["shutdown"]:
@@ -198,9 +202,7 @@ def _bind_list(name: str, number: int, words: list[str], text: str, policies: Po
     names = [word for word in rest[1:] if word not in DIRECTIONS and word != "ipv6"]
     if not direction or len(names) != 1:
         found.doubts.append(Doubt(number, text, "a filter is bound in a form that is not understood"))
-        for both in (4, 6):
-            for way in (direction,) if direction else ("in", "out"):
-                found.bind((name, way, both), _unread(text, both, number, text), number, text)
+        _bind_unread(name, number, words, text, found)
         return
     chosen = policies.list_named(family, names[0])
     if chosen is None:
@@ -210,6 +212,13 @@ def _bind_list(name: str, number: int, words: list[str], text: str, policies: Po
         )  # fmt: skip
     else:
         found.bind((name, direction, family), policies.filters[family, chosen.name], number, text)
+
+
+def _bind_unread(name: str, number: int, words: list[str], text: str, found: _Found) -> None:
+    """What is bound there nobody knows, in the direction that the line names, or in both."""
+    for family in (4, 6):
+        for direction in sorted({DIRECTIONS[word] for word in words if word in DIRECTIONS} or {"in", "out"}):
+            found.bind((name, direction, family), _unread(text, family, number, text), number, text)
 
 
 def _bind_system_view(

@@ -192,12 +192,12 @@ class Policies:
         """What a classifier contributes, one segment for each `if-match` of operator or."""
         yield from _not_read(block, _CLASSIFIER_WORDS)
         matches = [(number, words[1:], text) for number, words, text in block.lines if words[0] == "if-match"]
-        joined = block.words[3:5] == ["operator", "and"]
-        if len(matches) > 1 and block.words[3:4] != ["operator"]:
+        told = [word for word in block.words[3:5] if word not in ("operator", "type")]  # CloudEngines say `type`
+        if len(matches) > 1 and (len(told) != 1 or told[0] not in ("and", "or")):
             self._say(block.line, block.text, "the operator of several conditions is not given")
             yield Segment((Entry(UNKNOWN, ({},), block.line, block.text),), effect)
             return
-        if joined and len(matches) > 1:
+        if told == ["and"] and len(matches) > 1:
             yield self._joined(matches, effect, family, group, side, unsure)
             return
         for number, words, text in _by_precedence(matches):

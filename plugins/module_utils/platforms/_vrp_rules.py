@@ -365,6 +365,8 @@ class _Reading:
             self.base[field] = compare(value, numbers, bits)
             return end
         taken = _UNMODELLED.get(word, len(self.words))
+        if word not in _UNMODELLED and {"permit", "deny"} & set(self.words[at:]):
+            raise _NotUnderstood  # two rules in one line
         self._doubt(f"the condition '{' '.join(self.words[at : at + 1 + taken])}' is not modelled")
         return at + 1 + taken
 
@@ -372,6 +374,8 @@ class _Reading:
         """`source ...` and `destination ...`: an address, a pool, a group of users or services."""
         words, family = self.words, self.acl.family
         word = words[at]
+        if side in self.base:
+            raise _NotUnderstood  # said twice, so the line is two
         if word == "any":
             return at + 1
         if word in ("user-group", "service-group"):
@@ -397,8 +401,8 @@ class _Reading:
                 return at + 1
         following = words[at + 1] if at + 1 < len(words) else ""
         taken = 1 if "/" in word or not _is_mask(following, family) else 2
-        if family == 4 and taken == 1 and "/" not in word:
-            raise _NotUnderstood  # an IPv4 address has a wildcard behind it
+        if taken == 1 and "/" not in word:
+            raise _NotUnderstood  # an address has a wildcard or a length behind it; `postfix` is another matter
         self.base[side] = _network(family, word, following if taken == 2 else "")
         return at + taken
 
@@ -424,7 +428,7 @@ class _Reading:
     def _port(self, field: str, at: int) -> int:
         self._with_ports()
         operator = self.words[at]
-        if operator not in _OPERATORS:
+        if operator not in _OPERATORS or field in self.layer4:
             raise _NotUnderstood
         values, end = self._numbers(operator, at + 1, _PORTS.get(self.protocol or 0, {}), 16)
         if values:

@@ -83,6 +83,8 @@ _SHOWN = re.compile(
     r"(Basic|Advanced|User|UCL|Ethernet frame|L2|MPLS|Interface based|ARP) (IPv6 )?(?:Name )?ACL6? +(\S+)(?: (\d+))?, "
 )
 _SHOWN_KINDS = {"Basic": "basic", "Advanced": "advance", "User": "ucl", "UCL": "ucl"}
+# Commands of one line that VRP5 prints behind a `#`, and a space.
+_INDENTED = frozenset({"sysname", "traffic-filter", "packet-filter", "traffic-policy", "firewall", "ip", "ipv6"})
 
 
 def cut_text(text: str) -> Cut:
@@ -90,6 +92,7 @@ def cut_text(text: str) -> Cut:
     cut = Cut()
     body: list[Line] | None = None
     in_aaa = in_acl = astray = shown = False
+    fresh = True  # no block since the last `#`
     banner = ""  # what ends a header whose text must not be read as configuration
     for number, raw in enumerate(text.split("\n"), 1):
         if banner:
@@ -97,7 +100,7 @@ def cut_text(text: str) -> Cut:
             continue
         if not raw or raw[0] in "#!":
             if raw.rstrip() == "#":
-                shown = False
+                body, in_aaa, in_acl, shown, fresh = None, False, False, False, True
             continue
         words = raw.split()
         if not words or words[0] == "#":
@@ -113,11 +116,13 @@ def cut_text(text: str) -> Cut:
                 body = _of_aaa(cut, number, raw, words, body)
             elif body is not None:
                 body.append((number, words, raw.strip()))
+            elif fresh and words[0] in _INDENTED:
+                _top(cut, number, raw, words)
             elif not astray and _of_a_filter(words):
                 astray = True  # once for each view
                 cut.doubts.append(Doubt(number, raw.strip(), "a line of a filter stands below a line that is none"))
             continue
-        astray = False
+        astray = fresh = False
         title = _SHOWN.match(raw)
         shown = bool(title)
         if title:
