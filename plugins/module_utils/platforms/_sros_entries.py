@@ -536,6 +536,8 @@ class _Told:
 
 def _told(node: Node, lists: Lists, family: int, open_codes: frozenset[int]) -> _Told:
     """`open_codes`: extension headers in front of which both readings of next-header are still open."""
+    if "port-selector" in node:  # it may have either port suffice, so less than both is asked
+        return _Told((), EVERYTHING, "'port-selector' is not modelled")
     known = _Conditions(lists, family)
     for name, below in node.items():
         condition = _CONDITIONS.get(name)

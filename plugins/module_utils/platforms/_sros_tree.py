@@ -146,7 +146,7 @@ _SERVICE: _Grammar = {
 }  # fmt: skip
 _BRIDGED: _Grammar = {
     "admin-state": _LEAF, "description": _LEAF, "service-id": _LEAF, "customer": _LEAF, "sap": (1, _SAP),
-    "spoke-sdp": (1, _SAP), "capture-sap": (1, {
+    "spoke-sdp": (1, _SAP), "mesh-sdp": (1, _SAP), "capture-sap": (1, {
         **_SAP, "msap-defaults": (0, {"policy": _LEAF, "service-name": _LEAF, "group-interface": _LEAF}),
     }),
 }  # fmt: skip
@@ -352,6 +352,8 @@ class _ModelDriven(_Reader):
             words = [words[0][1:], *words[1:]]
         if words and words[0] in _WITHIN:
             words = [_WITHIN[words[0]], *words]
+        if words[:2] == ["router", "interface"]:  # of the classic CLI, which names no Base
+            words.insert(1, "Base")
         if words and words[0] != self.section:
             self.section = words[0]
             self._seen(words[0])
@@ -406,6 +408,9 @@ class _ModelDriven(_Reader):
         while position < length:
             word = words[position]
             told = grammar.get(word) if grammar is not None else None
+            if told is None and word == "create" and grammar is not None:  # of the classic CLI, typed on one line
+                position += 1
+                continue
             if told is None:  # not modelled: the rest of the line stands below it
                 for word in words[position:]:
                     node = _below(node, word, number)
@@ -462,6 +467,11 @@ def _below(node: Node, word: str, number: int) -> Node:
         found = node[word] = Node()
         found.line = number
     return found
+
+
+_NUMBERED = frozenset(
+    ("sap", "spoke-sdp", "mesh-sdp", "ies", "vprn", "vpls", "epipe", "ipipe", "subscriber-interface", "group-interface")
+)
 
 
 class _Classic(_Reader):
@@ -541,7 +551,7 @@ class _Classic(_Reader):
             told, words[2] = 2, "filter-name"
         elif words[0] == "match" and section == "filter":
             told = 1
-        elif words[0] in ("sap", "spoke-sdp", "ies", "vprn"):  # what follows is a kind, a name, a customer
+        elif words[0] in _NUMBERED:  # what follows is a kind, a name, a customer
             words, told = words[:2], 2
         elif words == ["router"]:
             words, told = ["router", "Base"], 2

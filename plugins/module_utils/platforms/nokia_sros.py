@@ -331,8 +331,8 @@ class _Builder:
     def _saps(
         self, place: str, node: Node, prefixes: tuple[str, ...], down: bool, check: tuple[str, int] | None
     ) -> None:
-        """The SAPs and spoke SDPs of an interface: that is where its filters are bound."""
-        for word in ("sap", "spoke-sdp"):
+        """The SAPs and SDPs of an interface: that is where its filters are bound."""
+        for word in ("sap", "spoke-sdp", "mesh-sdp"):
             for told, below in at(node, word).items():
                 here = _path(place, word, told)
                 self._bind(here, below, {"filter ip": 4, "filter ipv6": 6})
