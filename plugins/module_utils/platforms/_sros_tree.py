@@ -134,10 +134,14 @@ _IPV4: _Grammar = {
     "secondary": (1, {"prefix-length": _LEAF}), "address": (1, {"prefix-length": _LEAF, "gateway": _LEAF}),
     "prefix": (1, {"host-type": _LEAF}), "urpf-check": (0, {"mode": _LEAF, "ignore-default": _LEAF}),
 }  # fmt: skip
+_ROUTED_VPLS: _Grammar = dict.fromkeys(
+    ("ingress", "egress"), (0, {"routed-override-filter": (0, {"ip": _LEAF, "ipv6": _LEAF})})
+)
 _INTERFACE: _Grammar = {
     "admin-state": _LEAF, "description": _LEAF, "loopback": _EMPTY, "port": _LEAF, "ingress": (0, _BOUND),
     "egress": (0, _BOUND), "ipv4": (0, _IPV4), "ipv6": (0, _IPV4), "sap": (1, _SAP), "spoke-sdp": (1, _SAP),
-    "radius-auth-policy": _LEAF, "diameter-auth-policy": _LEAF, "diameter-application-policy": _LEAF,
+    "vpls": (1, _ROUTED_VPLS), "radius-auth-policy": _LEAF, "diameter-auth-policy": _LEAF,
+    "diameter-application-policy": _LEAF,
 }  # fmt: skip
 _ROUTES: _Grammar = {"static-routes": (0, {"route": (3, {"next-hop": (1, {}), "indirect": (1, {})})})}
 _SERVICE: _Grammar = {

@@ -37,6 +37,8 @@ no document at hand confirms):
 - Alc-Subscriber-Filter and the Gx overrides replace a sla-profile's filter, NAS-Filter-Rule and their like insert
   entries in the ranges that the filter reserves (RADIUS Attributes Reference Guide, "IP and IPv6 filters"; YANG
   subscriber-mgmt of a filter): entries unknown there, and `sessions_from` names the line with the server's policy.
+- A filter on an interface of a routed VPLS overrides those of the VPLS's SAPs for packets that are routed, for each
+  family by itself ("VPLS SAP ingress IP filter override", Layer 2 Services Guide): what such SAPs meet is unknown.
 - Anti-spoofing drops what the table of hosts does not have; on SAPs of a group-interface it is on, by IP and MAC,
   unless nh-mac is set ("anti-spoof", Services Guide). urpf-check without a mode is strict [memory].
 - Configuration groups are not resolved: where one brings filters or binds them, that is unknown.
@@ -130,6 +132,14 @@ _SERVERS = frozenset(
     ("auth-policy", "authentication-policy", "diameter-application-policy", "diameter-auth-policy",
      "radius-auth-policy")
 )  # fmt: skip
+_OVERRIDES = "an interface of this VPLS has a filter for what is routed in place of this one: it is not worked out"
+# What overrides the filters of a VPLS, in either CLI: what names it, by family.
+_ROUTED: Mapping[bool, Mapping[str, int]] = {
+    False: {"routed-override-filter ip": 4, "routed-override-filter ipv6": 6},
+    True: {"v4-routed-override-filter": 4, "v6-routed-override-filter": 6},
+}
+_Overridden = Mapping[tuple[str, int], int]  # (direction, family): the line
+_NOTHING_ELSE: _Overridden = {}
 # An entry of a filter: its node and text, or why nobody knows what stands there.
 _Row = tuple[Node, str, str]
 
@@ -274,10 +284,13 @@ class _Builder:
 
     # --- Where they are bound
 
-    def _bind(self, place: str, node: Node, words: Mapping[str, int]) -> None:
-        """`words`: what names a filter below ingress and egress, by family."""
+    def _bind(self, place: str, node: Node, words: Mapping[str, int], overridden: _Overridden = _NOTHING_ELSE) -> None:
+        """`words`: what names a filter below ingress and egress, by family. `overridden`: where another one works."""
         for side, direction in _SIDES.items():
             for word, family in words.items():
+                if (direction, family) in overridden:
+                    self._unknown(place, direction, family, overridden[direction, family], _OVERRIDES)
+                    continue
                 below = at(node, side, *word.split())
                 told = single(below)
                 if told == "name":
@@ -315,27 +328,39 @@ class _Builder:
             self._route(node)
 
     def _services(self) -> None:
+        overridden: dict[str, dict[tuple[str, int], int]] = {}  # VPLS: what interfaces override, with the lines
         for kind in ("ies", "vprn", "vpls", "epipe", "ipipe"):
             for name, node in at(self.root, "service", kind).items():
                 self.latest.clear()
                 down = _disabled(node)
-                self._saps(_path("service", kind, name), node, (), down, None)
+                # The classic CLI has the numbers of the VPLSs here and names there: it may be any.
+                theirs = [overridden.get(name, {}), *(overridden.values() if self.reading.classic else ())]
+                replaced = dict(itertools.chain(*(one.items() for one in theirs))) if kind == "vpls" else {}
+                self._saps(_path("service", kind, name), node, (), down, None, replaced)
                 for told, below in at(node, "interface").items():
                     if "loopback" in below:
                         continue
                     place = _path("service", kind, name, "interface", told)
                     check = self._reverse_path(below)
                     self._saps(place, below, _addresses(below), down or _disabled(below), check)
+                    for routed, sides in at(below, "vpls").items():
+                        known = len(self.bindings)
+                        self._bind(place, sides, _ROUTED[self.reading.classic])
+                        for one in self.bindings[known:]:
+                            overridden.setdefault(routed, {})[one.direction, one.family] = one.line
+                        if len(self.bindings) > known:
+                            self._interface(place, below, _addresses(below), down or _disabled(below), check)
                 self._route(node)
 
     def _saps(
-        self, place: str, node: Node, prefixes: tuple[str, ...], down: bool, check: tuple[str, int] | None
-    ) -> None:
+        self, place: str, node: Node, prefixes: tuple[str, ...], down: bool, check: tuple[str, int] | None,
+        overridden: _Overridden = _NOTHING_ELSE,
+    ) -> None:  # fmt: skip
         """The SAPs and SDPs of an interface: that is where its filters are bound."""
         for word in ("sap", "spoke-sdp", "mesh-sdp"):
             for told, below in at(node, word).items():
                 here = _path(place, word, told)
-                self._bind(here, below, {"filter ip": 4, "filter ipv6": 6})
+                self._bind(here, below, {"filter ip": 4, "filter ipv6": 6}, overridden)
                 spoofed = self._anti_spoof(below, False) or check
                 self._interface(here, below, prefixes, down or _disabled(below), spoofed)
 
