@@ -80,7 +80,8 @@ _WITH_ACTIONS = frozenset({"ip", "ipv6", "route-policy", "traffic", "undo"})
 
 # The title of a list in the output of `display acl all`; below it a description, and `Acl's step is 5`.
 _SHOWN = re.compile(
-    r"(Basic|Advanced|User|UCL|Ethernet frame|L2|MPLS|Interface based|ARP) (IPv6 )?(?:Name )?ACL6? +(\S+)(?: (\d+))?, "
+    r"(Basic|Advanced|User|UCL|Ethernet frame|L2|MPLS|Interface based|ARP) (?:IPv4 |(IPv6 ))?(?:Name )?ACL6? +"
+    r"(\S+)(?: (\d+))?, "
 )
 _SHOWN_KINDS = {"Basic": "basic", "Advanced": "advance", "User": "ucl", "UCL": "ucl"}
 # Commands of one line that VRP5 prints behind a `#`, and a space.
