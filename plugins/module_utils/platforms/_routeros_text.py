@@ -39,6 +39,7 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ITEM = re.compile(r" {0,4}(\d{1,6})\s(?:([XID ]{0,6}?)\s{1,6})?(;;; .*|[a-z-]+=.*|\S+\s+[0-9a-fA-F.:/-]+\b.*)$")
 # What stands around items: headers, the comment of a table's row, what was typed, what the log says in between.
 _ASIDE = re.compile(r"Flags: |Columns: | ?#|;;; |\[[^\]]*@[^\]]*\] |\d\d:\d\d:\d\d echo: ")
+_COUNTED = re.compile(r"\s*(?:\d+\s+)?(?:[XID]{1,3}\s+)?([\w-]+)\s+([a-z-]+)\s+\d")  # of `print stats`: chain, action
 _COMMENT = re.compile(r"^comment=.*? (?=(?:chain|list)=)")  # of `print terse`, which puts no quotes around it
 _ADDRESSES = ("address", "src-address", "dst-address", "to-address", "to-addresses")
 _NAT = frozenset("masquerade src-nat dst-nat redirect netmap same endpoint-independent-nat".split())
@@ -87,7 +88,7 @@ def read(text: str) -> Export:
     lines = text.removeprefix("\ufeff").replace("\r", "").split("\n")
     found = Export(lines, [], [], False, False)
     first = next((line for line in lines if line.strip()), "")
-    if _ITEM.match(first) or any(line.startswith("Flags: ") for line in lines[:5]):
+    if _ITEM.match(first) or any(line.startswith(("Flags: ", "Columns: ")) for line in lines[:5]):
         _printed(found)
         return found
     exported = _EXPORTED.search(text)  # in a script, remarks are its author's
@@ -151,8 +152,20 @@ def _printed(found: Export) -> None:
     """Outputs of `print` in menus of the firewall; in which ones chains, actions, addresses and columns tell."""
     outputs: list[list[tuple[int, str, list[str]]]] = [[]]
     tables: set[int] = set()
+    counted = False
     for number, line in enumerate(found.lines, 1):
         item = _ITEM.match(line)
+        if line.startswith("Flags: "):
+            counted = False
+        elif "CHAIN" in line.split() and "ACTION" in line.split():
+            counted = True
+        if counted:
+            counts = _COUNTED.match(line)
+            if counts:
+                one = Statement("ip firewall filter", "add", {"chain": counts[1]}, number, number, line.strip())
+                one.garbled = "counters, and not what the rule matches"
+                found.statements.append(one)
+            continue
         if outputs[-1] and (line.startswith("Flags: ") or (item and not int(item[1]))):
             outputs.append([])
         if item:
@@ -224,7 +237,7 @@ def _path(line: str) -> tuple[str, str, str]:
 
 
 def _statement(menu: str, verb: str, rest: str, line: int, end: int, text: str) -> Statement:
-    if _PLAIN.fullmatch(rest):
+    if "$" not in rest and _PLAIN.fullmatch(rest):
         pairs = _PAIR.findall(rest)
         given = {name: value or quoted for name, quoted, value in pairs}
         return Statement(menu, verb, given, line, end, text, garbled=rest if len(given) < len(pairs) else "")
@@ -240,6 +253,8 @@ def _statement(menu: str, verb: str, rest: str, line: int, end: int, text: str) 
         if name and value is not None:
             if name in found.properties:  # two lines that have become one, or a word that has become another
                 found.garbled = word.group().strip()
+            if "$" in value and name not in ("comment", "log-prefix") and "$" in _ESCAPE.sub("", value):
+                found.garbled = word.group().strip()  # the value of a variable
             found.properties[name] = unquoted(value)
         elif name and name.startswith("!"):
             found.properties[name[1:]] = ""  # a verbose export says so that it is not set
