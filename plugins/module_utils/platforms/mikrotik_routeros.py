@@ -32,7 +32,8 @@ What is modelled, and where it is written (MikroTik's documentation, by the titl
 - rp-filter=strict drops what the route to its source does not lead to ("IP Settings"), in IPv4: IPv6 needs
   lines of its own, but where it is off.
 - l3-hw-offloading forwards past the firewall ("L3 Hardware Offloading"); bridges have filters of their own, and with
-  use-ip-firewall bridged packets meet these rules as well ("Bridging and Switching").
+  use-ip-firewall bridged packets meet these rules as well ("Bridging and Switching"). Rules of a switch chip and of
+  the routing can drop, too ("Switch Chip Features", new-dst-ports; "Routing Rules", action).
 - RouterOS is a Linux, and its matchers are those of the kernel's iptables (psd, nth, random, ipv6 headers). No document
   of MikroTik says how IPv6 extension headers are passed over; the kernel's ip6tables looks for the protocol behind them
   (net/ipv6/netfilter/ip6_tables.c, ip6_packet_match), and where the chain of headers is cut off it drops the packet at
@@ -311,5 +312,16 @@ def _bridge_settings(one: Statement) -> str:
     return "what is bridged meets these rules too: it is not worked out" if on else ""
 
 
+def _switch_rule(one: Statement) -> str:
+    moves = one.verb == "add" and "new-dst-ports=" in one.text  # an empty value drops
+    return "a rule of the switch decides before the router where packets go: it is not worked out" if moves else ""
+
+
+def _routing_rule(one: Statement) -> str:
+    drops = one.verb == "add" and one.properties.get("action") in ("drop", "unreachable")
+    return "a routing rule drops packets: it is not worked out" if drops else ""
+
+
 _BESIDE = {"ip hotspot": _hotspot, "interface bridge filter": _bridge_filter,
-           "interface bridge settings": _bridge_settings}  # fmt: skip
+           "interface bridge settings": _bridge_settings, "interface ethernet switch rule": _switch_rule,
+           "routing rule": _routing_rule, "ip route rule": _routing_rule}  # fmt: skip
