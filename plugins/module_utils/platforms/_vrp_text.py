@@ -95,7 +95,7 @@ def cut_text(text: str) -> Cut:
     in_aaa = in_acl = astray = shown = False
     fresh = True  # no block since the last `#`
     banner = ""  # what ends a header whose text must not be read as configuration
-    for number, raw in enumerate(text.split("\n"), 1):
+    for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if banner:
             banner = "" if banner in raw else banner
             continue
@@ -180,7 +180,8 @@ def _top(cut: Cut, number: int, raw: str, words: list[str]) -> list[Line] | None
         if second in tables:
             return tables[second].setdefault(third, Block(number, words, text)).lines
     elif first == "interface" and second:
-        name = "".join(words[1:3]) if second.isalpha() and third[:1].isdecimal() else second
+        # Typed as `interface 100GE 1/0/1`, printed without the space.
+        name = "".join(words[1:3]) if third[:1].isdecimal() and not second[-1].isdecimal() else second
         return cut.interfaces.setdefault(name, Block(number, words, text)).lines
     elif first == "traffic-policy":
         cut.applied.append((number, words, text))
