@@ -206,6 +206,7 @@ def uncollected() -> Iterator[None]:
 @functools.lru_cache(maxsize=4)
 def read(text: str) -> Reading:
     """The tree, whatever the text. One pass; what is cached is never changed."""
+    text = text.removeprefix("\ufeff").replace("\r", "")
     reading = Reading(text.split("\n"))
     reading.classic = bool(_CLASSIC.search(text) or (_CLASSIC_PART.search(text) and "{" not in text))
     with uncollected():

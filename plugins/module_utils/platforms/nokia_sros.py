@@ -307,6 +307,9 @@ class _Builder:
             mac = at(node, side, "filter", "mac")
             if mac:
                 self.reading.doubt(mac.line, "a MAC filter decides on these packets too and is not read")
+            for word, below in at(node, side, "filter").items():
+                if word not in ("ip", "ipv6", "mac"):
+                    self.reading.doubt(below.line, f"'{word[:60]}' was not understood where filters are bound")
 
     def _unknown(self, place: str, direction: str, family: int, line: int, why: str) -> None:
         """A place where nobody knows what is bound."""

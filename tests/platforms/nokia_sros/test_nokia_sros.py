@@ -401,3 +401,11 @@ def test_a_push_over_ssh(tmp_path: Path) -> None:
             connection.close()
         assert outcome.state == "changed", outcome.message
         assert calm(router.snapshot()) == calm(router.startup_text()) == CASE.new
+
+
+@pytest.mark.parametrize("case", sorted(CASES.glob("parse-*/running.cfg")), ids=lambda case: case.parent.name)
+def test_the_ends_of_lines_and_a_byte_order_mark_mean_nothing(case: Path) -> None:
+    text = case.read_text()
+    other = nokia_sros.parse("\ufeff" + text.replace("\n", "\r\n"))
+    known = nokia_sros.parse(text)
+    assert (other.filters, other.bindings, other.doubts) == (known.filters, known.bindings, known.doubts)
