@@ -84,6 +84,12 @@ _SHOWN = re.compile(
     r"(\S+)(?: (\d+))?, "
 )
 _SHOWN_KINDS = {"Basic": "basic", "Advanced": "advance", "User": "ucl", "UCL": "ucl"}
+# What belongs to the view above where a text is typed without indentation, and what leaves that view.
+_TYPED = frozenset(
+    {"if-match", "classifier", "deny", "permit", "traffic-filter", "traffic-policy", "packet-filter", "traffic-secure",
+     "car", "redirect", "share-mode"}
+)  # fmt: skip
+_LEAVES = frozenset({"quit", "q", "return", "aaa", "user-interface"})
 # Commands of one line that VRP5 prints behind a `#`, and a space.
 _INDENTED = frozenset({"sysname", "traffic-filter", "packet-filter", "traffic-policy", "firewall", "ip", "ipv6"})
 
@@ -94,6 +100,7 @@ def cut_text(text: str) -> Cut:
     body: list[Line] | None = None
     in_aaa = in_acl = astray = shown = False
     fresh = True  # no block since the last `#`
+    typed: list[Line] | None = None  # what the last block holds, while nothing in it was indented
     banner = ""  # what ends a header whose text must not be read as configuration
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if banner:
@@ -101,7 +108,7 @@ def cut_text(text: str) -> Cut:
             continue
         if not raw or raw[0] in "#!":
             if raw.rstrip() == "#":
-                body, in_aaa, in_acl, shown, fresh = None, False, False, False, True
+                body, typed, in_aaa, in_acl, shown, fresh = None, None, False, False, False, True
             continue
         words = raw.split()
         if not words or words[0] == "#":
@@ -116,12 +123,16 @@ def cut_text(text: str) -> Cut:
             if in_aaa:
                 body = _of_aaa(cut, number, raw, words, body)
             elif body is not None:
+                typed = None
                 body.append((number, words, raw.strip()))
             elif fresh and words[0] in _INDENTED:
                 _top(cut, number, raw, words)
             elif not astray and _of_a_filter(words):
                 astray = True  # once for each view
                 cut.doubts.append(Doubt(number, raw.strip(), "a line of a filter stands below a line that is none"))
+            continue
+        if typed is not None and (words[0] in _TYPED or words[:2] in (["ip", "address"], ["ipv6", "address"])):
+            typed.append((number, words, raw.strip()))
             continue
         astray = fresh = False
         title = _SHOWN.match(raw)
@@ -135,6 +146,8 @@ def cut_text(text: str) -> Cut:
             cut.doubts.append(Doubt(number, raw.strip(), "a line of a filter with something before it"))
         in_aaa, in_acl = words == ["aaa"], words[0] == "acl"
         body = None if in_aaa else _top(cut, number, raw, words)
+        if body is not None or words[0] in _LEAVES:
+            typed = body
         if words[0] == "header" and "information" in words[:-1]:
             banner = _banner_end(raw)
     return cut
