@@ -181,7 +181,7 @@ def _printed(found: Export) -> None:
         for number, flags, parts in items:
             text = _COMMENT.sub("", " ".join(part for part in parts if not part.startswith(";;;")))
             if place in tables:
-                name, address, *_ = [*text.split(), ""]
+                name, address, *_ = [*text.split(), "", ""]
                 text = f"list={name} address={address}"
             one = _statement("", "add", text, number, number, text)
             if "X" in flags:
