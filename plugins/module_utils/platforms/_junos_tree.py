@@ -70,8 +70,11 @@ COMMANDS = frozenset(("set", "delete", "activate", "deactivate", "insert", "anno
 # The lines that make up nearly all of a configuration: `words;`, `words {` and `words [ words ];`.
 _PLAIN = re.compile(r'([^"\[\]{};#*]+)([;{])')
 _SIGNS = re.compile(r'["\[\]{};#*]')
-_LISTED = re.compile(r'([^"\[\]{};#*]+)\[([^"\[\]{};#*]*)\];')
-_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|(/\*)|(#)|([\[\]{};])|(")|((?:(?!/\*)[^\s"\[\]{};])+)')
+_LISTED = re.compile(r'([^"\[\]{};#*]+\s)\[([^"\[\]{};#*]*)\];')
+# Inside a word neither '/*' begins a remark nor '[' a list: `ge-0/*/*`, `ge-0/0/[0-23]`.
+_TOKEN = re.compile(
+    r'"((?:[^"\\]|\\.)*)"|(/\*)|(#)|([\[\]{};])|(")|([^\s"\[\]{};]+(?:(?<=[/<-])\[[^\s"\[\]{};]*\][^\s"\[\]{};]*)*)'
+)
 # The state of a redundant routing engine, and the place in the configuration, that the CLI prints beside its prompt.
 _BANNER = re.compile(r"(?:\{[a-z]+(?::[\w.-]+)?\})?(?:\[edit[^\]]*\])?")
 _PROMPT = re.compile(r"[\w.-]+@[\w.-]+[>#%](?: |$)")  # with what was typed behind it
@@ -333,8 +336,7 @@ class _Reader:
         elif verb == "deactivate":
             self._deactivate(root, path)
         elif verb == "activate":
-            found = find(root, path)
-            self.inactive.pop(id(found), None)
+            self.inactive.pop(id(find(root, _place(path))), None)
         elif verb == "insert":
             self._insert(root, path)
 
@@ -359,10 +361,8 @@ class _Reader:
             parent.pop(words[-1], None)
 
     def _deactivate(self, node: Node, words: Sequence[str]) -> None:
+        words = _place(words)
         parent = find(node, words[:-1])
-        if len(words) > 1 and words[-2] in ("input", "output"):
-            # One value has its place: what is set there later is inactive too.
-            parent, words = find(node, words[:-2]), words[:-1]
         if parent is not None and words[-1] in parent:
             self.inactive[id(parent[words[-1]])] = (parent, words[-1], parent[words[-1]])
 
@@ -383,6 +383,11 @@ class _Reader:
         items.insert(at, (moved, parent[moved]))
         parent.clear()
         parent.update(items)
+
+
+def _place(words: Sequence[str]) -> Sequence[str]:
+    """What `deactivate` and `activate` name. One value has its place: what is set there later is inactive too."""
+    return words[:-1] if len(words) > 1 and words[-2] in ("input", "output") else words
 
 
 NOTHING = Node()
@@ -506,12 +511,29 @@ def _expand_ranges(reading: Reading) -> None:
                     reading.doubt(below.line, f"the members of the interface-range {name} were not understood")
                 members |= dict.fromkeys(found, below.line)
             for member, line in members.items():
-                for physical in fnmatch.filter(interfaces, member) if re.search(r"[*\[]", member) else [member]:
+                for physical in _numbered(member) or fnmatch.filter(interfaces, member):
                     if physical not in interfaces:
                         interfaces[physical] = _Inherited(line, 1)
                     _merge(interfaces[physical], said, "", 1, left)
     if left[0] <= 0:
         reading.doubt(1, "interface-ranges have more members than can be read")
+
+
+def _numbered(member: str) -> list[str]:
+    """ge-[0-1]/0/[2,5-7]: the names that it stands for; '*' is 0 to 47. None where they are too many or no numbers."""
+    names = [""]
+    for piece in re.split(r"(\[[^\]]*\]|\*)", member):
+        inside = "0-47" if piece == "*" else piece[1:-1] if piece[:1] == "[" else ""
+        if not inside:
+            names = [name + piece for name in names]
+            continue
+        parts = inside.split(",")
+        found = [one for part in parts if (one := re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part))]
+        spans = [range(int(one[1]), int(one[2] or one[1]) + 1) for one in found]
+        if len(found) < len(parts) or len(names) * sum(map(len, spans)) > 1024:
+            return []
+        names = [f"{name}{number}" for name in names for numbers in spans for number in numbers]
+    return names
 
 
 def _range_of(first: str, last: str) -> list[str]:
