@@ -97,6 +97,8 @@ _PRECEDENCE = {
     "internet-control": 6, "net-control": 7,
 }  # fmt: skip
 _FLAG_NAMES = {**TCP_FLAGS, "push": 8, "urgent": 32}
+# Conditions themselves, and on switches values of `tcp-flags` too.
+_FLAG_SYNONYMS = {"tcp-established": flags_any(("ack", "rst")), "tcp-initial": flags_all(("syn",), ("ack",))}
 # The IPv6 extension headers that the packet model tells apart, by protocol number (RFC 8200, 6275).
 _EXTENSION_NUMBERS = {
     0: EXTENSIONS["hop-by-hop"], 43: EXTENSIONS["routing"], 44: EXTENSIONS["fragment"],
@@ -372,10 +374,8 @@ def _icmp(known: _Conditions, name: str, node: Node, negated: bool) -> None:
 
 
 def _flags(known: _Conditions, name: str, node: Node, negated: bool) -> None:
-    if name == "tcp-established":
-        flags = flags_any(("ack", "rst"))
-    elif name == "tcp-initial":
-        flags = flags_all(("syn",), ("ack",))
+    if name in _FLAG_SYNONYMS:
+        flags = _FLAG_SYNONYMS[name]
     else:
         words = _words(node)
         read = _flag_expression(words[0]) if len(words) == 1 and not negated else None
@@ -416,6 +416,8 @@ def _flag_expression(text: str) -> Alternatives | None:
             if not ahead or ahead.pop() != ")":
                 raise ValueError(text)
             return found
+        if word in _FLAG_SYNONYMS:
+            return _FLAG_SYNONYMS[word]
         bit = _number(word.lower(), _FLAG_NAMES)
         if bit is None or bit not in TCP_FLAGS.values():
             raise ValueError(text)  # what a number of several bits matches is not documented
