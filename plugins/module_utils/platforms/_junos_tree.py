@@ -53,6 +53,8 @@ class Reading:
         self.doubts.append(Doubt(line, self.text(line), reason))
 
 
+# Statements that may stand anywhere, and match and do nothing themselves.
+ANYWHERE = frozenset(("apply-flags", "apply-groups", "apply-groups-except", "apply-macro"))
 # Sections of the configuration that are kept; `firewall` is counted line by line.
 _KEPT = frozenset(
     ("apply-groups", "class-of-service", "dynamic-profiles", "firewall", "forwarding-options", "groups", "interfaces",
@@ -100,7 +102,7 @@ def read(text: str) -> Reading:
     """The tree, whatever the text. One pass; what is cached is never changed."""
     reading = Reading(text.split("\n"))
     with uncollected():
-        _Reader(reading).read()
+        _Reader(reading, SECTIONS if "apply-path" in text else _KEPT).read()
         if "apply-groups" in text:
             _inherit_groups(reading)
         if "interface-range" in text:
@@ -111,8 +113,9 @@ def read(text: str) -> Reading:
 class _Reader:
     """Line by line: the plain statements of `show configuration` quickly, all others word by word."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, kept: frozenset[str]) -> None:
         self.reading = reading
+        self.kept = kept
         self.stack: list[Node | None] = [reading.root]
         self.section = ""
         self.pending: list[str] = []  # the words of a statement that has not ended
@@ -267,7 +270,7 @@ class _Reader:
         if self.section == "firewall" and not opens:
             self.reading.filter_lines += 1
         here = stack[-1]
-        if here is None or (len(stack) == 1 and self.section not in _KEPT) or not words:
+        if here is None or (len(stack) == 1 and self.section not in self.kept) or not words:
             below = None
         elif "delete:" in marks:
             self._delete(here, words)
@@ -326,7 +329,7 @@ class _Reader:
             self._seen(path[0])
         if path[0] == "firewall":
             self.reading.filter_lines += 1
-        elif path[0] not in _KEPT:
+        elif path[0] not in self.kept:
             return
         root = self.reading.root
         if verb == "set":
@@ -412,6 +415,21 @@ def at(node: Node, *words: str) -> Node:
 def single(node: Node) -> tuple[str, Node] | None:
     """The one value that holds where only one can: the text's own before an inherited one, the last that was set."""
     return min(reversed(node.items()), key=lambda item: (item[1].rank, -item[1].line), default=None)
+
+
+def pointed_at(root: Node, path: str, left: list[int]) -> list[tuple[str, Node]]:
+    """What stands where an apply-path points to. Not all where no work is left."""
+    found = [("", root)]
+    for word in path.split():
+        further = []
+        for _, node in found:
+            named = node.items() if word[:1] == "<" else [(word, node[word])] if word in node else ()
+            left[0] -= len(named) + 1
+            if left[0] < 0:
+                break
+            further += [(name, below) for name, below in named if name not in ANYWHERE and _fits(word, name)]
+        found = further
+    return found
 
 
 def _inherit_groups(reading: Reading) -> None:

@@ -68,7 +68,20 @@ from ..packets import PROTOCOLS, WITH_PORTS
 from ..plan import Push
 from ..rules import Change, Rule, RuleSet
 from ._junos_terms import ADDRESS_KINDS, CODE_POINTS, EVERYTHING, PROTOCOL_NAMES, PrefixList, Scope, term_entries
-from ._junos_tree import COMMANDS, NOTHING, SECTIONS, Node, Reading, at, find, read, single, uncollected
+from ._junos_tree import (
+    ANYWHERE,
+    COMMANDS,
+    NOTHING,
+    SECTIONS,
+    Node,
+    Reading,
+    at,
+    find,
+    pointed_at,
+    read,
+    single,
+    uncollected,
+)
 
 ALIASES = ("junipernetworks.junos.junos", "junos", "juniper", "juniper_junos_evo")
 DEVICE_TYPE = "juniper_junos"
@@ -154,6 +167,8 @@ class _Builder:
         self.filters: dict[tuple[int, str], Filter] = {}
         self.bindings: list[Binding] = []
         self.interfaces: dict[str, Interface] = {}
+        self.pointed: dict[str, tuple[list[str], bool]] = {}  # what each apply-path finds
+        self.paths_left = [500_000]  # words that they may touch
         self.joined: dict[tuple[object, ...], tuple[Entry, ...]] = {}
         # Unnumbered interfaces, whose addresses they use, and which one ("" where it is not said).
         self.lenders: dict[str, list[tuple[str, str]]] = {}
@@ -194,10 +209,15 @@ class _Builder:
         lists: dict[str, PrefixList] = dict(outer.prefix_lists) if outer else {}
         for name, below in at(node, "policy-options", "prefix-list").items():
             self.filter_lines += len(below) + 1
-            unread = ""
-            if "apply-path" in below:
-                unread = f"the prefix-list '{name}' holds what its apply-path finds in the configuration"
-            words = tuple(word for word in below if word not in ("apply-path", "apply-groups", "apply-groups-except"))
+            words = [word for word in below if word != "apply-path" and word not in ANYWHERE]
+            endless = next((word for word in words if below[word]), "")
+            unread = f"'{endless[:60]}' of the prefix-list '{name}' does not end" if endless else ""
+            path = single(at(below, "apply-path"))
+            if path:
+                found, sure = self._pointed_at(path[0]) if not outer else ([], False)
+                words += found
+                if not sure:
+                    unread = f"the prefix-list '{name}' holds what its apply-path finds in the configuration"
             lists[name] = PrefixList(words, unread)
         if outer:
             return Scope(lists, outer.code_points)
@@ -210,6 +230,19 @@ class _Builder:
                     own[alias] = int(value, 2)
             points[family] = {**CODE_POINTS, **own}
         return Scope(lists, points)
+
+    def _pointed_at(self, path: str) -> tuple[list[str], bool]:
+        """The prefixes that an apply-path finds, and whether these are surely all."""
+        if path not in self.pointed:
+            found = pointed_at(self.reading.root, path, self.paths_left)
+            prefixes = [word for word, _ in found if _is_network(word)]
+            # Names are no prefixes yet, what a group gives may be found too, and a part of a text lacks other parts.
+            sure = len(prefixes) == len(found) and all(below.rank == 0 for _, below in found)
+            known = path.partition(" ")[0] in self.reading.known
+            self.pointed[path] = prefixes, sure and known
+        prefixes, sure = self.pointed[path]
+        self.paths_left[0] -= len(prefixes)
+        return (prefixes, sure) if self.paths_left[0] >= 0 else ([], False)
 
     def _define(self, place: _Place, scope: Scope) -> None:
         """The filters of one place. Those of family any count for both families."""
@@ -493,7 +526,8 @@ def parse(text: str, attachments: Sequence[str] = ()) -> Configuration:
         told = f", but like another platform's: '{other[0].strip()}'" if other else ""
         raise NotThisPlatform(f"this does not look like a Junos configuration{told}: give it 'show configuration'")
     with uncollected():
-        return _Builder(Reading(reading.lines, reading.root, list(reading.doubts), reading.filter_lines)).build()
+        own = replace(reading, doubts=list(reading.doubts))
+        return _Builder(own).build()
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
