@@ -32,7 +32,7 @@ from ..packets import (
     span,
     union,
 )
-from ._junos_tree import Node, single
+from ._junos_tree import ANYWHERE, Node, single
 
 _PORTS = {
     "afs": 1483, "bgp": 179, "biff": 512, "bootpc": 68, "bootps": 67, "cmd": 514, "cvspserver": 2401, "dhcp": 67,
@@ -541,7 +541,7 @@ def _conditions(node: Node, scope: Scope, family: int) -> tuple[tuple[Match, ...
                 known.narrowed(f"'{plain}' beside '{name}'")
             elif below:
                 _ports(known, plain, below, False)
-        else:
+        elif name not in ANYWHERE:
             known.narrowed(f"'{name[:60]}' is not modelled")
     for end, conditions in addresses.items():
         values = _addresses(conditions, scope, family)
@@ -700,9 +700,15 @@ _MODIFIERS = frozenset(
      "service-filter-hit", "set-gtp-tos", "syslog", "three-color-policer", "traffic-class", "traffic-class-count",
      "virtual-channel")
 )  # fmt: skip
-_NOT_IN_A_TERM = frozenset(("from", "then", "filter", "apply-groups", "apply-groups-except"))
+_NOT_IN_A_TERM = ANYWHERE | {"from", "then", "filter"}
 EVERYTHING: tuple[Match, ...] = ({},)
 _NEXT = "next"
+_ENDS = _ACCEPTS | _DENIES | {_NEXT}
+# Those without a value; the value of the others may be called as an action is.
+_BARE = frozenset(
+    ("accept", "discard", "force-premium", "log", "no-decrement-ttl", "packet-capture", "packet-mode", "port-mirror",
+     "reject", "sample", "service-accounting", "service-accounting-deferred", "service-filter-hit", "syslog")
+)  # fmt: skip
 
 
 def term_entries(name: str, node: Node, filter_name: str, scope: Scope, family: int) -> Iterator[Entry]:
@@ -740,10 +746,14 @@ def _action(node: Node) -> tuple[str, str]:
     """What a `then` does, and what is in doubt about it."""
     deciding: list[tuple[int, int, str]] = []
     for word, below in reversed(node.items()):
-        if word in _MODIFIERS or word in ("apply-groups", "apply-groups-except"):
-            behind = next((one for value in below.values() for one in value if one in _ACCEPTS | _DENIES), "")
-            if behind:
-                return UNKNOWN, f"'{behind}' behind '{word}' was not understood"
+        if word in ANYWHERE:
+            continue
+        if below:
+            values = (below,) if word in _BARE else below.values()
+            behind = next((one for value in values for one in value if one in _ENDS), "")
+            if behind and (word not in _ACCEPTS or behind not in _ACCEPTS):  # `next-ip A routing-instance B` is one
+                return UNKNOWN, f"'{behind}' behind '{word[:60]}' was not understood"
+        if word in _MODIFIERS:
             continue
         if word == "next" and not below:
             continue  # what it goes to was deactivated or deleted

@@ -62,10 +62,10 @@ _KEPT = frozenset(
 )  # fmt: skip
 SECTIONS = _KEPT | frozenset(
     ("access", "access-profile", "accounting-options", "applications", "apply-groups-except", "apply-macro",
-     "bridge-domains", "chassis", "diameter-element", "ethernet-switching-options", "event-options", "fabric", "jsrc",
-     "multi-chassis", "multicast-snooping-options", "openconfig-interfaces", "poe", "protocols",
-     "schedulers", "services", "session-limit-group", "smtp", "snmp", "switch-options", "tenants", "unified-edge",
-     "version", "virtual-chassis", "vlans", "vmhost", "wlan")
+     "chassis", "diameter", "diameter-element", "ethernet-switching-options", "event-options", "fabric", "fc-fabrics",
+     "fc-options", "jsrc", "multi-chassis", "multicast-snooping-options", "openconfig-interfaces", "poe", "protocols",
+     "redundant-power-system", "schedulers", "services", "session-limit-group", "smtp", "snmp", "switch-options",
+     "tenants", "unified-edge", "version", "virtual-chassis", "virtual-network-functions", "vmhost", "wlan")
 )  # fmt: skip
 _MARKS = frozenset(("inactive:", "replace:", "protect:", "delete:", "active:", "unprotect:"))
 COMMANDS = frozenset(("set", "delete", "activate", "deactivate", "insert", "annotate", "protect", "unprotect"))

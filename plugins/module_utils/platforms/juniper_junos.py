@@ -114,20 +114,29 @@ _OTHER_FAMILIES = frozenset(
     ("any", "bridge", "ccc", "ethernet-switching", "fibre-channel", "iso", "mlfr-end-to-end", "mlfr-uni-nni", "mlppp",
      "mpls", "pppoe", "tcc", "tnp", "vpls")
 )  # fmt: skip
-_OF_A_BINDING = frozenset(
-    ("input", "output", "input-list", "output-list", "group", "adf", "apply-groups", "apply-groups-except")
-)
+_BESIDE_LISTS = frozenset(
+    ("apply-macro", "as-path", "as-path-group", "community", "condition", "damping", "policy-statement", "prefix-list",
+     "route-filter-list", "rtf-prefix-list")
+)  # fmt: skip
+_OF_A_BINDING = ANYWHERE | {
+    "input", "output", "input-list", "output-list", "input-chain", "output-chain", "group", "adf"
+}  # fmt: skip
+_OF_ANY_SHAPE = ANYWHERE | {"adf"}
+_OF_AN_INTERFACE = frozenset(("apply-macro", "family", "unit"))
 _OF_A_UNIT = frozenset(("apply-macro", "demux-destination", "demux-source", "family", "filter"))
 _WITH_SIDES = frozenset(
     {"apply-macro", "sampling", "policer", "service", "simple-filter"}
 )  # have input and output, and bind no filter
 
-_OF_A_FILTER = frozenset(
-    ("accounting-profile", "apply-groups", "apply-groups-except", "enhanced-mode", "enhanced-mode-override",
-     "fast-lookup-filter", "instance-shared", "interface-shared", "interface-specific", "physical-interface-filter",
-     "promote", "scale-optimized", "term")
+_BESIDE_FILTERS = frozenset(
+    ("apply-macro", "dialer-filter", "family", "fast-update-filter", "filter", "hierarchical-policer", "policer",
+     "service-filter", "simple-filter")
 )  # fmt: skip
-_WITH_VALUES = frozenset(("accounting-profile", "apply-groups", "apply-groups-except", "promote", "term"))
+_WITH_VALUES = ANYWHERE | {"accounting-profile", "promote", "term"}
+_OF_A_FILTER = _WITH_VALUES | frozenset(
+    ("enhanced-mode", "enhanced-mode-override", "fast-lookup-filter", "instance-shared", "interface-shared",
+     "interface-specific", "physical-interface-filter", "scale-optimized")
+)  # fmt: skip
 
 
 def _filter(name: str, node: Node, known_as: str, scope: Scope, family: int) -> Filter:
