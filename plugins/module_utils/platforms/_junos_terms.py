@@ -354,7 +354,7 @@ def _extensions(numbers: Alternatives) -> Alternatives:
 
 def _extension_headers(known: _Conditions, name: str, node: Node, negated: bool) -> None:
     """Any header of the chain; the model knows the first one, and that every fragment has its own."""
-    if not negated and "any" in node:
+    if not negated and "any" in node and not any(node.values()):
         known.take("extension", _Values(complement(_NO_EXTENSION, 3), complement(_NO_EXTENSION, 3)))
         return
     values = _values(_words(node), "protocol", False)
@@ -489,7 +489,7 @@ def _size(known: _Conditions, name: str, node: Node, negated: bool) -> None:
 
 
 def _ip_options(known: _Conditions, name: str, node: Node, negated: bool) -> None:
-    if negated or "any" not in node:
+    if negated or "any" not in node or any(node.values()):
         known.narrowed(f"'{name}' of a kind is not modelled")
     if not negated:
         known.take("options", _Values(exactly(1, 1), exactly(1, 1)))
@@ -535,6 +535,8 @@ def _conditions(node: Node, scope: Scope, family: int) -> tuple[tuple[Match, ...
                 known.narrowed(f"'{name[:-7]}' beside '{name}'")
         elif name in _PRESENT:
             _PRESENT[name](known, name, below, False)
+            if below:
+                known.narrowed(f"'{next(iter(below))[:60]}' behind '{name}' was not understood")
         elif name.removesuffix(_OPTIMIZE) in _OPTIMIZED:
             plain = name.removesuffix(_OPTIMIZE)
             if below and node.get(plain):
@@ -575,7 +577,7 @@ def _addresses(conditions: Sequence[tuple[str, Node]], scope: Scope, family: int
                 known, reason = chosen.prefixes(family)
             else:
                 known, reason = _prefixes((word,), family)
-            if below and "except" not in below:
+            if below and (any(below.values()) or len(below) > 1 or "except" not in below):
                 reason = f"'{word[:60]} {next(iter(below))[:60]}' was not understood"
                 less = less or reason
             if "except" in below:
@@ -716,7 +718,7 @@ def term_entries(name: str, node: Node, filter_name: str, scope: Scope, family: 
     text = f"filter {filter_name} term {name}"
     if "filter" in node:
         target = single(node["filter"])
-        if target is None or "from" in node or "then" in node:
+        if target is None or target[1] or "from" in node or "then" in node:
             yield Entry(UNKNOWN, EVERYTHING, node.line, text, doubt="a term that refers to a filter holds nothing else")
         else:
             yield Entry(JUMP, EVERYTHING, node.line, text, target=target[0])

@@ -142,16 +142,23 @@ _OF_A_FILTER = _WITH_VALUES | frozenset(
 def _filter(name: str, node: Node, known_as: str, scope: Scope, family: int) -> Filter:
     terms = at(node, "term")
     text = f"filter {name}"
-    hiding = next((word for word in node if node[word] and word in _OF_A_FILTER - _WITH_VALUES), "")
+    hiding = next((word for word, below in node.items() if _hides(word, below)), "")
     mixed = len({term.rank for term in terms.values()}) > 1
     if mixed or hiding:
         doubt = "own terms and inherited ones mix in this filter, in an order that is not documented"
-        doubt = doubt if mixed else f"'{hiding}' of this filter does not end, and may hide a term"
+        doubt = doubt if mixed else f"'{hiding[:60]}' of this filter may hide a term"
         return Filter(
             known_as, family, (Entry(UNKNOWN, EVERYTHING, node.line, text, doubt=doubt),), DENY, node.line, text
         )
     entries = [entry for term, below in terms.items() for entry in term_entries(term, below, name, scope, family)]
     return Filter(known_as, family, tuple(entries), DENY, node.line, text)
+
+
+def _hides(word: str, below: Node) -> bool:
+    """A flag or value that does not end, a garbled `term`, or terms that the router does not show."""
+    if word in _WITH_VALUES:
+        return word not in ("term", "apply-macro") and any(below.values())
+    return bool(below) and (word in _OF_A_FILTER or _holds(below, {"from", "then", "filter"}, 1))
 
 
 def _known_as(name: str, place: str) -> str:
@@ -199,6 +206,8 @@ class _Builder:
             self._define(place, scope)
             places.append(place)
         for place in places:
+            if place.path:
+                self._lost(place.node, SECTIONS, {"family", "unit"})
             self._attach(place)
             self._elsewhere(place)
         self._lend()
@@ -216,6 +225,9 @@ class _Builder:
 
     def _scope(self, node: Node, outer: Scope | None = None) -> Scope:
         lists: dict[str, PrefixList] = dict(outer.prefix_lists) if outer else {}
+        for word, strange in at(node, "policy-options").items():
+            if word not in _BESIDE_LISTS and any(_is_network(one) for below in strange.values() for one in below):
+                self.reading.doubt(strange.line, f"'{word[:60]}' is not understood, and may be part of a prefix-list")
         for name, below in at(node, "policy-options", "prefix-list").items():
             self.filter_lines += len(below) + 1
             words = [word for word in below if word != "apply-path" and word not in ANYWHERE]
@@ -260,6 +272,8 @@ class _Builder:
         both = at(firewall, "family", "any")
         kinds += [(4, both), (6, both)]
         own = []
+        for node in (firewall, *at(firewall, "family").values()):
+            self._lost(node, _BESIDE_FILTERS, {"filter", "from", "term", "then"})
         for family, node in kinds:
             for name, below in at(node, "filter").items():
                 for word in below:
@@ -316,6 +330,14 @@ class _Builder:
                 self._bind(place, name, node)
             elif "family" in node:
                 self.reading.doubt(node["family"].line, "a family stands outside of a unit, and may bind a filter")
+            if physical != "interface-set":
+                self._lost(node, _OF_AN_INTERFACE, {"family", "unit"})
+
+    def _lost(self, node: Node, known: Set[str], words: Set[str]) -> None:
+        """A garbled word takes what stands below it away from its place."""
+        for word, below in node.items():
+            if word not in known and _holds(below, words, 2):
+                self.reading.doubt(below.line, f"'{word[:60]}' is not understood, and what stands there is not read")
 
     def _interface(self, name: str, node: Node, shutdown: bool) -> None:
         prefixes: list[str] = []
@@ -327,7 +349,7 @@ class _Builder:
                 preferred = single(at(said, "preferred-source-address"))
                 self.lenders.setdefault(name, []).append((lender, preferred[0] if preferred else ""))
             check = family.get("rpf-check")
-            if check is not None and "fail-filter" not in check and "loose" not in at(check, "mode"):
+            if check is not None and check.keys() <= {"mode"} and "loose" not in at(check, "mode"):
                 checks[number] = self.reading.text(check.line), check.line
         self.interfaces[name] = Interface(name, node.line, tuple(prefixes), shutdown).checked(checks, routed)
 
@@ -431,8 +453,10 @@ class _Builder:
             for word, below in stanza.items():
                 if word not in _OF_A_BINDING:
                     self.reading.doubt(below.line, f"'{word}' where a filter is bound is not understood")
-                for name in below if word in ("input", "output") else ():
-                    if not set(below[name]) <= {"precedence", "shared-name"}:
+                    continue
+                for name, behind in below.items():
+                    named = word in ("input", "output") and behind.keys() <= {"precedence", "shared-name"}
+                    if behind and not named and word not in _OF_ANY_SHAPE:
                         self.reading.doubt(below.line, f"what stands behind '{word} {name[:60]}' is not understood")
         for word, below in unit.items():
             if word not in _OF_A_UNIT and _holds(below, {"family", "filter", *_FAMILIES}, 2):
@@ -440,7 +464,7 @@ class _Builder:
         for node in families.values():
             for word, below in node.items():
                 sides = word not in _WITH_SIDES and _holds(below, {"input", "output"}, 1)
-                if word not in ("filter", "apply-macro") and (sides or "filter" in below):
+                if word not in ("filter", "apply-macro") and (sides or _holds(below, {"filter"}, 1)):
                     self.reading.doubt(
                         below.line, f"'{word}' of a family is not understood, and a filter may be bound there"
                     )
