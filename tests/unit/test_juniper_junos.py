@@ -369,6 +369,8 @@ def test_a_whole_configuration_is_complete() -> None:
     assert juniper_junos.incomplete(ROUTER) == ""
     assert juniper_junos.incomplete(CORE1) == ""
     assert juniper_junos.incomplete("{master}\n" + ROUTER + "\n{master}[edit]\n") == ""
+    assert juniper_junos.incomplete("!RANCID-CONTENT-TYPE: juniper\n!\n" + ROUTER) == ""
+    assert juniper_junos.incomplete(ROUTER + "diameter {\n}\npolicy-options {\n    /* OMITTED */\n};\n") == ""
     commands = committed("", ["set system host-name mx1", "set interfaces ge-0/0/0 unit 100 family inet"])
     assert juniper_junos.incomplete(commands) == ""
 
@@ -397,6 +399,7 @@ def test_a_text_that_was_cut_off_says_so(data: st.DataObject) -> None:
         (ROUTER + "}\n", "a '}' that closes nothing"),
         (ROUTER.replace("host-name mx1;", "host-name mx1"), "a statement without its ';' (line 3)"),
         (ROUTER + "nonsense {\n}\n", "'nonsense' is no section of a Junos configuration"),
+        (ROUTER.replace("address 198.51.100.1/25;", "/* ACCESS-DENIED */"), "the router left something out (line 11)"),
     ],
 )
 def test_what_is_no_whole_configuration_is_told(text: str, told: str) -> None:
@@ -445,6 +448,10 @@ REPEATED = [
     "set interfaces x unit 0 apply-groups G\n",
     "set firewall family inet filter F term T from protocol tcp\n",
     "insert firewall family inet filter F term A before term B\n",
+    "ge-[1/[2",
+    "firewall { /* OMITTED */ };\n",
+    "set interfaces interface-range R member ge-0/[0-9,0-9]/*\n",
+    'set policy-options prefix-list P apply-path "interfaces <*> unit <*>"\nset interfaces x unit 0\n',
 ]
 
 

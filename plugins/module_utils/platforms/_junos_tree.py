@@ -57,8 +57,9 @@ class Reading:
 ANYWHERE = frozenset(("apply-flags", "apply-groups", "apply-groups-except", "apply-macro"))
 # Sections of the configuration that are kept; `firewall` is counted line by line.
 _KEPT = frozenset(
-    ("apply-groups", "class-of-service", "dynamic-profiles", "firewall", "forwarding-options", "groups", "interfaces",
-     "logical-systems", "policy-options", "routing-instances", "routing-options", "security", "system")
+    ("apply-groups", "bridge-domains", "class-of-service", "dynamic-profiles", "firewall", "forwarding-options",
+     "groups", "interfaces", "logical-systems", "policy-options", "routing-instances", "routing-options", "security",
+     "system", "vlans")
 )  # fmt: skip
 SECTIONS = _KEPT | frozenset(
     ("access", "access-profile", "accounting-options", "applications", "apply-groups-except", "apply-macro",
@@ -78,8 +79,15 @@ _TOKEN = re.compile(
     r'"((?:[^"\\]|\\.)*)"|(/\*)|(#)|([\[\]{};])|(")|([^\s"\[\]{};]+(?:(?<=[/<-])\[[^\s"\[\]{};]*\][^\s"\[\]{};]*)*)'
 )
 # The state of a redundant routing engine, and the place in the configuration, that the CLI prints beside its prompt.
-_BANNER = re.compile(r"(?:\{[a-z]+(?::[\w.-]+)?\})?(?:\[edit[^\]]*\])?")
+# Old archives (RANCID) begin with a remark of their own.
+_BANNER = re.compile(r"(?:\{[a-z]+(?::[\w.-]+)?\})?(?:\[edit[^\]]*\])?|!(?:RANCID-CONTENT-TYPE: jun\S+)?")
+# What the router leaves out of its output: by `apply-flags omit`, or because the login may not see it.
+LEFT_OUT = ("/* OMITTED */", "/* ACCESS-DENIED */")
+# Where no name would be missed that a filter refers to.
+_BOUND_IN = frozenset(("dynamic-profiles", "interfaces", "logical-systems"))
+_WORKING_IN = _BOUND_IN | frozenset(("forwarding-options", "groups", "routing-instances", "security"))
 _PROMPT = re.compile(r"[\w.-]+@[\w.-]+[>#%](?: |$)")  # with what was typed behind it
+_MATTERS = re.compile(r"\s*(?:family|filter|firewall|input|output|rpf-check|unit)\b")
 _DEEPEST = 64
 # Words that apply-groups, interface-ranges and `insert` may touch; more is no configuration that a person wrote.
 _WORK_LIMIT = 2_000_000
@@ -206,8 +214,15 @@ class _Reader:
             if string is not None:
                 self._word(string)
             elif comment:
-                self.inside = "/*"
+                mark = next((one for one in LEFT_OUT if line.startswith(one, token.start())), "")
+                if mark:
+                    self._left_out(mark)
+                    position += len(mark) - len(comment)
+                else:
+                    self.inside = "/*"
             elif remark:
+                if "unsupported platform" in line:
+                    self._ignored()
                 return
             elif quote:
                 self.inside, self.quoted = '"', []
@@ -226,6 +241,24 @@ class _Reader:
                 self._close()
             else:
                 self._end(sign == "{")
+
+    def _left_out(self, mark: str) -> None:
+        """`filter F { /* OMITTED */ };`: a word that nothing understands stands for what is not shown."""
+        here = self.stack[-1]
+        if here is None or len(self.stack) == 1 or self.pending:
+            return
+        self._put(here, [mark])
+        if self.section in _BOUND_IN:
+            self._problem(f"the router left something out (line {self.number}): '{mark}'")
+        if self.section in _WORKING_IN:
+            self.reading.doubt(self.number, "the router left out what stands here (apply-flags, or a login's rights)")
+
+    def _ignored(self) -> None:
+        """`## Warning: ... ignored: unsupported platform (ex2200)` stands above what has no effect on this router."""
+        ahead = enumerate(self.reading.lines[self.number : self.number + 3], self.number + 1)
+        number, below = next(((at, line) for at, line in ahead if line.strip()[:1] not in ("", "#")), (0, ""))
+        if below and (self.section in ("firewall", "policy-options") or _MATTERS.match(below)):
+            self.reading.doubt(number, "the router says that it ignores this, and it is read as if it did not")
 
     def _word(self, word: str) -> None:
         (self.pending if self.listed is None else self.listed).append(word)

@@ -39,7 +39,7 @@ User Guide, by topic; "[memory]" marks what no document at hand confirms):
   Groups"). Where inherited and own terms or conditions mix, the order is not documented: unknown.
 - A logical system with firewall statements knows its own filters alone, one without any those of the main
   configuration ("References from a Nonfirewall Object in a Logical System to a Firewall Filter").
-- Filters of layer 2 families, forwarding tables and services, and security policies, are not read: doubts.
+- Filters of layer 2 families, VLANs, forwarding tables and services, and security policies, are not read: doubts.
 
 An attachment is a logical interface, `ge-0/0/0.100`, or, in a dynamic profile or logical system, the unit's path as
 Junos writes it without quotes: `dynamic-profiles RES interfaces pp0 unit $junos-interface-unit`.
@@ -71,6 +71,7 @@ from ._junos_terms import ADDRESS_KINDS, CODE_POINTS, EVERYTHING, PROTOCOL_NAMES
 from ._junos_tree import (
     ANYWHERE,
     COMMANDS,
+    LEFT_OUT,
     NOTHING,
     SECTIONS,
     Node,
@@ -158,7 +159,7 @@ def _hides(word: str, below: Node) -> bool:
     """A flag or value that does not end, a garbled `term`, or terms that the router does not show."""
     if word in _WITH_VALUES:
         return word not in ("term", "apply-macro") and any(below.values())
-    return bool(below) and (word in _OF_A_FILTER or _holds(below, {"from", "then", "filter"}, 1))
+    return word in LEFT_OUT or bool(below and (word in _OF_A_FILTER or _holds(below, {"from", "then", "filter"}, 1)))
 
 
 def _known_as(name: str, place: str) -> str:
@@ -527,6 +528,12 @@ class _Builder:
                     if word in family:
                         reason = f"a forwarding table filter of family {name} may drop packets too and is not read"
                         self.reading.doubt(family[word].line, reason)
+            for domains in (at(node, "vlans"), at(node, "bridge-domains")):
+                for name, domain in domains.items():
+                    for holder in (domain, at(domain, "forwarding-options")):
+                        if "filter" in holder:
+                            reason = f"a filter of the VLAN {name} decides on IP packets too and is not read"
+                            self.reading.doubt(holder["filter"].line, reason)
         policies = at(place.node, "security").get("policies")
         if policies:
             self.reading.doubt(policies.line, "security policies decide on these packets too and are not read")
