@@ -29,6 +29,8 @@ User Guide, by topic; "[memory]" marks what no document at hand confirms):
 - `input-list` and `output-list` evaluate their filters as one, in order ("Guidelines for Applying Multiple Firewall
   Filters as a List"); that one is called as `show firewall` has it, ge-0/0/0.100-i or -o. A single filter and a list
   replace each other [memory].
+- All filters of an `input-chain` or `output-chain` look at the packet, whatever an earlier one says ("Example: Using
+  Firewall Filter Chains"): what one discards and a later one accepts is unknown.
 - A filter of family any, bound to the unit, comes before the family's own [memory]; both must accept.
 - In a dynamic profile a variable stands for a filter that RADIUS names for the session: `$junos-input-filter` and the
   like ("Dynamically Attaching Filters Using RADIUS Variables", Broadband Subscriber Services User Guide); `adf` has
@@ -437,7 +439,9 @@ class _Builder:
             specific = at(families, family_name, "filter")
             for side, direction in (("input", "in"), ("output", "out")):
                 found = self._stage(place, attachment, general, side, family, "any ")
+                found += self._chain(place, at(general, f"{side}-chain"), family, "any ")
                 found += self._stage(place, attachment, specific, side, family, "")
+                found += self._chain(place, at(specific, f"{side}-chain"), family, "")
                 for filter_name, line in found:
                     if filter_name.removeprefix("any ")[:1] == "$":
                         self._by_session(attachment, line)
@@ -504,6 +508,22 @@ class _Builder:
             name, line = alone[0], alone[1].line
             return [(self._resolve(place, kind + name, family, line), line)]
         return []
+
+    def _chain(self, place: _Place, node: Node, family: int, kind: str) -> list[tuple[str, int]]:
+        """The filters of a chain and their lines. All look at the packet, also at one that an earlier one discards."""
+        found = [(self._resolve(place, kind + name, family, below.line), below.line) for name, below in node.items()]
+        for position, (name, line) in enumerate(found[:-1]):
+            chosen = self.filters[family, name]
+            doubt = "what a filter discards in a chain may be accepted by a later one, which is not documented"
+            last = Entry(UNKNOWN, EVERYTHING, chosen.line, chosen.text, doubt=doubt)
+            entries = [
+                one if one.action == PERMIT else replace(one, action=UNKNOWN, target="", doubt=one.doubt or doubt)
+                for one in chosen.entries
+            ]
+            earlier = f"{name} earlier in a chain"
+            self.filters[family, earlier] = replace(chosen, name=earlier, entries=(*entries, last))
+            found[position] = earlier, line
+        return found
 
     def _resolve(self, place: _Place, name: str, family: int, line: int) -> str:
         """The Configuration's name for a bound filter; what is not defined gets a filter that nothing is known of."""
