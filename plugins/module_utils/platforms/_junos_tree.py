@@ -479,9 +479,13 @@ def _inherit_groups(reading: Reading) -> None:
     left = [_WORK_LIMIT]
     wild: dict[int, list[str]] = {}
     applied: set[str] = set()
+    # Each node of a cluster has its own group, as each routing engine has re0 or re1.
+    nodes = [name for name in groups if re.fullmatch(r"node\d", name)]
+    standing_for = {"${node}": nodes} if nodes else {}
     rank = 0
     for node, path in sorted(places, key=lambda place: -len(place[1])):
-        for name, line in [(name, below.line) for name, below in node["apply-groups"].items()]:
+        applies = node["apply-groups"].items()
+        for name, line in [(one, below.line) for said, below in applies for one in standing_for.get(said, [said])]:
             if name not in groups:
                 reading.doubt(line, f"the group {name} is not defined")
                 continue

@@ -36,6 +36,13 @@ User Guide, by topic; "[memory]" marks what no document at hand confirms):
   like ("Dynamically Attaching Filters Using RADIUS Variables", Broadband Subscriber Services User Guide); `adf` has
   RADIUS write the filter itself ("Dynamically Applying Ascend-Data-Filter Policies to Subscriber Sessions"). A filter
   that the profile names by itself stays, whatever RADIUS sends.
+- An `apply-path` stands for the prefixes that its path finds ("apply-path"); where groups give some there, unknown.
+- In the `member` of an interface-range `[0-23]` and `[1,3]` are numbers, `*` is 0 through 47 ("Interface Ranges for
+  Physical Interfaces").
+- In a cluster `${node}` is the group of the node, as `re0` and `re1` are of a routing engine ("Applying a Junos
+  Configuration Group"): what either has is read.
+- What a router does not show, by `apply-flags omit` or for want of a login's rights, stands as the remark OMITTED or
+  ACCESS-DENIED [memory], and is unknown.
 - A reference to an undefined filter or prefix-list does not commit, so a text that has one is not understood there.
 - apply-groups: the nearest statement and the first group named win; wildcards `<*>` fit what exists ("Configuration
   Groups"). Where inherited and own terms or conditions mix, the order is not documented: unknown.
