@@ -170,7 +170,11 @@ class _Reader:
                 elif line.partition(" ")[0] in COMMANDS:
                     self._command(line)
                     continue
-                elif _BANNER.fullmatch(line) or _PROMPT.match(line):
+                elif _BANNER.fullmatch(line):
+                    continue
+                elif (prompt := _PROMPT.match(line)) is not None:
+                    if line[prompt.end() :].partition(" ")[0] in COMMANDS:
+                        reading.doubt(self.number, "this was typed, and whether it is in force is not said")
                     continue
                 self.began = self.number
             elif self.pending and len(stack) == 1 and line.partition(" ")[0] in COMMANDS and not self.inside:
@@ -320,8 +324,9 @@ class _Reader:
     def _seen(self, section: str) -> None:
         if section in SECTIONS:
             self.reading.known.add(section)
-        else:
+        elif section not in self.reading.strange:
             self.reading.strange.add(section)
+            self.reading.doubt(self.number, f"'{section[:60]}' is no section of a Junos configuration")
             self._problem(f"'{section[:60]}' is no section of a Junos configuration (line {self.number})")
 
     def _command(self, line: str) -> None:
