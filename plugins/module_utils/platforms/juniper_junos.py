@@ -450,7 +450,8 @@ class _Builder:
                 found += self._stage(place, attachment, specific, side, family, "")
                 found += self._chain(place, at(specific, f"{side}-chain"), family, "")
                 for filter_name, line in found:
-                    if filter_name.removeprefix("any ")[:1] == "$":
+                    # A variable that the profile has a filter for (`uid`) names that one, not what RADIUS says.
+                    if filter_name.removeprefix("any ")[:1] == "$" and filter_name not in place.names.values():
                         self._by_session(attachment, line)
                 if found:
                     line = found[-1][1]
