@@ -16,7 +16,9 @@ User Guide, by topic; "[memory]" marks what no document at hand confirms):
   a Port Based on a Prefix List" combines the two kinds).
 - A port, TCP flag or ICMP condition does not imply the protocol: without it Junos compares the bytes behind the IP
   header of any packet ("How Firewall Filters Test a Packet's Protocol"). Sure is the match of protocols that have the
-  field; for all others the term is in doubt. With the protocol given it matches packets whose header can be read.
+  field; for all others the term is in doubt. With the protocol given it matches packets whose header can be read; but
+  TCP flags alone are looked for in later fragments too ("Firewall Filter Match Conditions Based on Bit-Field Values"),
+  which may match then.
 - `destination-port-range-optimize` with ports is a condition on them, without any it changes how ranges are stored
   ("Firewall Filter Match Conditions and Actions (QFX and EX Series Switches)") [memory].
 - `next-header` looks at the first header behind the IPv6 header, `payload-protocol` at the upper-layer one
