@@ -277,19 +277,21 @@ class _Conditions:
         sure = possible = _product({**self.sure, "protocol": protocol}, choices, 0)
         if self.unread:
             possible = _product({**self.sure, **self.wider, "protocol": inside}, choices, 1)
-        lower = {name: wanted for name, wanted in {**self.sure, **self.wider}.items() if name not in self.upper}
-        if self.upper == {"tcp_flags"} and self.family == 4 and not self.upper_choices:
-            later = _product({**lower, "protocol": inside}, [*self.choices, _LATER_CHOICE], 1)
+        flags_alone = self.family == 4 and self.upper == _FLAGS_ALONE and not self.upper_choices
+        if outside or flags_alone:
+            lower = {name: wanted for name, wanted in {**self.sure, **self.wider}.items() if name not in self.upper}
+            later = flags_alone and _product({**lower, "protocol": inside}, [*self.choices, _LATER_CHOICE], 1)
             if later:
                 possible += later
                 self.unread.append("TCP flags are looked for in later fragments too, whose match is not documented")
-        if outside:
-            possible += _product({**lower, "protocol": outside}, self.choices, 1)
-            self.unread.append("where the term does not say the protocol, Junos compares the bytes of any packet")
+            if outside:
+                possible += _product({**lower, "protocol": outside}, self.choices, 1)
+                self.unread.append("where the term does not say the protocol, Junos compares the bytes of any packet")
         return sure, possible, "; ".join(dict.fromkeys(self.unread))
 
 
 _INITIAL_CHOICE: _Choice = ((INITIAL,), (INITIAL,))
+_FLAGS_ALONE = {"tcp_flags"}
 _LATER_CHOICE: _Choice = ((), ({"fragment": LATER_FRAGMENT},))
 
 

@@ -133,6 +133,8 @@ _BESIDE_LISTS = frozenset(
 _OF_A_BINDING = ANYWHERE | {
     "input", "output", "input-list", "output-list", "input-chain", "output-chain", "group", "adf"
 }  # fmt: skip
+_FILTER = frozenset(("filter",))
+_FILTER_OR_SIDE = _FILTER | {"input", "output"}
 _OF_ANY_SHAPE = ANYWHERE | {"adf"}
 _OF_AN_INTERFACE = frozenset(("apply-macro", "family", "unit"))
 _OF_A_UNIT = frozenset(("apply-macro", "demux-destination", "demux-source", "family", "filter"))
@@ -446,11 +448,13 @@ class _Builder:
                 self._by_session(attachment, node["filter"]["adf"].line)
         for family_name, family in _FAMILIES.items():
             specific = at(families, family_name, "filter")
-            for side, direction in (("input", "in"), ("output", "out")):
+            for side, direction, chain in (("input", "in", "input-chain"), ("output", "out", "output-chain")):
                 found = self._stage(place, attachment, general, side, family, "any ")
-                found += self._chain(place, at(general, f"{side}-chain"), family, "any ")
+                if chain in general:
+                    found += self._chain(place, general[chain], family, "any ")
                 found += self._stage(place, attachment, specific, side, family, "")
-                found += self._chain(place, at(specific, f"{side}-chain"), family, "")
+                if chain in specific:
+                    found += self._chain(place, specific[chain], family, "")
                 for filter_name, line in found:
                     # A variable that the profile has a filter for (`uid`) names that one, not what RADIUS says.
                     if filter_name.removeprefix("any ")[:1] == "$" and filter_name not in place.names.values():
@@ -470,16 +474,18 @@ class _Builder:
                     self.reading.doubt(below.line, f"'{word}' where a filter is bound is not understood")
                     continue
                 for name, behind in below.items():
-                    named = word in ("input", "output") and behind.keys() <= {"precedence", "shared-name"}
-                    if behind and not named and word not in _OF_ANY_SHAPE:
+                    if not behind or word in _OF_ANY_SHAPE:
+                        continue
+                    if word not in ("input", "output") or not behind.keys() <= {"precedence", "shared-name"}:
                         self.reading.doubt(below.line, f"what stands behind '{word} {name[:60]}' is not understood")
         for word, below in unit.items():
             if word not in _OF_A_UNIT and _holds(below, {"family", "filter", *_FAMILIES}, 2):
                 self.reading.doubt(below.line, f"'{word}' of a unit is not understood, and a filter may be bound there")
         for node in families.values():
             for word, below in node.items():
-                sides = word not in _WITH_SIDES and _holds(below, {"input", "output"}, 1)
-                if word not in ("filter", "apply-macro") and (sides or _holds(below, {"filter"}, 1)):
+                if word in ("filter", "apply-macro") or not below:
+                    continue
+                if _holds(below, _FILTER if word in _WITH_SIDES else _FILTER_OR_SIDE, 1):
                     self.reading.doubt(
                         below.line, f"'{word}' of a family is not understood, and a filter may be bound there"
                     )
