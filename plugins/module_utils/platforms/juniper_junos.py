@@ -139,7 +139,7 @@ _OF_ANY_SHAPE = ANYWHERE | {"adf"}
 _OF_AN_INTERFACE = frozenset(("apply-macro", "family", "unit"))
 _OF_A_UNIT = frozenset(("apply-macro", "demux-destination", "demux-source", "family", "filter"))
 _WITH_SIDES = frozenset(
-    {"apply-macro", "sampling", "policer", "service", "simple-filter"}
+    {"accounting", "apply-macro", "sampling", "policer", "service", "simple-filter"}
 )  # have input and output, and bind no filter
 
 _BESIDE_FILTERS = frozenset(
