@@ -178,8 +178,8 @@ class _Reader:
                     continue
                 self.began = self.number
             elif self.pending and len(stack) == 1 and line.partition(" ")[0] in COMMANDS and not self.inside:
-                self._problem(f"a line that is no statement (line {self.began})")
                 reading.doubt(self.began, "this is no statement, and what it does is not known")
+                self._problem(f"a line that is no statement (line {self.began})")
                 self.pending, self.listed = [], None
                 self._command(line)
                 continue
@@ -191,7 +191,11 @@ class _Reader:
                 del parent[word]
 
     def _problem(self, reason: str) -> None:
-        self.reading.problem = self.reading.problem or reason
+        """The text is not whole: nothing of it is certain for who does not ask `incomplete` first."""
+        if not self.reading.problem:
+            self.reading.problem = reason
+            if not self.reading.doubts:
+                self.reading.doubt(self.number, reason)
 
     def _tokens(self, line: str) -> None:
         position = 0
@@ -252,10 +256,10 @@ class _Reader:
         if here is None or len(self.stack) == 1 or self.pending:
             return
         self._put(here, [mark])
-        if self.section in _BOUND_IN:
-            self._problem(f"the router left something out (line {self.number}): '{mark}'")
         if self.section in _WORKING_IN:
             self.reading.doubt(self.number, "the router left out what stands here (apply-flags, or a login's rights)")
+        if self.section in _BOUND_IN:
+            self._problem(f"the router left something out (line {self.number}): '{mark}'")
 
     def _ignored(self) -> None:
         """`## Warning: ... ignored: unsupported platform (ex2200)` stands above what has no effect on this router."""
