@@ -250,6 +250,7 @@ RULESETS = {
     "reject": table("tcp dport 25 reject with tcp reset\nreject with icmp host-unreachable"),
     "reject all": table("tcp dport 80 accept\nreject"),
     "statements": table('counter log prefix "x { y" level info limit rate 1/day burst 1 packets tcp dport 24 drop\nmeta mark set 0x1 tcp dport 25 counter drop comment "no; { here"'),
+    "a counter before a set": table("counter tcp dport { 25, 80 } drop\ncounter meta l4proto { tcp, udp } th dport { 53, 135 } drop"),
     "dynamic set": table(
         "add @seen { ip saddr }\nip saddr @seen tcp dport 25 drop\nip saddr != @seen tcp dport 80 drop",
         before="set seen { type ipv4_addr; flags dynamic; size 5; }",

@@ -316,6 +316,26 @@ def test_what_is_not_understood_is_in_doubt(text: str) -> None:
     assert judged(configuration, "ppp0", "out", 4, USUAL) == {PERMIT, DENY}
 
 
+EITHER = {PERMIT, DENY}
+
+
+@pytest.mark.parametrize(
+    ("rules", "port_25", "port_80"),
+    [
+        # A statement in front of a set: the brace belongs to the rule.
+        ("counter tcp dport { 25, 26 } drop", {DENY}, {PERMIT}),
+        ("counter meta l4proto { tcp, udp } th dport 25 drop", {DENY}, {PERMIT}),
+        ('ct helper { "ftp" } accept\ntcp dport 25 drop', EITHER, {PERMIT}),
+    ],
+)
+def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:
+    text = f"table inet t {{\nchain c {{\ntype filter hook forward priority 0; policy accept;\n{rules}\n}}\n}}\n"
+    configuration = linux_nftables.parse(text + ADDRESSES, ["ppp0"])
+    assert configuration.doubts == ()
+    packets_of_both = USUAL, USUAL | {"destination_port": 80}
+    assert [judged(configuration, "ppp0", "in", 4, packet) for packet in packets_of_both] == [port_25, port_80]
+
+
 def test_an_include_and_a_stray_line_are_doubts() -> None:
     configuration = linux_nftables.parse('table inet t {\n}\ninclude "/etc/nftables.d/*.nft"\nfrobnicate\n')
     assert [doubt.line for doubt in configuration.doubts] == [3, 4]

@@ -86,13 +86,13 @@ class Ruleset:
     def doubt(self, line: int, reason: str) -> None:
         self.doubts.append(Doubt(line, self.text(line), reason))
 
-    def _statement(self) -> list[Token]:
+    def _statement(self, in_chain: bool = False) -> list[Token]:
         """Up to the next separator or brace that opens a block, which stays unread. Sets in braces are taken along."""
         words: list[Token] = []
         count = len(self._tokens)
         while self._at < count:
             token = self._tokens[self._at]
-            if token[0] in ("\n", ";", "}") or (token[0] == "{" and not _inline(words)):
+            if token[0] in ("\n", ";", "}") or (token[0] == "{" and not (words if in_chain else _inline(words))):
                 break
             self._at += 1
             if token[0] == "{":
@@ -121,13 +121,13 @@ class Ruleset:
     def _peek(self) -> str:
         return self._tokens[self._at][0] if self._at < len(self._tokens) else ""
 
-    def _blocks(self) -> Iterator[list[Token]]:
+    def _blocks(self, of_chain: bool = False) -> Iterator[list[Token]]:
         """The statements of a block whose brace is next, or none where no brace is."""
         if self._peek() != "{":
             return
         self._at += 1
         while self._at < len(self._tokens) and self._peek() != "}":
-            words = self._statement()
+            words = self._statement(of_chain)
             if words:
                 yield words
                 if self._peek() == "{":  # a block that nobody asked for
@@ -256,7 +256,7 @@ class Ruleset:
 
     def _chain(self, table: Table, name: str, line: int) -> None:
         chain = table.chains.setdefault(name, Chain(name, line))
-        for words in self._blocks():
+        for words in self._blocks(of_chain=True):
             first = words[0][0]
             if first == "type" and any(word == "hook" for word, _ in words):
                 self._hook(chain, words)
@@ -341,15 +341,14 @@ _BLOCKS = frozenset("table chain set map flowtable counter quota limit secmark s
 
 
 def _inline(words: Sequence[Token]) -> bool:
-    """Whether a brace behind these words belongs to them: a set of a rule, elements, a chain in place."""
+    """Whether a brace behind these words, outside chains, belongs to them: a set of a rule, elements."""
     if not words:
         return False
     first = words[0][0]
     if first in ("add", "create") and len(words) > 1:
         return words[1][0] not in _BLOCKS
     if first in _BLOCKS and len(words) <= 4 and not any(word in ("{", "=") for word, _ in words):
-        # `ct helper x {` and `limit x {` stand in a table; in a rule they go on: `ct state {`, `limit rate 5/second`.
-        return first == "ct" and len(words) > 1 and words[1][0] not in ("helper", "timeout", "expectation")
+        return False
     return True
 
 
