@@ -210,6 +210,11 @@ RULESETS = {
         before="map decide { type inet_proto . inet_service : verdict; elements = { tcp . 25 : drop, udp . 53 : drop } }",
     ),
     "catch-all": table("tcp dport vmap { 25 : accept, * : drop }"),
+    "catch-all behind what goes on": table(
+        "tcp dport vmap { 25 : jump web, 80 : continue, 135-140 : goto web, * : drop }\nudp dport vmap { * : drop, 53 : continue }",
+        before="chain web { tcp flags ack accept; }",
+    ),
+    "catch-all of interfaces": table('iifname vmap { "ppp0" : jump up, * : drop }', before="chain up { tcp dport 25 drop; }"),
     "chains": table(
         "jump one\ntcp dport 445 drop",
         before="chain two { tcp dport 80 return; tcp dport 25 drop; udp dport 53 goto three; }\nchain three { drop; }\n"

@@ -326,6 +326,9 @@ EITHER = {PERMIT, DENY}
         ("counter tcp dport { 25, 26 } drop", {DENY}, {PERMIT}),
         ("counter meta l4proto { tcp, udp } th dport 25 drop", {DENY}, {PERMIT}),
         ('ct helper { "ftp" } accept\ntcp dport 25 drop', EITHER, {PERMIT}),
+        # An element of a verdict map that goes on leads to the next rule, and not to the catch-all.
+        ("tcp dport vmap { * : drop, 25 : continue }", {PERMIT}, {DENY}),
+        ("tcp dport vmap { 25 : jump web, * : drop }\n}\nchain web {", {PERMIT}, {DENY}),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:

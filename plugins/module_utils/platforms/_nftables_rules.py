@@ -550,6 +550,12 @@ class Reader:
             cases.append((key == ["*"], test, decision))
         if loose:
             cases.append((True, Test(selectors, ((None,) * len(selectors),)), Verdict(UNKNOWN, line=self.line)))
+        elif any(decision.action in (JUMP, "continue") for _, _, decision in cases):
+            # Behind a jump comes the next rule and no other element: the catch-all is for what none of them has.
+            others = [test for last, test, _ in cases if not last]
+            keys = tuple(element for test in others for element in test.elements)
+            rest = Test(selectors, keys, True, next((test.doubt for test in others if test.doubt), ""))
+            cases = [(last, rest if last else test, decision) for last, test, decision in cases]
         cases.sort(key=lambda case: case[0])  # the catch-all is behind all others
         self.parts.append(Map(tuple((test, decision) for _, test, decision in cases)))
 
