@@ -329,6 +329,9 @@ EITHER = {PERMIT, DENY}
         # An element of a verdict map that goes on leads to the next rule, and not to the catch-all.
         ("tcp dport vmap { * : drop, 25 : continue }", {PERMIT}, {DENY}),
         ("tcp dport vmap { 25 : jump web, * : drop }\n}\nchain web {", {PERMIT}, {DENY}),
+        # The colon of a map may stand at its key.
+        ("tcp dport vmap { 25:drop, 80: accept }", {DENY}, {PERMIT}),
+        ("ct state vmap { established: accept, new: drop }", {DENY}, {DENY}),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:

@@ -615,6 +615,9 @@ def _elements(tokens: Sequence[Token]) -> Iterator[tuple[list[str], list[str], l
             key += [left.removesuffix(":")]
             verdict.append((right, token[1]))
             mapped = True
+        elif word[-1] == ":" and word[-2] != ":":  # `established: accept`; an address may end with two
+            place.append(word[:-1])
+            mapped = True
         elif word != "\n":
             place.append(word)
 
