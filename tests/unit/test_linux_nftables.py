@@ -332,6 +332,14 @@ EITHER = {PERMIT, DENY}
         # The colon of a map may stand at its key.
         ("tcp dport vmap { 25:drop, 80: accept }", {DENY}, {PERMIT}),
         ("ct state vmap { established: accept, new: drop }", {DENY}, {DENY}),
+        # Who is one of several by chance or by a hash, is not known; neither is the rest of the map.
+        ("numgen inc mod 2 vmap { 0 : drop, 1 : accept }\ntcp dport 25 drop", EITHER, EITHER),
+        ("jhash ip saddr . ip daddr mod 2 seed 0x1 offset 5 vmap { 5 : accept }\ntcp dport 25 drop", EITHER, {PERMIT}),
+        ("tcp dport 25 symhash mod 2 < 1 accept\ntcp dport 25 drop", EITHER, {PERMIT}),
+        # When it was used last is a note, and no part of what follows.
+        ("last used never tcp dport 25 drop", {DENY}, {PERMIT}),
+        ("last used 1d2h3m4s5ms counter packets 1 bytes 60 tcp dport 25 drop", {DENY}, {PERMIT}),
+        ("last tcp dport 25 drop", {DENY}, {PERMIT}),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:

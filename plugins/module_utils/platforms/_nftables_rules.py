@@ -268,8 +268,7 @@ class Reader:
             self.rate()
             self.narrow(f"{word}: whether it is used up is not known")
         elif word == "last":
-            while self.peek() and self.peek() not in _VERDICTS and self.peek() not in _STATEMENTS:
-                self.at += 1
+            self.at += 2 * (self.peek() == "used")  # never, or how long ago
         elif word == "reject":
             self.reject()
         elif word in ("masquerade", "snat"):
@@ -367,6 +366,13 @@ class Reader:
             return _SELECTORS["meta"].get(word, _OPAQUE)
         if word == "fib":
             return self.fib()
+        if word in ("numgen", "jhash", "symhash"):  # jhash ip saddr . tcp dport mod 2 seed 0x1 offset 5
+            while self.peek() not in ("mod", ""):
+                self.at += 1
+            self.at += 2
+            while self.peek() in ("seed", "offset"):
+                self.at += 2
+            return _OPAQUE
         if word not in _SELECTORS:
             return _OPAQUE
         key = self.take()
