@@ -340,6 +340,10 @@ EITHER = {PERMIT, DENY}
         ("last used never tcp dport 25 drop", {DENY}, {PERMIT}),
         ("last used 1d2h3m4s5ms counter packets 1 bytes 60 tcp dport 25 drop", {DENY}, {PERMIT}),
         ("last tcp dport 25 drop", {DENY}, {PERMIT}),
+        # What is computed for a mark ends where the next test or statement begins.
+        ("ct mark set meta mark reject", EITHER, EITHER),
+        ("meta mark set ct mark & 0xff | 0x100 tcp dport 25 drop", EITHER, {PERMIT}),
+        ("ct mark set ip saddr . tcp dport map { 192.0.2.1 . 25 : 0x1 } tcp dport vmap { 25 : drop }", EITHER, {PERMIT}),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:

@@ -161,6 +161,7 @@ _RAW = {("0", "16"): "sport", ("16", "16"): "dport"}  # @th,0,16 is the source p
 _OPAQUE = Selector("opaque")
 _OPERATORS = {"==": "==", "eq": "==", "!=": "!=", "ne": "!=", "neq": "!=", "!": "!", "<": "<", "lt": "<", ">": ">",
               "gt": ">", "<=": "<=", "le": "<=", ">=": ">=", "ge": ">=", "in": "=="}  # fmt: skip
+_JOINING = frozenset(", | & ^ / - << >> or and xor lshift rshift".split())
 _VERDICTS = {"accept": PERMIT, "drop": DENY, "return": RETURN, "jump": JUMP, "goto": GOTO, "continue": "continue"}
 _STATEMENTS = frozenset(
     "counter log limit quota comment last reject masquerade redirect snat dnat tproxy dup fwd queue notrack flow "
@@ -403,12 +404,20 @@ class Reader:
 
     def assignment(self, selector: Selector) -> None:
         """`meta mark set 1`, `ip dscp set cs1`: what it changes in the packet, and whether it can fail."""
-        if self.peek() in _SELECTORS or self.peek() in _BARE_META:
-            self.narrow("a value that is computed may be missing, and the rule then ends")
-            while self.peek() and self.peek() not in _VERDICTS and self.peek() not in ("counter", "log"):
+        computed = False
+        while True:  # meta mark & 0xff | 0x100, ip saddr . tcp dport map { … }
+            if self.peek() in ("{", "("):
+                self.at = self.closing() + 1
+            elif self.peek() in _SELECTORS or self.peek() in _BARE_META or self.peek().startswith("@"):
+                computed = True
+                self.selector()
+            else:
                 self.at += 1
-        else:
-            self.skip()
+            if self.peek() not in (".", "map") and self.peek() not in _JOINING:
+                break
+            self.at += 1
+        if computed:
+            self.narrow("a value that is computed may be missing, and the rule then ends")
         if selector.field in ("source", "destination", "source_port", "destination_port", "protocol", "tcp_flags"):
             self.parts.append(Rewrite("packet"))
         elif selector.field in ("tos", "ttl"):
@@ -422,7 +431,7 @@ class Reader:
                 self.at = self.closing() + 1
             else:
                 self.at += 1
-            if self.peek() in (",", "|", "&", "^", "/", "-", "<<", ">>", "or", "and", "xor"):
+            if self.peek() in _JOINING:
                 self.at += 1
             elif not (self.peek().startswith("-") and self.peek()[1:2] == '"'):
                 break
