@@ -344,6 +344,10 @@ EITHER = {PERMIT, DENY}
         ("ct mark set meta mark reject", EITHER, EITHER),
         ("meta mark set ct mark & 0xff | 0x100 tcp dport 25 drop", EITHER, {PERMIT}),
         ("ct mark set ip saddr . tcp dport map { 192.0.2.1 . 25 : 0x1 } tcp dport vmap { 25 : drop }", EITHER, {PERMIT}),
+        # Flags compared as one number: the packet has SYN, which is 2.
+        ("tcp flags & (fin|syn|rst|psh|ack|urg) < fin drop", {PERMIT}, {PERMIT}),
+        ("tcp flags & (fin|syn) >= syn drop", {DENY}, {DENY}),
+        ("tcp flags < 3 tcp dport 25 drop", {DENY}, {PERMIT}),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:

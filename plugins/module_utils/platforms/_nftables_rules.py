@@ -513,6 +513,11 @@ class Reader:
             value, care = self.bits(selector, words), mask
         if value is None or care is None:
             return Test(one, ((None,),))
+        if operator in ("<", ">", "<=", ">="):  # the flags as one number
+            ends = _ordered(operator, (value, value, -1))
+            if not isinstance(ends, tuple) or selector.bits != 8:
+                return Test(one, ((None,),))
+            return Test(one, tuple(((number, number, -1),) for number in range(256) if ends[0] <= number & care <= ends[1]))
         if care != -1 or "/" in words:
             return Test(one, (((value, value, care),),), operator == "!=")
         if operator == "!":
