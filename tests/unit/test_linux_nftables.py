@@ -348,6 +348,12 @@ EITHER = {PERMIT, DENY}
         ("tcp flags & (fin|syn|rst|psh|ack|urg) < fin drop", {PERMIT}, {PERMIT}),
         ("tcp flags & (fin|syn) >= syn drop", {DENY}, {DENY}),
         ("tcp flags < 3 tcp dport 25 drop", {DENY}, {PERMIT}),
+        # An interface by its number, or by a variable that an included file would define, may be any.
+        ("iif 3 drop", EITHER, EITHER),
+        ("iifname $WAN tcp dport 25 accept\ntcp dport 25 drop", EITHER, {PERMIT}),
+        ("iifname != { $LAN, $WAN } tcp dport 25 drop", EITHER, {PERMIT}),
+        # Beside a value that is not understood the others still count.
+        ("tcp dport { 25, frobnicate } drop", {DENY}, EITHER),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:

@@ -187,7 +187,8 @@ def _single(selector: Selector, values: Sequence[Value | None], negate: bool, lo
     if loose or len(known) < len(values):
         reason = "a value that is not understood"
         if loose or not negate:
-            return replace(present, sure=(), reason=reason)
+            inside = NEVER if loose or not known else _single(selector, known, False, False, place)
+            return Condition(inside.sure, (*inside.sure, *present.may), reason, inside.some)
         return replace(_single(selector, known, negate, loose, place), sure=(), reason=reason)
     return _KINDS.get(selector.kind, _opaque)(_Asked(selector, known, negate, present, place))
 

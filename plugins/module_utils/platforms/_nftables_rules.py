@@ -688,8 +688,8 @@ def _ordered(operator: str, value: Value | None) -> Value | None:
 def _value(selector: Selector, text: str) -> Value | None:
     """One value as it is written: a name, a number, an address, a prefix, a range. None when it is none of these."""
     text = plain(text)
-    if selector.kind == "interface":
-        return text
+    if selector.kind == "interface":  # an index is one of this boot, and a variable may be anything
+        return None if text.isdecimal() or text[:1] == "$" else text
     family = {32: 4, 128: 6}.get(selector.bits) if selector.field in ("source", "destination") else None
     return address_value(text, family) if family else _number(text, selector)
 
