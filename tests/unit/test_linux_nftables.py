@@ -354,6 +354,10 @@ EITHER = {PERMIT, DENY}
         ("iifname != { $LAN, $WAN } tcp dport 25 drop", EITHER, {PERMIT}),
         # Beside a value that is not understood the others still count.
         ("tcp dport { 25, frobnicate } drop", {DENY}, EITHER),
+        # A condition of iptables that nft cannot spell hides behind a comment; the rule goes on.
+        ("# xt_conntrack counter packets 1 bytes 60 accept # handle 12\ntcp dport 25 drop", EITHER, {PERMIT}),
+        ("tcp dport 25 # xt_string counter packets 1 bytes 60 drop", EITHER, {PERMIT}),
+        ("tcp dport 25 counter packets 1 bytes 60 # xt_REDIRECT", EITHER, {PERMIT}),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:
