@@ -358,6 +358,8 @@ EITHER = {PERMIT, DENY}
         ("# xt_conntrack counter packets 1 bytes 60 accept # handle 12\ntcp dport 25 drop", EITHER, {PERMIT}),
         ("tcp dport 25 # xt_string counter packets 1 bytes 60 drop", EITHER, {PERMIT}),
         ("tcp dport 25 counter packets 1 bytes 60 # xt_REDIRECT", EITHER, {PERMIT}),
+        # A line goes on behind a backslash, with or without a space before it.
+        ("tcp dport 25\\\n drop", {DENY}, {PERMIT}),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:

@@ -18,7 +18,7 @@ from ._nftables_parts import Part
 Token = tuple[str, int]  # the word (strings keep their quotes) and its line
 
 # A condition of iptables that nft cannot spell is listed as `# xt_NAME`, and the rule goes on behind it (nft's xt.c).
-_WORDS = re.compile(r'#(?! xt_).*|("[^"]*"?|==|!=|<=|>=|<<|>>|[{}()=<>!&|^,;]|[^\s{}()=<>!&|^,;"#]+)')
+_WORDS = re.compile(r'#(?! xt_).*|("[^"]*"?|==|!=|<=|>=|<<|>>|[{}()=<>!&|^,;\\]|[^\s{}()=<>!&|^,;"#\\]+)')
 _DEVICE = re.compile(r"[A-Za-z0-9_.:@/*-]+")
 ADDRESS_LINE = re.compile(r"^\d+: ([^\s:@]+)(?:@\S+)?[: ]+(inet6?) (\S+)(?: peer (\S+))?.*$", re.MULTILINE)
 FAMILIES = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6), "bridge": (4, 6), "arp": ()}
