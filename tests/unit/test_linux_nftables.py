@@ -370,6 +370,23 @@ def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> No
     assert [judged(configuration, "ppp0", "in", 4, packet) for packet in packets_of_both] == [port_25, port_80]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        # A set may be made of others.
+        "define one = { 192.0.2.1, }\ndefine two = {\n $one,\n 0.0.0.1\n}\ntable inet t {\nCHAIN\nip saddr $two drop\n}\n}\n",
+        "define one = { 0.0.0.1 }\ntable inet t {\nset s {\ntype ipv4_addr\nelements = { $one, 192.0.2.1 }\n}\n"
+        "CHAIN\nip saddr @s drop\n}\n}\n",
+    ],
+)
+def test_what_files_mean(text: str) -> None:
+    """The packet is denied without a doubt."""
+    chain = "chain c {\ntype filter hook forward priority 0; policy accept;"
+    configuration = linux_nftables.parse(text.replace("CHAIN", chain), ["ppp0"])
+    assert configuration.doubts == ()
+    assert judged(configuration, "ppp0", "in", 4, USUAL) == {DENY}
+
+
 def test_an_include_and_a_stray_line_are_doubts() -> None:
     configuration = linux_nftables.parse('table inet t {\n}\ninclude "/etc/nftables.d/*.nft"\nfrobnicate\n')
     assert [doubt.line for doubt in configuration.doubts] == [3, 4]

@@ -117,6 +117,8 @@ class Ruleset:
         if value is None or self._expanded > _EXPANSION_LIMIT:
             words.append(token)
         else:
+            if value[:1] and value[0][0] == "{" and words and words[-1][0] in ("{", ",", "\n"):  # a set within a set
+                value = value[1:-1]
             words += [(word, token[1]) for word, _ in value]
 
     def _peek(self) -> str:
