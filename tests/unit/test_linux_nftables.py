@@ -360,6 +360,11 @@ EITHER = {PERMIT, DENY}
         ("tcp dport 25 counter packets 1 bytes 60 # xt_REDIRECT", EITHER, {PERMIT}),
         # A line goes on behind a backslash, with or without a space before it.
         ("tcp dport 25\\\n drop", {DENY}, {PERMIT}),
+        # What packets add to a set, is not in the text, whether or not the set says that it is dynamic.
+        ("tcp dport 80 add @seen { ip saddr }\nip saddr @seen accept\ntcp dport 25 drop\n}\nset seen { type ipv4_addr", EITHER, {PERMIT}),
+        ("set update ip saddr @seen\nip saddr @seen drop\n}\nset seen { type ipv4_addr; size 9; flags timeout", EITHER, EITHER),
+        ("ip saddr @seen tcp dport 25 drop\n}\nset seen { type ipv4_addr; timeout 1h; elements = { 0.0.0.1 }", EITHER, {PERMIT}),
+        ("ip saddr @seen tcp dport 25 drop\n}\nset seen { type ipv4_addr; flags interval; elements = { 0.0.0.1 }", {DENY}, {PERMIT}),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:
@@ -377,6 +382,8 @@ def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> No
         "define one = { 192.0.2.1, }\ndefine two = {\n $one,\n 0.0.0.1\n}\ntable inet t {\nCHAIN\nip saddr $two drop\n}\n}\n",
         "define one = { 0.0.0.1 }\ntable inet t {\nset s {\ntype ipv4_addr\nelements = { $one, 192.0.2.1 }\n}\n"
         "CHAIN\nip saddr @s drop\n}\n}\n",
+        # Variables may be defined in a block.
+        "table inet t {\ndefine port = 25\nCHAIN\ndefine from = { 0.0.0.1 }\nip saddr $from tcp dport $port drop\n}\n}\n",
     ],
 )
 def test_what_files_mean(text: str) -> None:
@@ -390,6 +397,14 @@ def test_what_files_mean(text: str) -> None:
 def test_an_include_and_a_stray_line_are_doubts() -> None:
     configuration = linux_nftables.parse('table inet t {\n}\ninclude "/etc/nftables.d/*.nft"\nfrobnicate\n')
     assert [doubt.line for doubt in configuration.doubts] == [3, 4]
+
+
+def test_a_set_that_is_not_all_in_the_text() -> None:
+    text = "table inet t {\nset s {\ntype ipv4_addr\nLINE\n}\nchain c {\ntype filter hook forward priority 0\nip saddr @s drop\n}\n}\n"
+    for line in ('include "addresses.nft"', "elem~nts = { 0.0.0.1 }", "elements = $addresses"):
+        configuration = linux_nftables.parse(text.replace("LINE", line), ["ppp0"])
+        assert [doubt.line for doubt in configuration.doubts] == [4]
+        assert judged(configuration, "ppp0", "in", 4, USUAL) == EITHER
 
 
 def test_defines_do_not_explode() -> None:

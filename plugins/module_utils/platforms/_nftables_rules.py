@@ -462,7 +462,7 @@ class Reader:
             made = self.table.sets.get(name)
             if made is None:
                 return Test(selectors, ((None,) * len(selectors),), doubt=f"the set {name} is not in the text")
-            return self.lookup(selectors, made.elements, operator == "!=", mask, loose=made.loose)
+            return self.lookup(selectors, made.elements, operator == "!=", mask, made.loose, made.timed)
         if len(selectors) > 1:
             key = []
             while True:
@@ -529,11 +529,14 @@ class Reader:
         return Test(one, (((0, 0, value),),), negate=True, doubt=unsure)
 
     def lookup(
-        self, selectors: tuple[Selector, ...], tokens: Sequence[Token], negate: bool, mask: int | None, loose: bool
-    ) -> Test:
+        self, selectors: tuple[Selector, ...], tokens: Sequence[Token], negate: bool, mask: int | None, loose: bool,
+        timed: bool = False,
+    ) -> Test:  # fmt: skip
         """A test against a set. Elements with a timeout may be gone: then it is in doubt."""
         elements = []
-        doubt = "the set is filled by packets" if loose else ""
+        doubt = "what the set holds is not known, or changes" if loose else ""
+        if timed and tokens:
+            doubt = doubt or "the elements of the set have a timeout"
         for key, options, _ in _elements(tokens):
             values = _key(selectors, key)
             elements.append(values if mask == -1 else tuple(_masked(value, mask) for value in values))
@@ -542,7 +545,7 @@ class Reader:
         return Test(selectors, tuple(elements), negate, doubt, loose)
 
     def verdict_map(self, selectors: tuple[Selector, ...]) -> None:
-        loose = False
+        loose = timed = False
         if self.peek() == "{":
             end = self.closing()
             inside = braced(self.tokens[self.at : end + 1])
@@ -554,11 +557,11 @@ class Reader:
                 self.narrow(f"the map {name} is not in the text")
                 self.parts.append(Verdict(UNKNOWN, line=self.line))
                 return
-            inside, loose = made.elements, made.loose
+            inside, loose, timed = made.elements, made.loose, made.timed
         cases = []
         for key, options, verdict in _elements(inside):
-            doubt = "the map is filled by packets" if loose else ""
-            if "timeout" in options:
+            doubt = "what the map holds is not known, or changes" if loose else ""
+            if timed or "timeout" in options:
                 doubt = doubt or "an element of the map has a timeout"
             test = Test(selectors, (_key(selectors, key),), doubt=doubt)
             words = [word for word, _ in verdict]

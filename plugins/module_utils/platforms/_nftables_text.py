@@ -21,19 +21,24 @@ Token = tuple[str, int]  # the word (strings keep their quotes) and its line
 _WORDS = re.compile(r'#(?! xt_).*|("[^"]*"?|==|!=|<=|>=|<<|>>|[{}()=<>!&|^,;\\]|[^\s{}()=<>!&|^,;"#\\]+)')
 _DEVICE = re.compile(r"[A-Za-z0-9_.:@/*-]+")
 ADDRESS_LINE = re.compile(r"^\d+: ([^\s:@]+)(?:@\S+)?[: ]+(inet6?) (\S+)(?: peer (\S+))?.*$", re.MULTILINE)
+_FILLED = re.compile(r"\b(?:add|update|delete|set\s+(?:add|update)\s[^{}]*?)\s+@([^\s{};]+)")  # by packets
 FAMILIES = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6), "bridge": (4, 6), "arp": ()}
 HOOKS = ("ingress", "prerouting", "forward", "postrouting", "egress")
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 TRACKING = -200  # conntrack's own priority in prerouting; defragmentation is at -400
 _EXPANSION_LIMIT = 1_000_000  # tokens that `define` may add
+_INCLUDED = "an included file is not part of this text"
+
+
+_SET_LINES = frozenset("type typeof gc-interval auto-merge size policy comment counter limit quota ct last".split())
 
 
 @dataclass(slots=True)
 class Set:
     line: int
     elements: list[Token] = dataclasses.field(default_factory=list)
-    loose: bool = False  # its elements come and go while packets pass
-    timed: bool = False
+    loose: bool = False  # its elements come and go while packets pass, or are not all known
+    timed: bool = False  # each of its elements goes after a time
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +85,10 @@ class Ruleset:
         self._tokens = tokens(ADDRESS_LINE.sub("", text))
         self._at = 0
         self._run()
+        for found in [_FILLED.search(line) for line in self.lines if "@" in line]:  # a file need not say `dynamic`
+            for table in self.tables.values() if found else ():
+                if found and found[1] in table.sets:
+                    table.sets[found[1]].loose = True
 
     def text(self, line: int) -> str:
         return self.lines[line - 1].strip() if 0 < line <= len(self.lines) else ""
@@ -131,7 +140,9 @@ class Ruleset:
         self._at += 1
         while self._at < len(self._tokens) and self._peek() != "}":
             words = self._statement(of_chain)
-            if words:
+            if words and words[0][0] == "define" and self._define(words):
+                pass  # nft takes no name twice, not even in a block
+            elif words:
                 yield words
                 if self._peek() == "{":  # a block that nobody asked for
                     self._skip_block()
@@ -168,16 +179,23 @@ class Ruleset:
         verb, rest = words[0][0], words[1:]
         if verb in ("table", "chain", "rule", "set", "map", "element", "flowtable"):
             verb, rest = "add", words
-        if verb in ("define", "redefine") and len(rest) > 2 and rest[1][0] == "=":
-            self._defined[rest[0][0]] = rest[2:]
+        if verb in ("define", "redefine") and self._define(words):
+            pass
         elif verb == "include":
-            self.doubt(words[0][1], "an included file is not part of this text")
+            self.doubt(words[0][1], _INCLUDED)
         elif verb in ("list", "undefine", "reset"):
             pass
         elif verb in ("add", "create", "insert", "delete", "destroy", "flush") and rest:
             return self._change(verb, rest[0][0], rest[1:], words)
         else:
             return False
+        return True
+
+    def _define(self, words: Sequence[Token]) -> bool:
+        """define name = value"""
+        if len(words) < 4 or words[2][0] != "=":
+            return False
+        self._defined[words[1][0]] = list(words[3:])
         return True
 
     def _change(self, verb: str, what: str, rest: list[Token], words: list[Token]) -> bool:
@@ -250,6 +268,8 @@ class Ruleset:
             table.dormant = table.dormant or any(word == "dormant" for word, _ in words)
         elif what in ("counter", "quota", "limit", "ct", "secmark", "synproxy"):
             self._skip_named()
+        elif what == "include":
+            self.doubt(line, _INCLUDED)
         elif what != "comment":
             self.doubt(line, "this line of a table is not understood")
 
@@ -293,9 +313,11 @@ class Ruleset:
                 made.elements += braced(words)
             elif text[0] == "flags":
                 made.loose = made.loose or "dynamic" in text
-                made.timed = made.timed or "timeout" in text
             elif text[0] == "timeout":
                 made.timed = True
+            elif text[0] not in _SET_LINES:
+                self.doubt(words[0][1], _INCLUDED if text[0] == "include" else "this line of a set is not understood")
+                made.loose = True
 
     def _flowtable(self, table: Table, name: str) -> None:
         devices: tuple[str, ...] = ()
