@@ -317,6 +317,7 @@ def test_what_is_not_understood_is_in_doubt(text: str) -> None:
 
 
 EITHER = {PERMIT, DENY}
+SENT = USUAL | {"source": int(ipaddress.ip_address("198.51.100.7"))}
 
 
 @pytest.mark.parametrize(
@@ -343,7 +344,11 @@ EITHER = {PERMIT, DENY}
         # What is computed for a mark ends where the next test or statement begins.
         ("ct mark set meta mark reject", EITHER, EITHER),
         ("meta mark set ct mark & 0xff | 0x100 tcp dport 25 drop", EITHER, {PERMIT}),
-        ("ct mark set ip saddr . tcp dport map { 192.0.2.1 . 25 : 0x1 } tcp dport vmap { 25 : drop }", EITHER, {PERMIT}),
+        (
+            "ct mark set ip saddr . tcp dport map { 192.0.2.1 . 25 : 0x1 } tcp dport vmap { 25 : drop }",
+            EITHER,
+            {PERMIT},
+        ),
         # Flags compared as one number: the packet has SYN, which is 2.
         ("tcp flags & (fin|syn|rst|psh|ack|urg) < fin drop", {PERMIT}, {PERMIT}),
         ("tcp flags & (fin|syn) >= syn drop", {DENY}, {DENY}),
@@ -361,37 +366,40 @@ EITHER = {PERMIT, DENY}
         # A line goes on behind a backslash, with or without a space before it.
         ("tcp dport 25\\\n drop", {DENY}, {PERMIT}),
         # What packets add to a set, is not in the text, whether or not the set says that it is dynamic.
-        ("tcp dport 80 add @seen { ip saddr }\nip saddr @seen accept\ntcp dport 25 drop\n}\nset seen { type ipv4_addr", EITHER, {PERMIT}),
-        ("set update ip saddr @seen\nip saddr @seen drop\n}\nset seen { type ipv4_addr; size 9; flags timeout", EITHER, EITHER),
-        ("ip saddr @seen tcp dport 25 drop\n}\nset seen { type ipv4_addr; timeout 1h; elements = { 0.0.0.1 }", EITHER, {PERMIT}),
-        ("ip saddr @seen tcp dport 25 drop\n}\nset seen { type ipv4_addr; flags interval; elements = { 0.0.0.1 }", {DENY}, {PERMIT}),
+        (
+            "add @s { ip saddr }\nip saddr @s tcp dport 25 accept\ntcp dport 25 drop\n}\nset s { size 9",
+            EITHER,
+            {PERMIT},
+        ),
+        ("set update ip saddr @s\nip saddr @s drop\n}\nset s { size 9; flags timeout", EITHER, EITHER),
+        ("ip saddr @s tcp dport 25 drop\n}\nset s { timeout 1h; elements = { 198.51.100.7 }", EITHER, {PERMIT}),
+        ("ip saddr @s tcp dport 25 drop\n}\nset s { flags interval; elements = { 198.51.100.7 }", {DENY}, {PERMIT}),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:
     text = f"table inet t {{\nchain c {{\ntype filter hook forward priority 0; policy accept;\n{rules}\n}}\n}}\n"
     configuration = linux_nftables.parse(text + ADDRESSES, ["ppp0"])
     assert configuration.doubts == ()
-    packets_of_both = USUAL, USUAL | {"destination_port": 80}
-    assert [judged(configuration, "ppp0", "in", 4, packet) for packet in packets_of_both] == [port_25, port_80]
+    both = SENT, SENT | {"destination_port": 80}
+    assert [judged(configuration, "ppp0", "in", 4, packet) for packet in both] == [port_25, port_80]
 
 
 @pytest.mark.parametrize(
     "text",
     [
         # A set may be made of others.
-        "define one = { 192.0.2.1, }\ndefine two = {\n $one,\n 0.0.0.1\n}\ntable inet t {\nCHAIN\nip saddr $two drop\n}\n}\n",
-        "define one = { 0.0.0.1 }\ntable inet t {\nset s {\ntype ipv4_addr\nelements = { $one, 192.0.2.1 }\n}\n"
-        "CHAIN\nip saddr @s drop\n}\n}\n",
+        "define one = { 192.0.2.1, }\ndefine two = {\n $one,\n HERE\n}\ntable inet t {\nCHAIN\nip saddr $two drop\n}}",
+        "define one = { HERE }\ntable inet t {\nset s {\nelements = { $one, 192.0.2.1 }\n}\nCHAIN\nip saddr @s drop\n}}",
         # Variables may be defined in a block.
-        "table inet t {\ndefine port = 25\nCHAIN\ndefine from = { 0.0.0.1 }\nip saddr $from tcp dport $port drop\n}\n}\n",
+        "table inet t {\ndefine port = 25\nCHAIN\ndefine from = { HERE }\nip saddr $from tcp dport $port drop\n}}",
     ],
 )
 def test_what_files_mean(text: str) -> None:
     """The packet is denied without a doubt."""
     chain = "chain c {\ntype filter hook forward priority 0; policy accept;"
-    configuration = linux_nftables.parse(text.replace("CHAIN", chain), ["ppp0"])
+    configuration = linux_nftables.parse(text.replace("CHAIN", chain).replace("HERE", "198.51.100.7"), ["ppp0"])
     assert configuration.doubts == ()
-    assert judged(configuration, "ppp0", "in", 4, USUAL) == {DENY}
+    assert judged(configuration, "ppp0", "in", 4, SENT) == {DENY}
 
 
 def test_an_include_and_a_stray_line_are_doubts() -> None:
@@ -400,11 +408,34 @@ def test_an_include_and_a_stray_line_are_doubts() -> None:
 
 
 def test_a_set_that_is_not_all_in_the_text() -> None:
-    text = "table inet t {\nset s {\ntype ipv4_addr\nLINE\n}\nchain c {\ntype filter hook forward priority 0\nip saddr @s drop\n}\n}\n"
-    for line in ('include "addresses.nft"', "elem~nts = { 0.0.0.1 }", "elements = $addresses"):
+    text = "table inet t {\nset s {\n\nLINE\n}\nchain c {\ntype filter hook forward priority 0\nip saddr @s drop\n}}"
+    for line in ('include "addresses.nft"', "elem~nts = { 198.51.100.7 }", "elements = $addresses"):
         configuration = linux_nftables.parse(text.replace("LINE", line), ["ppp0"])
         assert [doubt.line for doubt in configuration.doubts] == [4]
-        assert judged(configuration, "ppp0", "in", 4, USUAL) == EITHER
+        assert judged(configuration, "ppp0", "in", 4, SENT) == EITHER
+
+
+@pytest.mark.parametrize(
+    ("lines", "doubts", "port_25"),
+    [
+        # A policy or a priority may be a variable, in quotes where it is a word of the grammar.
+        ('define all = "drop"\nDEFINED\ntype filter hook forward priority 0; policy $all;', [], {DENY}),
+        ('define first = "filter - 5"\nDEFINED\ntype filter hook forward priority $first; policy drop;', [], {DENY}),
+        ("DEFINED\ntype filter hook forward priority 0; policy $all;", [], EITHER),
+        ("DEFINED\ntype filter hook forward priority 0; policy dr~p;", [], EITHER),
+        ("DEFINED\ntype filter hook forward priority f~lter; policy drop;", [4], {DENY}),
+        ("DEFINED\ntype filter hook f~rward priority 0; policy drop;", [4], {PERMIT}),
+        ("DEFINED\nty~e filter hook forward priority 0; policy drop;", [4], {PERMIT}),
+        ("DEFINED\ntype filter hook ingress device $wan priority 0; policy drop;", [4], {PERMIT}),
+    ],
+)
+def test_what_a_chain_is(lines: str, doubts: list[int], port_25: set[str]) -> None:
+    text = "\n" * ("define" not in lines) + lines.replace("DEFINED", "table inet t {\nchain c {")
+    text += "\ntcp dport 80 accept\n}\n}\n"
+    configuration = linux_nftables.parse(text + ADDRESSES, ["ppp0"])
+    assert [doubt.line for doubt in configuration.doubts] == doubts
+    assert judged(configuration, "ppp0", "in", 4, SENT) == port_25
+    assert judged(configuration, "ppp0", "in", 4, SENT | {"destination_port": 80}) == {PERMIT}
 
 
 def test_defines_do_not_explode() -> None:

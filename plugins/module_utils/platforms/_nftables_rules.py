@@ -517,7 +517,8 @@ class Reader:
             ends = _ordered(operator, (value, value, -1))
             if not isinstance(ends, tuple) or selector.bits != 8:
                 return Test(one, ((None,),))
-            return Test(one, tuple(((number, number, -1),) for number in range(256) if ends[0] <= number & care <= ends[1]))
+            fitting = (number for number in range(256) if ends[0] <= number & care <= ends[1])
+            return Test(one, tuple(((number, number, -1),) for number in fitting))
         if care != -1 or "/" in words:
             return Test(one, (((value, value, care),),), operator == "!=")
         if operator == "!":

@@ -279,21 +279,30 @@ class Ruleset:
 
     def _chain(self, table: Table, name: str, line: int) -> None:
         chain = table.chains.setdefault(name, Chain(name, line))
+        unknown: list[Token] = []
         for words in self._blocks(of_chain=True):
             first = words[0][0]
             if first == "type" and any(word == "hook" for word, _ in words):
                 self._hook(chain, words)
             elif first == "policy" and len(words) > 1:
-                chain.policy = DENY if words[1][0] == "drop" else PERMIT
+                policy = plain(words[1][0])
+                chain.policy = DENY if policy == "drop" else PERMIT
+                unknown = words if policy not in ("accept", "drop") else []
                 self.read += 1
+            elif not chain.rules and any(word == "hook" for word, _ in words):
+                self.doubt(words[0][1], "what kind of chain this is, is not understood")
             elif first not in ("comment", "devices", "device"):
                 self._rule(chain, words)
+        if unknown:  # it may be either: as a rule at the end that is not understood
+            self._rule(chain, unknown)
 
     def _hook(self, chain: Chain, words: list[Token]) -> None:
         """type filter hook forward [device "x" | devices = { x, y }] priority filter - 5"""
         text = [word for word, _ in words]
         chain.line, chain.kind = words[0][1], text[1] if len(text) > 1 else ""
         chain.hook = text[text.index("hook") + 1] if text[-1] != "hook" else ""
+        if chain.hook not in (*HOOKS, "input", "output"):
+            self.doubt(words[0][1], "the hook of this chain is not understood")
         if "priority" in text:
             chain.priority = _priority(text[text.index("priority") + 1 :])
             if chain.priority is None:
@@ -302,6 +311,8 @@ class Ruleset:
             if word in text:
                 end = text.index("priority") if "priority" in text else len(text)
                 chain.devices = tuple(plain(one) for one in text[text.index(word) + 1 : end] if one not in "={},")
+                if any(one[:1] == "$" for one in chain.devices):
+                    self.doubt(words[0][1], "the devices of this chain are not in the text")
         self.read += 1
 
     def _set(self, table: Table, name: str, line: int) -> None:
@@ -372,9 +383,7 @@ def _inline(words: Sequence[Token]) -> bool:
     first = words[0][0]
     if first in ("add", "create") and len(words) > 1:
         return words[1][0] not in _BLOCKS
-    if first in _BLOCKS and len(words) <= 4 and not any(word in ("{", "=") for word, _ in words):
-        return False
-    return True
+    return not (first in _BLOCKS and len(words) <= 4 and not any(word in ("{", "=") for word, _ in words))
 
 
 def plain(word: str) -> str:
@@ -398,7 +407,7 @@ def braced(words: Sequence[Token]) -> list[Token]:
 
 def _priority(words: Sequence[str]) -> int | None:
     """`filter - 5`, `-150`, `filter`, `filter+10`."""
-    joined = "".join(words[:3]).split("policy")[0]
+    joined = "".join(plain(word) for word in words[:3]).replace(" ", "").split("policy")[0]
     match = re.fullmatch(r"([a-z]*)([+-]?\d*)", joined)
     if not match or (match[1] and match[1] not in _PRIORITIES) or not joined or match[2] in ("+", "-"):
         return None
