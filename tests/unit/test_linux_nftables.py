@@ -389,15 +389,22 @@ def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> No
     [
         # A set may be made of others.
         "define one = { 192.0.2.1, }\ndefine two = {\n $one,\n HERE\n}\ntable inet t {\nCHAIN\nip saddr $two drop\n}}",
-        "define one = { HERE }\ntable inet t {\nset s {\nelements = { $one, 192.0.2.1 }\n}\nCHAIN\nip saddr @s drop\n}}",
+        "define one = { HERE }\ntable inet t {\nset s {\nelements = { $one, 0.0.0.0 }\n}\nCHAIN\nip saddr @s drop\n}}",
         # Variables may be defined in a block.
         "table inet t {\ndefine port = 25\nCHAIN\ndefine from = { HERE }\nip saddr $from tcp dport $port drop\n}}",
+        # Commands that leave the chain as it is.
+        "table inet t {\nCHAIN\ndrop\n}\n}\nflush ruleset ip6\nadd counter inet t n\nadd quota inet t n { over 1 mbytes }",
+        "table inet t {\nCHAIN\ndrop\n}\n}\nct helper inet t n {\n}\nlimit inet t n {\n}\ndelete counter inet t n",
+        # The devices of a chain that is named again are those of both.
+        "table netdev t {\nchain c {\nINGRESS\ndevices = { ppp0 }\ndrop\n}\nchain c {\nINGRESS\ndevices = { wan0 }\n}}",
+        "table netdev t {\nchain c {\nINGRESS\ndevices = { wan0, ppp0 }\nflags offload\ndrop\n}}",
     ],
 )
 def test_what_files_mean(text: str) -> None:
     """The packet is denied without a doubt."""
-    chain = "chain c {\ntype filter hook forward priority 0; policy accept;"
-    configuration = linux_nftables.parse(text.replace("CHAIN", chain).replace("HERE", "198.51.100.7"), ["ppp0"])
+    text = text.replace("CHAIN", "chain c {\ntype filter hook forward priority 0; policy accept;")
+    text = text.replace("INGRESS", "type filter hook ingress priority 0").replace("HERE", "198.51.100.7")
+    configuration = linux_nftables.parse(text, ["ppp0"])
     assert configuration.doubts == ()
     assert judged(configuration, "ppp0", "in", 4, SENT) == {DENY}
 

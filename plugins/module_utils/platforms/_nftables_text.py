@@ -30,6 +30,7 @@ _EXPANSION_LIMIT = 1_000_000  # tokens that `define` may add
 _INCLUDED = "an included file is not part of this text"
 
 
+_OBJECTS = frozenset("counter quota limit ct secmark synproxy".split())
 _SET_LINES = frozenset("type typeof gc-interval auto-merge size policy comment counter limit quota ct last".split())
 
 
@@ -177,7 +178,7 @@ class Ruleset:
 
     def _command(self, words: list[Token]) -> bool:
         verb, rest = words[0][0], words[1:]
-        if verb in ("table", "chain", "rule", "set", "map", "element", "flowtable"):
+        if verb in ("table", "chain", "rule", "set", "map", "element", "flowtable") or verb in _OBJECTS:
             verb, rest = "add", words
         if verb in ("define", "redefine") and self._define(words):
             pass
@@ -202,8 +203,12 @@ class Ruleset:
         line = words[0][1]
         names = [word for word, _ in rest]
         if verb == "flush" and what == "ruleset":
-            self.tables.clear()
-            return True
+            for key in list(self.tables):
+                if not names or key[0] == names[0]:
+                    del self.tables[key]
+            return len(names) < 2
+        if what == "ct":  # helper, timeout, expectation
+            del names[:1]
         family = names.pop(0) if names and names[0] in FAMILIES else "ip"
         rest = rest[len(rest) - len(names) :]
         if not names:
@@ -213,6 +218,8 @@ class Ruleset:
         table = self.tables.get((family, names[0]))
         if table is None or len(names) < 2:
             return False
+        if what in _OBJECTS:  # a counter and its like: no filter, the rest of the command is skipped
+            return verb != "insert"
         name = plain(names[1])
         if verb in ("delete", "destroy", "flush"):
             if what == "chain" and verb == "flush" and name in table.chains:
@@ -266,7 +273,7 @@ class Ruleset:
             self._flowtable(table, name)
         elif what == "flags":
             table.dormant = table.dormant or any(word == "dormant" for word, _ in words)
-        elif what in ("counter", "quota", "limit", "ct", "secmark", "synproxy"):
+        elif what in _OBJECTS:
             self._skip_named()
         elif what == "include":
             self.doubt(line, _INCLUDED)
@@ -291,7 +298,9 @@ class Ruleset:
                 self.read += 1
             elif not chain.rules and any(word == "hook" for word, _ in words):
                 self.doubt(words[0][1], "what kind of chain this is, is not understood")
-            elif first not in ("comment", "devices", "device"):
+            elif first in ("devices", "device"):
+                self._devices(chain, words[1:])
+            elif first not in ("comment", "flags"):  # `flags offload` says who works, not what is done
                 self._rule(chain, words)
         if unknown:  # it may be either: as a rule at the end that is not understood
             self._rule(chain, unknown)
@@ -310,10 +319,16 @@ class Ruleset:
         for word in ("device", "devices"):
             if word in text:
                 end = text.index("priority") if "priority" in text else len(text)
-                chain.devices = tuple(plain(one) for one in text[text.index(word) + 1 : end] if one not in "={},")
-                if any(one[:1] == "$" for one in chain.devices):
-                    self.doubt(words[0][1], "the devices of this chain are not in the text")
+                self._devices(chain, words[text.index(word) + 1 : end])
         self.read += 1
+
+    def _devices(self, chain: Chain, words: Sequence[Token]) -> None:
+        """A chain that is named again has the devices of both."""
+        for word, line in words:
+            if word[0] == "$":
+                self.doubt(line, "the devices of this chain are not in the text")
+            if word not in "={},\n":
+                chain.devices += (plain(word),)
 
     def _set(self, table: Table, name: str, line: int) -> None:
         made = table.sets.setdefault(name, Set(line))
