@@ -374,6 +374,11 @@ SENT = USUAL | {"source": int(ipaddress.ip_address("198.51.100.7"))}
         ("set update ip saddr @s\nip saddr @s drop\n}\nset s { size 9; flags timeout", EITHER, EITHER),
         ("ip saddr @s tcp dport 25 drop\n}\nset s { timeout 1h; elements = { 198.51.100.7 }", EITHER, {PERMIT}),
         ("ip saddr @s tcp dport 25 drop\n}\nset s { flags interval; elements = { 198.51.100.7 }", {DENY}, {PERMIT}),
+        # A leading zero makes a number octal, as in C.
+        ("tcp dport { 031, 0x19 } drop", {DENY}, {PERMIT}),
+        ("tcp dport 025 drop", {PERMIT}, {PERMIT}),
+        # Names of ports and protocols that are in the way of no other test.
+        ("tcp dport { xmpp-client, ipp } accept\nmeta l4proto ipip accept\ntcp dport 25 drop", {DENY}, {PERMIT}),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:
@@ -393,7 +398,7 @@ def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> No
         # Variables may be defined in a block.
         "table inet t {\ndefine port = 25\nCHAIN\ndefine from = { HERE }\nip saddr $from tcp dport $port drop\n}}",
         # Commands that leave the chain as it is.
-        "table inet t {\nCHAIN\ndrop\n}\n}\nflush ruleset ip6\nadd counter inet t n\nadd quota inet t n { over 1 mbytes }",
+        "table inet t {\nCHAIN\ndrop\n}\n}\nflush ruleset ip6\nadd counter inet t n\nadd quota inet t n { over 1 }",
         "table inet t {\nCHAIN\ndrop\n}\n}\nct helper inet t n {\n}\nlimit inet t n {\n}\ndelete counter inet t n",
         # The devices of a chain that is named again are those of both.
         "table netdev t {\nchain c {\nINGRESS\ndevices = { ppp0 }\ndrop\n}\nchain c {\nINGRESS\ndevices = { wan0 }\n}}",

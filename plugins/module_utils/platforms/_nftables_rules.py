@@ -13,22 +13,39 @@ from ..filters import DENY, GOTO, JUMP, PERMIT, RETURN, UNKNOWN
 from ._nftables_parts import ANY, Flow, Map, Narrow, Part, Rewrite, Selector, Test, Value, Verdict
 from ._nftables_text import Chain, Rule, Table, Token, braced, plain
 
+# As Debian and the IANA name them: nft asks the machine's own lists (nft(8), TYPES).
 _SERVICES = {
-    "ftp-data": 20, "ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "mail": 25, "domain": 53, "bootps": 67,
-    "bootpc": 68, "tftp": 69, "http": 80, "www": 80, "kerberos": 88, "pop3": 110, "sunrpc": 111, "auth": 113,
+    "tcpmux": 1, "echo": 7, "discard": 9, "systat": 11, "daytime": 13, "netstat": 15, "qotd": 17, "chargen": 19,
+    "ftp-data": 20, "ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "mail": 25, "time": 37, "timserver": 37,
+    "whois": 43, "nicname": 43, "tacacs": 49, "domain": 53, "bootps": 67, "bootpc": 68, "tftp": 69, "gopher": 70,
+    "finger": 79, "http": 80, "www": 80, "kerberos": 88, "kerberos5": 88, "krb5": 88, "iso-tsap": 102, "pop3": 110,
+    "pop-3": 110, "sunrpc": 111, "portmapper": 111, "auth": 113, "ident": 113, "tap": 113, "authentication": 113,
     "nntp": 119, "ntp": 123, "epmap": 135, "loc-srv": 135, "netbios-ns": 137, "netbios-dgm": 138, "netbios-ssn": 139,
-    "imap": 143, "imap2": 143, "snmp": 161, "snmp-trap": 162, "bgp": 179, "ldap": 389, "https": 443,
-    "microsoft-ds": 445, "submissions": 465, "ssmtp": 465, "smtps": 465, "urd": 465, "isakmp": 500, "syslog": 514,
-    "printer": 515, "dhcpv6-client": 546, "dhcpv6-server": 547, "submission": 587, "http-rpc-epmap": 593, "ldaps": 636,
-    "domain-s": 853, "rsync": 873, "ftps": 990, "telnets": 992, "imaps": 993, "pop3s": 995, "openvpn": 1194,
-    "l2f": 1701, "radius": 1812, "radius-acct": 1813, "nfs": 2049, "mysql": 3306, "ipsec-nat-t": 4500, "sip": 5060,
-    "sip-tls": 5061, "postgresql": 5432, "http-alt": 8080,
+    "imap": 143, "imap2": 143, "snmp": 161, "snmp-trap": 162, "snmptrap": 162, "mailq": 174, "xdmcp": 177, "bgp": 179,
+    "irc": 194, "smux": 199, "imap3": 220, "ldap": 389, "svrloc": 427, "https": 443, "microsoft-ds": 445,
+    "kpasswd": 464, "submissions": 465, "ssmtp": 465, "smtps": 465, "urd": 465, "isakmp": 500, "exec": 512,
+    "biff": 512, "login": 513, "who": 513, "syslog": 514, "shell": 514, "printer": 515, "spooler": 515, "talk": 517,
+    "ntalk": 518, "route": 520, "router": 520, "uucp": 540, "klogin": 543, "kshell": 544, "dhcpv6-client": 546,
+    "dhcpv6-server": 547, "afpovertcp": 548, "rtsp": 554, "nntps": 563, "submission": 587, "http-rpc-epmap": 593,
+    "ipp": 631, "ldaps": 636, "ldp": 646, "tinc": 655, "silc": 706, "kerberos-adm": 749, "domain-s": 853, "rsync": 873,
+    "ftps-data": 989, "ftps": 990, "telnets": 992, "imaps": 993, "ircs": 994, "pop3s": 995, "socks": 1080,
+    "rmiregistry": 1099, "openvpn": 1194, "ms-sql-s": 1433, "ms-sql-m": 1434, "l2f": 1701, "l2tp": 1701,
+    "radius": 1812, "radius-acct": 1813, "radacct": 1813, "cisco-sccp": 2000, "nfs": 2049, "zebra": 2601, "bgpd": 2605,
+    "iscsi-target": 3260, "mysql": 3306, "ms-wbt-server": 3389, "nut": 3493, "svn": 3690, "sieve": 4190, "ntske": 4460,
+    "ipsec-nat-t": 4500, "iax": 4569, "radmin-port": 4899, "munin": 4949, "sip": 5060, "sip-tls": 5061,
+    "xmpp-client": 5222, "jabber-client": 5222, "xmpp-server": 5269, "jabber-server": 5269, "mdns": 5353,
+    "postgresql": 5432, "postgres": 5432, "nrpe": 5666, "amqps": 5671, "amqp": 5672, "x11": 6000, "redis": 6379,
+    "syslog-tls": 6514, "ircd": 6667, "babel": 6696, "ircs-u": 6697, "http-alt": 8080, "webcache": 8080,
+    "tproxy": 8081, "puppet": 8140, "git": 9418, "webmin": 10000, "zabbix-agent": 10050, "zabbix-trapper": 10051,
+    "hkp": 11371,
 }  # fmt: skip
 _PROTOCOLS = {
-    "ip": 0, "hopopt": 0, "icmp": 1, "igmp": 2, "ipencap": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41,
-    "ipv6-route": 43, "ipv6-frag": 44, "rsvp": 46, "gre": 47, "esp": 50, "ah": 51, "ipv6-icmp": 58, "icmpv6": 58,
-    "ipv6-nonxt": 59, "ipv6-opts": 60, "ospf": 89, "pim": 103, "comp": 108, "ipcomp": 108, "vrrp": 112, "l2tp": 115,
-    "sctp": 132, "mobility-header": 135, "mh": 135, "udplite": 136,
+    "ip": 0, "hopopt": 0, "icmp": 1, "igmp": 2, "ggp": 3, "ipencap": 4, "st": 5, "tcp": 6, "egp": 8, "igp": 9,
+    "pup": 12, "udp": 17, "hmp": 20, "rdp": 27, "dccp": 33, "ipv6": 41, "ipv6-route": 43, "ipv6-frag": 44, "rsvp": 46,
+    "gre": 47, "esp": 50, "ah": 51, "skip": 57, "ipv6-icmp": 58, "icmpv6": 58, "ipv6-nonxt": 59, "ipv6-opts": 60,
+    "eigrp": 88, "ospf": 89, "ax.25": 93, "ipip": 94, "etherip": 97, "encap": 98, "pim": 103, "comp": 108,
+    "ipcomp": 108, "vrrp": 112, "l2tp": 115, "isis": 124, "sctp": 132, "fc": 133, "mobility-header": 135, "mh": 135,
+    "udplite": 136, "mpls-in-ip": 137, "manet": 138, "hip": 139, "shim6": 140, "wesp": 141, "rohc": 142,
 }  # fmt: skip
 _NEXT_HEADERS = _PROTOCOLS | {"hbh": 0, "rt": 43, "frag": 44, "dst": 60}
 _ICMP = {
@@ -712,7 +729,8 @@ def _one_number(text: str, selector: Selector) -> int | None:
     if text in selector.names:
         return selector.names[text]
     try:
-        number = int(text, 16) if text[:2].lower() == "0x" else int(text) if text.isascii() and text.isdecimal() else -1
+        base = 16 if text[:2].lower() == "0x" else 8 if text[:1] == "0" else 10
+        number = int(text, base) if base == 16 or (text.isascii() and text.isdecimal()) else -1
     except ValueError:
         return None
     return number if 0 <= number < 1 << (selector.bits or 32) else None
