@@ -216,6 +216,7 @@ RULESETS = {
     ),
     "catch-all of interfaces": table('iifname vmap { "ppp0" : jump up, * : drop }', before="chain up { tcp dport 25 drop; }"),
     "flags as a number": table("tcp flags & (fin|syn|rst|psh|ack|urg) < fin drop\ntcp flags > 0x12 drop"),
+    "continue": table("tcp dport 25 continue drop\ntcp dport vmap { 80 : continue, 445 : accept } drop\ntcp dport 445 drop"),
     "chains": table(
         "jump one\ntcp dport 445 drop",
         before="chain two { tcp dport 80 return; tcp dport 25 drop; udp dport 53 goto three; }\nchain three { drop; }\n"

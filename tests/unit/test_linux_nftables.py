@@ -379,6 +379,9 @@ SENT = USUAL | {"source": int(ipaddress.ip_address("198.51.100.7"))}
         ("tcp dport 025 drop", {PERMIT}, {PERMIT}),
         # Names of ports and protocols that are in the way of no other test.
         ("tcp dport { xmpp-client, ipp } accept\nmeta l4proto ipip accept\ntcp dport 25 drop", {DENY}, {PERMIT}),
+        # `continue` goes on in its own rule.
+        ("tcp dport 25 continue drop", {DENY}, {PERMIT}),
+        ("tcp dport vmap { 25 : continue, 80 : accept } drop", EITHER, {PERMIT}),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:

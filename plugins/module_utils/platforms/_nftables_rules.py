@@ -201,7 +201,7 @@ class Reader:
         while self.at < len(self.words):
             word = self.words[self.at]
             start = self.at
-            if word in ("\n", ";"):
+            if word in ("\n", ";", "continue"):  # the rule goes on with its next word
                 self.at += 1
             elif word in _VERDICTS:
                 self.parts.append(self.verdict())

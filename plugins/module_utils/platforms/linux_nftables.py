@@ -66,6 +66,7 @@ from ._nftables_conditions import (
     NEVER,
     OTHER,
     Condition,
+    Matches,
     Place,
     address_of,
     any_of,
@@ -307,10 +308,14 @@ class Builder:
                 yield from self._decide(table, rule, part, condition, place)
                 return
             elif isinstance(part, Map):
+                going_on: Matches = ()
                 for test, verdict in part.cases:
                     here = both(condition, condition_of(test, place))
+                    going_on += here.may if verdict.action == "continue" else ()
                     yield from self._decide(table, rule, verdict, here, place)
-                return
+                if not going_on:
+                    return
+                condition = Condition((), going_on, "what goes on behind a verdict map is not worked out")
             elif isinstance(part, Flow):
                 yield from self._flow(rule, part, condition, place)
             elif part.what in ("source", "destination", "packet"):
