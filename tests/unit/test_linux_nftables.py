@@ -382,6 +382,12 @@ SENT = USUAL | {"source": int(ipaddress.ip_address("198.51.100.7"))}
         # `continue` goes on in its own rule.
         ("tcp dport 25 continue drop", {DENY}, {PERMIT}),
         ("tcp dport vmap { 25 : continue, 80 : accept } drop", EITHER, {PERMIT}),
+        # A match of iptables that is not shown may hold or not, but the verdict is known; a comment always holds.
+        ('xt match "conntrack" counter packets 1 bytes 60 drop\ntcp dport 25 drop', {DENY}, EITHER),
+        ('xt match "conntrack" counter packets 1 bytes 60 accept\ntcp dport 25 drop', EITHER, {PERMIT}),
+        ('tcp dport 25 xt match "comment" counter packets 1 bytes 60 drop', {DENY}, {PERMIT}),
+        ('tcp flags syn counter packets 1 bytes 60 xt target "TCPMSS"\ntcp dport 25 drop', {DENY}, {PERMIT}),
+        ('tcp dport 25 counter packets 1 bytes 60 xt target "REJECT"', EITHER, {PERMIT}),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:

@@ -182,8 +182,11 @@ _JOINING = frozenset(", | & ^ / - << >> or and xor lshift rshift".split())
 _VERDICTS = {"accept": PERMIT, "drop": DENY, "return": RETURN, "jump": JUMP, "goto": GOTO, "continue": "continue"}
 _STATEMENTS = frozenset(
     "counter log limit quota comment last reject masquerade redirect snat dnat tproxy dup fwd queue notrack flow "
-    "synproxy add update delete meter xt set".split()
+    "synproxy add update delete meter set".split()
 )
+# A match that always fits (net/netfilter/xt_comment.c), and targets behind which iptables goes on with the next rule,
+# and that change neither addresses nor ports (iptables-extensions(8)).
+_XT_NOTES = frozenset("comment LOG NFLOG MARK CONNMARK TCPMSS CLASSIFY CHECKSUM TRACE AUDIT".split())
 
 
 class Reader:
@@ -205,6 +208,8 @@ class Reader:
                 self.at += 1
             elif word in _VERDICTS:
                 self.parts.append(self.verdict())
+            elif word == "xt" or word.startswith("xt_"):
+                self.iptables()
             elif word in _STATEMENTS and not (word == "set" and start == 0 and self.peek(1) not in ("add", "update")):
                 self.statement()
             elif word in _SELECTORS or word in _BARE_META or word.startswith("@"):
@@ -298,7 +303,21 @@ class Reader:
             self.parts.append(Flow(self.table.flowtables.get(self.take().lstrip("@"))))
         elif word in ("add", "update", "delete", "set", "meter"):
             self.dynamic(word)
-        else:  # tproxy, dup, fwd, queue, synproxy, xt
+        else:  # tproxy, dup, fwd, queue, synproxy
+            self.end(Verdict(UNKNOWN, line=self.line))
+
+    def iptables(self) -> None:
+        """xt match "conntrack", xt target "LOG", of older listings xt_LOG: nft has only the name."""
+        if self.take() == "xt":
+            match, name = self.take() == "match", plain(self.take())
+        else:
+            name = self.words[self.at - 1].removeprefix("xt_")
+            match = name.islower()
+        if name in _XT_NOTES:
+            return
+        if match:
+            self.narrow(f"what the match {name} of iptables asks for is not shown")
+        else:
             self.end(Verdict(UNKNOWN, line=self.line))
 
     def end(self, part: Part) -> None:
