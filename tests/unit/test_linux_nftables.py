@@ -409,6 +409,10 @@ def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> No
         # Commands that leave the chain as it is.
         "table inet t {\nCHAIN\ndrop\n}\n}\nflush ruleset ip6\nadd counter inet t n\nadd quota inet t n { over 1 }",
         "table inet t {\nCHAIN\ndrop\n}\n}\nct helper inet t n {\n}\nlimit inet t n {\n}\ndelete counter inet t n",
+        # A rule needs no `add rule`, and `index` says where it stands.
+        "table inet t {\nCHAIN\n}}\ninet t c tcp dport { 25, 26 } drop",
+        "table inet t {\nCHAIN\naccept\n}}\ninsert inet t c tcp dport 80 drop\nadd rule inet t c index 0 drop",
+        "table inet t {\nCHAIN\ntcp dport 80 accept\naccept\n}}\ninsert rule inet t c index 1 tcp dport 25 drop",
         # The devices of a chain that is named again are those of both.
         "table netdev t {\nchain c {\nINGRESS\ndevices = { ppp0 }\ndrop\n}\nchain c {\nINGRESS\ndevices = { wan0 }\n}}",
         "table netdev t {\nchain c {\nINGRESS\ndevices = { wan0, ppp0 }\nflags offload\ndrop\n}}",
@@ -424,8 +428,10 @@ def test_what_files_mean(text: str) -> None:
 
 
 def test_an_include_and_a_stray_line_are_doubts() -> None:
-    configuration = linux_nftables.parse('table inet t {\n}\ninclude "/etc/nftables.d/*.nft"\nfrobnicate\n')
-    assert [doubt.line for doubt in configuration.doubts] == [3, 4]
+    text = 'table inet t {\n}\ninclude "/etc/nftables.d/*.nft"\nfrobnicate\nadd rule inet t nowhere drop\n'
+    assert [doubt.line for doubt in linux_nftables.parse(text).doubts] == [3, 4, 5]
+    text = f"table inet t {{\nchain c {{\ntype filter hook forward priority {'9' * 5000}\n}}\n}}\n"
+    assert [doubt.line for doubt in linux_nftables.parse(text).doubts] == [3]
 
 
 def test_a_set_that_is_not_all_in_the_text() -> None:

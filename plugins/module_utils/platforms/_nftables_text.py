@@ -31,6 +31,7 @@ _INCLUDED = "an included file is not part of this text"
 
 
 _OBJECTS = frozenset("counter quota limit ct secmark synproxy".split())
+_KINDS = _OBJECTS | {"table", "chain", "rule", "set", "map", "element", "flowtable"}
 _SET_LINES = frozenset("type typeof gc-interval auto-merge size policy comment counter limit quota ct last".split())
 
 
@@ -178,16 +179,20 @@ class Ruleset:
 
     def _command(self, words: list[Token]) -> bool:
         verb, rest = words[0][0], words[1:]
-        if verb in ("table", "chain", "rule", "set", "map", "element", "flowtable") or verb in _OBJECTS:
+        if verb in _KINDS:
             verb, rest = "add", words
         if verb in ("define", "redefine") and self._define(words):
             pass
         elif verb == "include":
             self.doubt(words[0][1], _INCLUDED)
-        elif verb in ("list", "undefine", "reset"):
+        elif verb in ("list", "undefine", "reset", "get"):
             pass
+        elif verb in ("add", "insert") and rest and rest[0][0] not in _KINDS:  # `add filter forward drop`: a rule
+            return self._change(verb, "rule", rest, words)
         elif verb in ("add", "create", "insert", "delete", "destroy", "flush") and rest:
             return self._change(verb, rest[0][0], rest[1:], words)
+        elif ("ip", verb) in self.tables or (rest and (verb, rest[0][0]) in self.tables):
+            return self._change("add", "rule", words, words)
         else:
             return False
         return True
@@ -229,6 +234,8 @@ class Ruleset:
             elif what in ("set", "map") and name in table.sets:
                 table.sets[name].elements.clear()
             else:
+                if what == "element" and name in table.sets:
+                    table.sets[name].loose = True
                 return False
             return True
         if what == "chain":
@@ -240,9 +247,8 @@ class Ruleset:
         elif what == "element" and name in table.sets:
             table.sets[name].elements += braced(rest[2:])
             self.read += 1
-        elif what == "rule":
-            chain = table.chains.setdefault(name, Chain(name, line))
-            self._rule(chain, rest[2:], insert=verb == "insert")
+        elif what == "rule" and name in table.chains:
+            self._rule(table.chains[name], rest[2:], insert=verb == "insert")
         else:
             return False
         return True
@@ -364,11 +370,15 @@ class Ruleset:
         if not words:
             return
         self.read += 1
+        place = 0 if insert else len(chain.rules)
         if words[0][0] in ("position", "index", "handle"):
-            self.doubt(words[0][1], "a rule at a position: where it stands is not worked out")
+            number = words[1][0] if len(words) > 1 else ""
+            if words[0][0] == "index" and number in map(str, range(len(chain.rules))):
+                place = int(number) + (not insert)  # `insert` goes before the rule of that number, `add` behind it
+            else:
+                self.doubt(words[0][1], "a rule at a position: where it stands is not worked out")
             words = words[2:]
-        rule = Rule(words, words[0][1] if words else chain.line)
-        chain.rules.insert(0 if insert else len(chain.rules), rule)
+        chain.rules.insert(place, Rule(words, words[0][1] if words else chain.line))
 
 
 def tokens(text: str) -> list[Token]:
@@ -423,7 +433,7 @@ def braced(words: Sequence[Token]) -> list[Token]:
 def _priority(words: Sequence[str]) -> int | None:
     """`filter - 5`, `-150`, `filter`, `filter+10`."""
     joined = "".join(plain(word) for word in words[:3]).replace(" ", "").split("policy")[0]
-    match = re.fullmatch(r"([a-z]*)([+-]?\d*)", joined)
+    match = re.fullmatch(r"([a-z]*)([+-]?\d{0,10})", joined)
     if not match or (match[1] and match[1] not in _PRIORITIES) or not joined or match[2] in ("+", "-"):
         return None
     return _PRIORITIES.get(match[1], 0) + int(match[2] or 0)
