@@ -434,6 +434,25 @@ def test_an_include_and_a_stray_line_are_doubts() -> None:
     assert [doubt.line for doubt in linux_nftables.parse(text).doubts] == [3]
 
 
+@pytest.mark.parametrize(
+    ("statement", "port_25", "port_80"),
+    [
+        ("dnat ip to tcp dport map { 25 : 192.0.2.1, 26 : 192.0.2.1 }", EITHER, {PERMIT}),
+        ("dnat ip addr . port to ip daddr . tcp dport map { 0.0.0.2 . 80 : 192.0.2.1 . 8080 }", {PERMIT}, EITHER),
+        ("dnat ip to tcp dport map @ports", {PERMIT}, EITHER),
+        ("dnat ip to numgen inc mod 2 map { 0 : 192.0.2.1, 1 : 192.0.2.2 }", EITHER, EITHER),
+        ("dnat ip to 192.0.2.1", EITHER, EITHER),
+        ("tcp dport 80 redirect to :3128", {PERMIT}, EITHER),
+    ],
+)
+def test_what_a_map_does_not_translate_passes(statement: str, port_25: set[str], port_80: set[str]) -> None:
+    text = f"table inet t {{\nchain c {{\ntype nat hook prerouting priority dstnat\n{statement}\n}}\nmap ports {{\n"
+    text += "elements = { 80 : 192.0.2.1 }\n}\n}\n"
+    both = SENT, SENT | {"destination_port": 80}
+    configuration = linux_nftables.parse(text, ["ppp0"])
+    assert [judged(configuration, "ppp0", "in", 4, packet) for packet in both] == [port_25, port_80]
+
+
 def test_a_set_that_is_not_all_in_the_text() -> None:
     text = "table inet t {\nset s {\n\nLINE\n}\nchain c {\ntype filter hook forward priority 0\nip saddr @s drop\n}}"
     for line in ('include "addresses.nft"', "elem~nts = { 198.51.100.7 }", "elements = $addresses"):

@@ -294,10 +294,9 @@ class Reader:
             self.at += 2 * (self.peek() == "used")  # never, or how long ago
         elif word == "reject":
             self.reject()
-        elif word in ("masquerade", "snat"):
-            self.end(Rewrite("source"))
-        elif word in ("redirect", "dnat"):
-            self.end(Rewrite("destination"))
+        elif word in ("masquerade", "snat", "redirect", "dnat"):
+            self.translation()
+            self.end(Rewrite("source" if word in ("masquerade", "snat") else "destination"))
         elif word == "flow":
             self.at += 1  # add, or offload
             self.parts.append(Flow(self.table.flowtables.get(self.take().lstrip("@"))))
@@ -324,6 +323,27 @@ class Reader:
         """A statement that takes the rest of the rule."""
         self.parts.append(part)
         self.at = len(self.words)
+
+    def translation(self) -> None:
+        """dnat ip to ip daddr . tcp dport map { … }: what the map does not have passes unchanged."""
+        while self.peek() not in ("to", ""):
+            self.at += 1
+        if self.peek(1) not in _SELECTORS or "map" not in self.words[self.at :]:
+            return
+        self.at += 1
+        selectors = [self.selector()]
+        while self.peek() == ".":
+            self.at += 1
+            selectors.append(self.selector())
+        if self.take() != "map":
+            return
+        name = self.peek().removeprefix("@")
+        if self.peek() == "{":
+            inside = braced(self.tokens[self.at : self.closing() + 1])
+            self.parts.append(self.lookup(tuple(selectors), inside, False, -1, loose=False))
+        elif name in self.table.sets:
+            made = self.table.sets[name]
+            self.parts.append(self.lookup(tuple(selectors), made.elements, False, -1, made.loose, made.timed))
 
     def counter(self) -> None:
         if self.peek() == "name":
