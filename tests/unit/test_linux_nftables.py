@@ -453,6 +453,29 @@ def test_what_a_map_does_not_translate_passes(statement: str, port_25: set[str],
     assert [judged(configuration, "ppp0", "in", 4, packet) for packet in both] == [port_25, port_80]
 
 
+@pytest.mark.parametrize(
+    ("translation", "smarthost", "port_25"),
+    [
+        ("tcp dport 25 dnat to 192.0.2.25:2525", "", EITHER),
+        ("tcp dport 25 dnat to 192.0.2.25", "ip daddr 192.0.2.25 accept", EITHER),
+        ("tcp dport 25 dnat to 192.0.2.25", "", {DENY}),  # it goes to port 25 still
+        ("tcp dport 25 dnat to 192.0.2.25 - 192.0.2.28:2525", "", EITHER),
+        ("jump other\n}\nchain other {\ntcp dport 25 dnat to :2525", "", EITHER),
+        ('iifname "wan0" jump other\n}\nchain other {\ntcp dport 25 dnat to :2525', "", {DENY}),
+        ("jump other\n}\nchain other {\njump other\ntcp dport 80 dnat to :2525", "", EITHER),
+        ("tcp dport 80 dnat to 192.0.2.25:2525", "", {DENY}),
+        ("tcp dport 25 redirect to :2525", "", {DENY}),  # which is forwarded nowhere
+        ("tcp dport 25 tcp dport set 2525", "", EITHER),
+    ],
+)
+def test_a_filter_behind_a_translation_sees_another_packet(translation: str, smarthost: str, port_25: set[str]) -> None:
+    text = f"table ip n {{\nchain c {{\ntype nat hook prerouting priority dstnat\n{translation}\n}}\n}}\n"
+    text += (
+        f"table inet t {{\nchain c {{\ntype filter hook forward priority 0\n{smarthost}\ntcp dport 25 drop\n}}\n}}\n"
+    )
+    assert judged(linux_nftables.parse(text + ADDRESSES, ["ppp0"]), "ppp0", "in", 4, SENT) == port_25
+
+
 def test_a_set_that_is_not_all_in_the_text() -> None:
     text = "table inet t {\nset s {\n\nLINE\n}\nchain c {\ntype filter hook forward priority 0\nip saddr @s drop\n}}"
     for line in ('include "addresses.nft"', "elem~nts = { 198.51.100.7 }", "elements = $addresses"):

@@ -60,6 +60,7 @@ class Narrow:
 @dataclass(frozen=True, slots=True)
 class Rewrite:
     what: str  # "source", "destination" by connection tracking; "packet" at once
+    moved: frozenset[str] = frozenset()  # fields that are others in the chains that follow
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,8 +295,11 @@ class Reader:
         elif word == "reject":
             self.reject()
         elif word in ("masquerade", "snat", "redirect", "dnat"):
-            self.translation()
-            self.end(Rewrite("source" if word in ("masquerade", "snat") else "destination"))
+            moved = {"destination", "destination_port"} if word == "dnat" else set()  # a redirect is not forwarded
+            to = self.translation()
+            if any(address_value(to, family) for family in (4, 6)):
+                moved.discard("destination_port")  # an address alone, for one with a port is another word
+            self.end(Rewrite("source" if word in ("masquerade", "snat") else "destination", frozenset(moved)))
         elif word == "flow":
             self.at += 1  # add, or offload
             self.parts.append(Flow(self.table.flowtables.get(self.take().lstrip("@"))))
@@ -324,19 +327,21 @@ class Reader:
         self.parts.append(part)
         self.at = len(self.words)
 
-    def translation(self) -> None:
-        """dnat ip to ip daddr . tcp dport map { … }: what the map does not have passes unchanged."""
+    def translation(self) -> str:
+        """dnat to ip daddr . tcp dport map { … }: what the map does not have passes unchanged. What is behind `to`."""
         while self.peek() not in ("to", ""):
             self.at += 1
-        if self.peek(1) not in _SELECTORS or "map" not in self.words[self.at :]:
-            return
         self.at += 1
+        ends = (at for at, word in enumerate(self.words) if word in ("random", "fully-random", "persistent", "comment"))
+        to = "".join(self.words[self.at : next(ends, None)])
+        if self.peek() not in _SELECTORS or "map" not in self.words[self.at :]:
+            return to
         selectors = [self.selector()]
         while self.peek() == ".":
             self.at += 1
             selectors.append(self.selector())
         if self.take() != "map":
-            return
+            return to
         name = self.peek().removeprefix("@")
         if self.peek() == "{":
             inside = braced(self.tokens[self.at : self.closing() + 1])
@@ -344,6 +349,7 @@ class Reader:
         elif name in self.table.sets:
             made = self.table.sets[name]
             self.parts.append(self.lookup(tuple(selectors), made.elements, False, -1, made.loose, made.timed))
+        return to
 
     def counter(self) -> None:
         if self.peek() == "name":
@@ -475,7 +481,7 @@ class Reader:
         if computed:
             self.narrow("a value that is computed may be missing, and the rule then ends")
         if selector.field in ("source", "destination", "source_port", "destination_port", "protocol", "tcp_flags"):
-            self.parts.append(Rewrite("packet"))
+            self.parts.append(Rewrite("packet", frozenset({selector.field})))
         elif selector.field in ("tos", "ttl"):
             self.parts.append(Rewrite(selector.field))
 

@@ -21,8 +21,9 @@ otherwise the source is nft(8) or, where it says so, the kernel's file.
 - `ct state` before priority -200 is `invalid`, for nothing is tracked yet (kernel).
 - A flow that `flow add` took bypasses all chains from its next packet on: established packets that reach it pass.
 - `limit`, `quota`, `ct count`, marks, time, sets that the packet path or a timeout changes: they narrow, in doubt.
-- Rewritten packets (dnat, redirect, tproxy, `tcp dport set`): unknown from there on. Behind a source rewrite, and
-  before the reverse rewrite of answers, conditions on the rewritten fields are in doubt.
+- Rewritten packets (dnat, redirect, tproxy, `tcp dport set`): unknown from there on; a later chain still denies them
+  where it does not ask for a rewritten field. Behind a source rewrite, and before the reverse rewrite of answers,
+  conditions on the rewritten fields are in doubt.
 - The interface on the other side: traffic between an attachment and the network is judged. Every interface of
   `ip -o addr show` that is no attachment leads to the network (without that output: every one that the text names); a
   permit for one of several counts, a deny for one of several is in doubt. What a chain permits between two attachments,
@@ -121,6 +122,8 @@ _TRACKING_WORDS = frozenset("ct masquerade snat dnat redirect flow synproxy tpro
 
 
 _BETWEEN = "what goes between subscribers takes this way"
+_REWRITES = frozenset({"destination rewrite", "packet rewrite"})
+_MOVED = "the packet was rewritten before, and passes as another one"
 _BETWEEN_LIMIT = 500  # filters for what goes between subscribers in one base chain
 
 
@@ -434,8 +437,10 @@ class Builder:
             pending += called
         return list(found)
 
-    def _between(self, table: Table, base: Chain, place: Place, name: str) -> bool:
-        """A filter that permits, in doubt, what the chain permits between two attachments; False when that is nothing.
+    def _between(self, table: Table, base: Chain, place: Place, name: str, doubt: str = _BETWEEN) -> bool:
+        """A filter that permits, in doubt, what the chain permits in another place; False when that is nothing.
+
+        The other place: between two attachments, or behind a rewrite.
 
         It must end at a deny however deep, and only a return ends a filter. So no chain is called here: each is made
         once more for every call, with what follows the call behind its end.
@@ -469,7 +474,7 @@ class Builder:
                             add(RETURN, sure, step.line)
                         continue
                     if step.action in (PERMIT, UNKNOWN) or (step.action == RETURN and not behind):
-                        add(PERMIT, step.condition.may, step.line, doubt=_BETWEEN)
+                        add(PERMIT, step.condition.may, step.line, doubt=doubt)
                         permits = True
                         if sure:
                             add(RETURN, sure, step.line)
@@ -487,7 +492,7 @@ class Builder:
             if behind and not too_much:
                 add(GOTO, ALL, chain.line, behind)
             elif chain.policy == PERMIT or too_much:
-                add(PERMIT, ALL, chain.line, doubt=_BETWEEN)
+                add(PERMIT, ALL, chain.line, doubt=doubt)
                 permits = True
             text = self.ruleset.text(chain.line)
             own = made[chain, start, behind]
@@ -496,6 +501,23 @@ class Builder:
             for one in made.values():
                 del self.filters[place.family, one]
         return permits
+
+    def _moved(self, table: Table, start: Chain, place: Place) -> Iterator[tuple[frozenset[str], Rule, Matches]]:
+        """The rules that make another packet of one from the attachment: of which fields, and of which packets."""
+        pending = [(start, ALWAYS)]
+        for _ in range(_BETWEEN_LIMIT):
+            chain, called = pending.pop()
+            for rule in chain.rules:
+                moved = [part.moved for part in rule.parts or () if isinstance(part, Rewrite) and part.moved]
+                for step in self._steps(table, rule, place):
+                    here = both(called, step.condition)
+                    if moved and step.action == UNKNOWN:
+                        yield moved[0], rule, here.may
+                    elif step.target and here.may and self.touched[step.target] & _REWRITES:
+                        pending.append((step.target, here))
+            if not pending:
+                return
+        yield frozenset({"destination", "destination_port"}), start.rules[0], ALL  # too many calls, or a circle
 
     def _ask_inner(self, table: Table, chain: Chain, place: Place) -> str:
         """The name of a regular chain's filter for this place; the plain one where the place makes no difference."""
@@ -546,6 +568,7 @@ class Builder:
     ) -> Iterator[str]:
         offloaded: Rule | None = None
         idle: list[str] = []  # chains that accept everything: one of them stands for all where no other is
+        moves: dict[frozenset[str], tuple[Rule, list[Match]]] = {}  # what earlier chains make another packet of
         found = False
         for table, chain in stages:
             touched = self.touched[chain]
@@ -567,6 +590,10 @@ class Builder:
                 doubt = "flows that were offloaded pass by this chain"
                 text = self.ruleset.text(offloaded.line)
                 before.append(Entry(PERMIT, (_OFFLOADED,), offloaded.line, text, doubt=doubt))
+            moved = [(fields, rule, tuple(matches)) for fields, (rule, matches) in moves.items()]
+            if direction == "in" and touched & _REWRITES:
+                for fields, rule, matches in self._moved(table, chain, self._place(family, chain, attachment, "in")):
+                    moves.setdefault(fields, (rule, []))[1].extend(matches)
             if "flow" in touched:
                 taking = (rule for rule, flow in self._flows if _offloads(flow, attachment, direction) is not False)
                 offloaded = offloaded or next(taking, None)
@@ -581,6 +608,11 @@ class Builder:
             differ = self._sides_differ(chain, place) and not self._stricter_between(table, chain, place)
             if differ and self._between(table, chain, others, f"{name} between"):
                 before.append(Entry(JUMP, ALL, chain.line, self.ruleset.text(chain.line), f"{name} between"))
+            for number, (fields, rule, matches) in enumerate(moved):
+                other = replace(place, hidden=place.hidden | fields)
+                if self._between(table, chain, other, f"{name} rewritten {number}", _MOVED):
+                    text = self.ruleset.text(rule.line)
+                    before.append(Entry(JUMP, matches, rule.line, text, f"{name} rewritten {number}"))
             self.filters[family, name] = replace(made, entries=(*before, *made.entries))
             found = True
             yield name
