@@ -217,6 +217,10 @@ RULESETS = {
     "catch-all of interfaces": table('iifname vmap { "ppp0" : jump up, * : drop }', before="chain up { tcp dport 25 drop; }"),
     "flags as a number": table("tcp flags & (fin|syn|rst|psh|ack|urg) < fin drop\ntcp flags > 0x12 drop"),
     "continue": table("tcp dport 25 continue drop\ntcp dport vmap { 80 : continue, 445 : accept } drop\ntcp dport 445 drop"),
+    "none of several concatenations": table(
+        "ip saddr . tcp dport != { 198.51.100.7 . 25, 198.51.100.7 . 80-135, 203.0.113.9 . 40000 } drop\n"
+        'iifname . ip6 saddr . udp dport != { "ppp0" . 2001:db8:100::/40 . 53, "wan0" . ::/0 . 1-1000 } drop'
+    ),
     "chains": table(
         "jump one\ntcp dport 445 drop",
         before="chain two { tcp dport 80 return; tcp dport 25 drop; udp dport 53 goto three; }\nchain three { drop; }\n"

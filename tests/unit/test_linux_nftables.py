@@ -388,6 +388,11 @@ SENT = USUAL | {"source": int(ipaddress.ip_address("198.51.100.7"))}
         ('tcp dport 25 xt match "comment" counter packets 1 bytes 60 drop', {DENY}, {PERMIT}),
         ('tcp flags syn counter packets 1 bytes 60 xt target "TCPMSS"\ntcp dport 25 drop', {DENY}, {PERMIT}),
         ('tcp dport 25 counter packets 1 bytes 60 xt target "REJECT"', EITHER, {PERMIT}),
+        # What is in none of the elements of a concatenation.
+        ("ip saddr . tcp dport != { 198.51.100.7 . 80, 192.0.2.1 . 25 } drop", {DENY}, {PERMIT}),
+        ('iifname . ip saddr != { "ppp0" . 198.51.100.7, "ppp1" . 192.0.2.1 } drop', {PERMIT}, {PERMIT}),
+        ('iifname . ip saddr != { "ppp0" . 192.0.2.1, "ppp1" . 198.51.100.7 } drop', {DENY}, {DENY}),
+        ("ip saddr . tcp dport != { 198.51.100.7 . frobnicate } drop", EITHER, EITHER),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:

@@ -21,6 +21,7 @@ _WITHOUT_PORTS = complement(_WITH_PORTS, 8)
 _MISREAD = "the kernel may read other bytes where the header is not whole"
 _PRODUCT_LIMIT = 4096  # matches that one rule may become
 _INTERSECTION_LIMIT = 250_000
+_COMPLEMENT_LIMIT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,8 @@ def _concatenation(test: Test, place: Place) -> Condition:
         present = ALWAYS
         for selector in test.selectors:
             present = both(present, _dependencies(selector, place))
-        return Condition((), present.may, test.doubt or "the complement of a concatenation is not worked out")
+        found = NEVER if test.loose else _complement(test, place, present)
+        return found if found.may else Condition((), present.may, test.doubt or "this complement is not worked out")
     sure: list[Match] = []
     may: list[Match] = []
     reason, precise = "", True
@@ -177,6 +179,30 @@ def _concatenation(test: Test, place: Place) -> Condition:
         may += inside.may
         reason, precise = reason or inside.reason, precise and inside.sure is inside.may
     return exact(tuple(sure)) if precise else Condition(tuple(sure), tuple(may), reason)
+
+
+def _complement(test: Test, place: Place, present: Condition) -> Condition:
+    """What none of the elements of a concatenation fits; NEVER where that is too much to work out, or nothing.
+
+    What is not `a . b` has another first part, or the same and another second one.
+    """
+    found = present
+    if any(selector.protocols == () for selector in test.selectors):  # as in _field
+        sure = _product(present.sure, ({"protocol": _WITH_PORTS},)) or ()
+        found = Condition(sure, (*sure, *present.may), "what stands there is no port in every protocol")
+    for element in test.elements:
+        same, outside = ALWAYS, NEVER
+        for selector, value in zip(test.selectors, element, strict=True):
+            differs = both(same, _single(selector, [value], True, False, place))
+            if differs.some or value is None:
+                return NEVER
+            outside = Condition(outside.sure + differs.sure, outside.may + differs.may, differs.reason)
+            same = both(same, _single(selector, [value], False, False, place))
+        if same.may:  # else the element fits nothing here
+            found = both(found, outside)
+        if len(found.may) > _COMPLEMENT_LIMIT:
+            return NEVER
+    return found
 
 
 def _single(selector: Selector, values: Sequence[Value | None], negate: bool, loose: bool, place: Place) -> Condition:
