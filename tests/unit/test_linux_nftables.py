@@ -393,6 +393,13 @@ SENT = USUAL | {"source": int(ipaddress.ip_address("198.51.100.7"))}
         ('iifname . ip saddr != { "ppp0" . 198.51.100.7, "ppp1" . 192.0.2.1 } drop', {PERMIT}, {PERMIT}),
         ('iifname . ip saddr != { "ppp0" . 192.0.2.1, "ppp1" . 198.51.100.7 } drop', {DENY}, {DENY}),
         ("ip saddr . tcp dport != { 198.51.100.7 . frobnicate } drop", EITHER, EITHER),
+        # Nothing is translated where no rule does it, as firewalld and OpenWrt ask in front of all others.
+        ("ct status dnat accept\ntcp dport 25 drop", {DENY}, {PERMIT}),
+        ("ct status & dnat == dnat accept\ntcp dport 25 drop", {DENY}, {PERMIT}),
+        ("ct status snat,dnat accept\ntcp dport 25 drop", EITHER, {PERMIT}),
+        ("ct status ! dnat tcp dport 25 drop", EITHER, {PERMIT}),
+        ('ct status dnat accept\ntcp dport 25 drop\n}\nchain other {\nxt target "DNAT"', EITHER, {PERMIT}),
+        ("ct status dnat accept\ntcp dport 25 drop\n}\nchain other {\ndnat ip to 192.0.2.1", EITHER, {PERMIT}),
     ],
 )
 def test_what_rules_mean(rules: str, port_25: set[str], port_80: set[str]) -> None:

@@ -109,6 +109,7 @@ class Place:
     others: tuple[str, ...] = ()
     not_others: tuple[str, ...] = ()  # what is not there
     fits: Callable[[str, str], bool | None] | None = None  # what an interface is called; None: as in nftables, `names`
+    translated: bool = True  # a rule may rewrite destinations
     iptables: bool = False  # a test finds nothing where the header is not whole (tcp_mt, ip6_packet_match)
 
     @property
@@ -484,6 +485,16 @@ def _state(asked: _Asked) -> Condition:
     return exact(({"state": union(*(exactly(one, 3) for one in fits))},)) if fits else NEVER
 
 
+_UNTRANSLATED = tuple(number for number in range(1024) if not number & 32)  # what `ct status` can be without dnat
+
+
+def _status(asked: _Asked) -> Condition:
+    unknown = asked.place.translated or not asked.place.tracked
+    if unknown or any(_holds(asked.values, asked.negate, number) for number in _UNTRANSLATED):
+        return _opaque(asked)
+    return NEVER
+
+
 def _constant(number: Callable[[Place], int]) -> Kind:
     """What is the same for all packets of a family."""
 
@@ -562,6 +573,7 @@ _KINDS: Mapping[str, Kind] = {
     "fragmented": _fragmented,
     "hdrlength": _hdrlength,
     "state": _state,
+    "status": _status,
     "interface": _interface,
     "version": _constant(lambda place: place.family),
     "nfproto": _constant(lambda place: {4: 2, 6: 10}[place.family]),

@@ -74,6 +74,7 @@ _DSCP = {
     **{f"af{high}{low}": high << 3 | low << 1 for high in range(1, 5) for low in range(1, 4)},
 }  # fmt: skip
 _ECN = {"not-ect": 0, "ect1": 1, "ect0": 2, "ce": 3}
+_STATUS_BITS = {"expected": 1, "seen-reply": 2, "assured": 4, "confirmed": 8, "snat": 16, "dnat": 32, "dying": 512}
 STATE_BITS = {"invalid": 1, "established": 2, "related": 4, "new": 8, "untracked": 64}
 _TCP_FLAGS = {**packets.TCP_FLAGS, "ecn": 64}
 _EXISTS = {"missing": 0, "exists": 1}
@@ -166,7 +167,10 @@ _SELECTORS: dict[str, dict[str, Selector]] = {
         "oifname": Selector("interface", "out"),
     },
     "ether": {"type": Selector("ethertype", "ether", names=_ETHER_TYPES, bits=16)},
-    "ct": {"state": Selector("state", bits=32, names=STATE_BITS, flags=True)},
+    "ct": {
+        "state": Selector("state", bits=32, names=STATE_BITS, flags=True),
+        "status": Selector("status", bits=32, names=_STATUS_BITS, flags=True),
+    },
     **{
         key: {}
         for key in "fib vlan arp socket osf ipsec numgen jhash symhash gre geneve vxlan tunnel gretap inner".split()

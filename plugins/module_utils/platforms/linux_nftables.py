@@ -118,8 +118,12 @@ _MARTIANS = ({"source": packets.prefix("0.0.0.0/8", 4)},)
 _NEW_FLOW = exactly(packets.STATES["new"], 3)
 _OFFLOADED: Match = {"protocol": ((6, 0xFF), (17, 0xFF)), "state": exactly(packets.STATES["established"], 3)}
 # Words of rules that make the kernel track connections, and so put fragments together (nft_ct.c, nft_nat.c and others).
-_TRACKING_WORDS = frozenset("ct masquerade snat dnat redirect flow synproxy tproxy".split())
-
+# Those in quotes are of iptables: `xt match "conntrack"`, in older listings `# xt_conntrack`.
+_XT_DNAT = frozenset('"DNAT" "REDIRECT" "NETMAP" "FULLCONENAT" xt_DNAT xt_REDIRECT xt_NETMAP xt_FULLCONENAT'.split())
+_TRACKING_WORDS = _XT_DNAT | frozenset(
+    'ct masquerade snat dnat redirect flow synproxy tproxy "conntrack" "state" "connmark" "CONNMARK" "SNAT" '
+    '"MASQUERADE" xt_conntrack xt_state xt_connmark xt_CONNMARK xt_SNAT xt_MASQUERADE'.split()
+)
 
 _BETWEEN = "what goes between subscribers takes this way"
 _REWRITES = frozenset({"destination rewrite", "packet rewrite"})
@@ -192,6 +196,7 @@ class Builder:
         }
         self._notrack = any(word == "notrack" for _, word in words)
         self._tracking = tracking | {family for family, word in words if word != "notrack"}
+        self._translated = "destination rewrite" in every or any(word in _XT_DNAT for _, word in words)
 
     def _touch(self, table: Table, start: Chain) -> None:
         """What the meaning of a chain depends on, its jumps followed; finds loops on the way."""
@@ -249,7 +254,7 @@ class Builder:
         kind = chain.kind or "filter"
         place = Place(family, attachment, direction, chain.hook, priority, kind, whole, tracked, frozenset(hidden))
         place = replace(place, others=self.uplinks, not_others=self.subscribers)
-        return replace(place, fits=self._fits, iptables=self._iptables)
+        return replace(place, fits=self._fits, translated=self._translated, iptables=self._iptables)
 
     def _ask(self, table: Table, chain: Chain, place: Place, name: str) -> str:
         key = place.family, name
