@@ -488,6 +488,23 @@ def test_a_filter_behind_a_translation_sees_another_packet(translation: str, sma
     assert judged(linux_nftables.parse(text + ADDRESSES, ["ppp0"]), "ppp0", "in", 4, SENT) == port_25
 
 
+@pytest.mark.parametrize(
+    ("rule", "checked"),
+    [
+        ("fib saddr . iif oif missing drop", True),
+        ("fib iif . saddr oif 0 counter drop", True),
+        ("fib saddr . iif check missing drop", True),
+        ("fib saddr check missing drop", False),  # any route will do
+        ("fib saddr . iif check exists drop", False),
+        ("fib saddr . mark . iif oif missing drop", False),
+    ],
+)
+def test_a_source_check(rule: str, checked: bool) -> None:
+    text = f"table inet t {{\nchain c {{\ntype filter hook prerouting priority raw\n{rule}\n}}\n}}\n"
+    found = linux_nftables.parse(text + ADDRESSES, ["ppp0"]).interfaces["ppp0"]
+    assert found.source_check == (rule if checked else "")
+
+
 def test_a_set_that_is_not_all_in_the_text() -> None:
     text = "table inet t {\nset s {\n\nLINE\n}\nchain c {\ntype filter hook forward priority 0\nip saddr @s drop\n}}"
     for line in ('include "addresses.nft"', "elem~nts = { 198.51.100.7 }", "elements = $addresses"):

@@ -465,7 +465,8 @@ class Reader:
             self.at += 1
             flags.append(self.take())
         result = self.take()
-        strict = set(flags) == {"saddr", "iif"} and result in ("oif", "oifname")
+        # `check` is what nft lists instead of `oif` since 1.1.4.
+        strict = set(flags) == {"saddr", "iif"} and result in ("oif", "oifname", "check")
         return Selector("source-check" if strict else "opaque", bits=32, names=_EXISTS)
 
     def assignment(self, selector: Selector) -> None:
