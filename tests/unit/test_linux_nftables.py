@@ -279,6 +279,16 @@ WORDS = st.sampled_from(
         *"@th dnat to masquerade flow log prefix comment include dormant * \\ #".split(),
         *('"', '"ppp*"', "\n", "\n", "\n", ";", "ip frag-off & 0x1fff != 0", "{ 25 : drop }"),
         "type filter hook forward priority 0;",
+        *(
+            "log flags\n",
+            "counter name\n",
+            "numgen inc mod",
+            "xt match",
+            "# xt_LOG",
+            "dnat to ip daddr map",
+            "continue",
+        ),
+        *("ct status dnat", "last used", "index 0", "set s {\n", "iifname . ip saddr != { 1 . 2 }"),
     ]
 )
 
@@ -534,6 +544,13 @@ def test_what_a_chain_is(lines: str, doubts: list[int], port_25: set[str]) -> No
     assert [doubt.line for doubt in configuration.doubts] == doubts
     assert judged(configuration, "ppp0", "in", 4, SENT) == port_25
     assert judged(configuration, "ppp0", "in", 4, SENT | {"destination_port": 80}) == {PERMIT}
+
+
+@pytest.mark.parametrize("rule", ["log flags", "counter name", "xt", "last used", "numgen", "dnat to", "meta mark set"])
+def test_a_rule_that_is_cut_off(rule: str) -> None:
+    linux_nftables.parse(
+        f"table inet t {{\nchain c {{\ntype filter hook forward priority 0\n{rule}\n}}\n}}\n", ["ppp0"]
+    )
 
 
 def test_defines_do_not_explode() -> None:

@@ -358,7 +358,7 @@ class Reader:
     def counter(self) -> None:
         if self.peek() == "name":
             self.at += 2
-            if self.words[self.at - 1] in _SELECTORS:
+            if self.peek(-1) in _SELECTORS:
                 self.narrow("a counter chosen by a map is not understood")
                 self.skip()
         elif self.peek() == "packets":
@@ -370,7 +370,7 @@ class Reader:
         while self.peek() in ("prefix", "level", "group", "snaplen", "queue-threshold", "flags"):
             flags = self.take() == "flags"
             self.at += 1
-            if flags and self.words[self.at - 1] in ("tcp", "ip"):
+            if flags and self.peek(-1) in ("tcp", "ip"):
                 self.at += 1
             while self.peek() == ",":
                 self.at += 2

@@ -30,7 +30,7 @@ _EXPANSION_LIMIT = 1_000_000  # tokens that `define` may add
 _INCLUDED = "an included file is not part of this text"
 
 
-_OBJECTS = frozenset("counter quota limit ct secmark synproxy".split())
+_OBJECTS = frozenset("counter quota limit ct secmark synproxy tunnel".split())
 _KINDS = _OBJECTS | {"table", "chain", "rule", "set", "map", "element", "flowtable"}
 _SET_LINES = frozenset("type typeof gc-interval auto-merge size policy comment counter limit quota ct last".split())
 
@@ -398,7 +398,7 @@ def tokens(text: str) -> list[Token]:
 
 
 # Words behind which a brace opens a block of statements and no set.
-_BLOCKS = frozenset("table chain set map flowtable counter quota limit secmark synproxy ct".split())
+_BLOCKS = _KINDS - {"rule", "element"}
 
 
 def _inline(words: Sequence[Token]) -> bool:
