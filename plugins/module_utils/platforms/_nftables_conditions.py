@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from .. import packets
@@ -109,7 +109,7 @@ class Place:
     others: tuple[str, ...] = ()
     not_others: tuple[str, ...] = ()  # what is not there
     fits: Callable[[str, str], bool | None] | None = None  # what an interface is called; None: as in nftables, `names`
-    translated: bool = True  # a rule may rewrite destinations
+    translated: bool = field(default=True, hash=False)  # a rule may rewrite destinations
     iptables: bool = False  # a test finds nothing where the header is not whole (tcp_mt, ip6_packet_match)
 
     @property
