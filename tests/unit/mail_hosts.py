@@ -72,7 +72,9 @@ def _look_up(table: str, key: str) -> str:
             return ""
     if kind in ("regexp", "pcre"):
         for pattern, value in entries(name):
-            if found := re.search(pattern.strip("/"), key, re.IGNORECASE):
+            if pattern[0] == "!" and not re.search(pattern.strip("!/"), key, re.IGNORECASE):
+                return value
+            if pattern[0] != "!" and (found := re.search(pattern.strip("/"), key, re.IGNORECASE)):
                 return re.sub(r"\$\{(\d)\}", lambda number: found[int(number[1])], value)
         return ""
     raise ValueError(f"no such table here: {table}")

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-_LINE = re.compile(r"^([\w.]+) =(?: (.*))?$")
+_LINE = re.compile(r"^([^\s=:]+) =(?: (.*))?$")  # a restriction class may be called "sales-list"
 _NAME = re.compile(r"\w+")
 _COMPARISON = re.compile(r"\s*(<=|>=|==|!=|<|>)(level)?\s*")
 _DEPTH = 20  # of values that name each other; postconf itself gives up on a loop

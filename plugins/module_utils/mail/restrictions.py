@@ -39,15 +39,16 @@ _PASSED = frozenset(
     "reject_unknown_forward_client_hostname reject_unknown_helo_hostname reject_unknown_hostname "
     "reject_invalid_helo_hostname reject_invalid_hostname reject_unknown_sender_domain reject_unknown_address "
     "reject_unknown_recipient_domain reject_unverified_sender reject_unverified_recipient "
-    "reject_unauth_pipelining reject_multi_recipient_bounce reject_plaintext_session permit_naked_ip_address".split()
+    "reject_unauth_pipelining reject_multi_recipient_bounce reject_plaintext_session reject_maps_rbl".split()
 )
 # They too only refuse, or ask for what is one client's own, or have been seen to with nothing to ask.
 _KNOWN = frozenset(
-    "sleep permit_tls_clientcerts reject_rhsbl_client reject_rhsbl_reverse_client reject_rhsbl_helo "
-    "reject_rhsbl_sender reject_rhsbl_recipient permit_auth_destination reject_unauth_destination "
-    "defer_unauth_destination permit_mx_backup reject_unlisted_recipient reject_unlisted_sender "
-    "reject_non_fqdn_helo_hostname reject_non_fqdn_hostname".split()
+    "sleep permit_tls_clientcerts permit_naked_ip_address reject_rhsbl_client reject_rhsbl_reverse_client "
+    "reject_rhsbl_helo reject_rhsbl_sender reject_rhsbl_recipient permit_auth_destination reject_unauth_destination "
+    "defer_unauth_destination check_relay_domains permit_mx_backup reject_unlisted_recipient check_recipient_maps "
+    "reject_unlisted_sender reject_non_fqdn_helo_hostname reject_non_fqdn_hostname".split()
 )
+_ALWAYS_LOCAL = ("postmaster", "mailer-daemon", "double-bounce")  # smtpd never looks for them in local_recipient_maps
 # name → (asks users, asks others, only of senders that somebody owns)
 _LOGIN_MISMATCH = {
     "reject_sender_login_mismatch": (True, True, False),
@@ -55,9 +56,16 @@ _LOGIN_MISMATCH = {
     "reject_known_sender_login_mismatch": (True, False, True),
     "reject_unauthenticated_sender_login_mismatch": (False, True, False),
 }
-_ARGUMENT = re.compile(
-    r"check_\w+|sleep|reject_rbl_client|permit_dnswl_client|permit_rhswl_client|"
-    r"reject_rhsbl_(?:client|reverse_client|helo|sender|recipient)"
+# Whole names: a restriction class may be called "check_spf" or "local_access", and takes no argument.
+_ACCESS = frozenset(
+    f"check_{what}{server}_access"
+    for what in ("client", "reverse_client_hostname", "helo", "sender", "recipient")
+    for server in ("", "_a", "_mx", "_ns")
+) | {"check_etrn_access", "check_sasl_access", "check_ccert_access"}
+_WITH_ARGUMENT = _ACCESS | frozenset(
+    "check_policy_service sleep reject_rbl reject_rbl_client permit_dnswl_client permit_rhswl_client "
+    "reject_rhsbl_client reject_rhsbl_reverse_client reject_rhsbl_helo reject_rhsbl_sender "
+    "reject_rhsbl_recipient".split()
 )
 
 
@@ -125,7 +133,7 @@ class _Check:
         self.parameters = parameters
         self.tables = tables
         self.client = envelope.client
-        self.sender = envelope.sender
+        self.sender: str | None = envelope.sender  # None before MAIL FROM
         self.recipient = envelope.recipient
         self.kind = ""  # of the list: client, helo, sender, relay, recipient, data
         self.doubts: list[str] = []
@@ -151,14 +159,14 @@ class _Check:
                 self.warn = self.warn or depth
                 continue
             if is_table(rule):
-                kind = "recipient" if self.kind in ("relay", "data") else self.kind
+                kind = "recipient" if self.kind == "relay" else self.kind
                 rule, argument = f"check_{kind}_access", rule
-            elif _ARGUMENT.fullmatch(rule.lower()):
+            elif rule.lower() in _WITH_ARGUMENT:
                 argument = rules[at] if at < len(rules) else ""
                 at += 1
             else:
                 argument = ""
-            outcome = self._one(rule.lower(), argument, depth)
+            outcome = self._one(rule, argument, depth)
             if self.warn >= depth:
                 self.warn = 0
             if outcome == OK:
@@ -167,15 +175,16 @@ class _Check:
         return DUNNO
 
     def _one(self, rule: str, argument: str, depth: int) -> str:
-        text = f"{rule} {argument}".strip()
+        name = rule.lower()
+        text = f"{name} {argument}".strip()
         try:
-            if rule.endswith("_access"):
+            if name in _ACCESS:
                 return self._access(
-                    rule, argument if is_table(argument) else f"{self._default}:{argument}", text, depth
+                    name, argument if is_table(argument) else f"{self._default}:{argument}", text, depth
                 )
             if rule in self.parameters.words("smtpd_restriction_classes"):
                 return self.restrictions(self.parameters[rule], depth + 1)
-            return self._rule(rule, argument, text)
+            return self._rule(name, argument, text)
         except Unreadable as reason:
             self.doubts.append(f"{text} ({reason})")
         return DUNNO
@@ -201,24 +210,27 @@ class _Check:
                 outcome = OK if self.client.user and self.parameters.yes("smtpd_sasl_auth_enable") else DUNNO
             case "permit_tls_all_clientcerts":
                 outcome = OK if self.client.certificate else DUNNO
-            case "permit_dnswl_client" | "permit_rhswl_client":
-                outcome = OK if self._listed(argument) else DUNNO
-            case "reject_rbl_client":
+            case "permit_dnswl_client" | "permit_rhswl_client":  # never in the way of reject_unauth_destination
+                authorized = not self.recipient or self._authorized(self.resolve(self.recipient))
+                outcome = OK if authorized and self._listed(argument) else DUNNO
+            case "permit_naked_ip_address" if not self.client.helo.strip("0123456789.:"):
+                outcome = OK
+            case "reject_rbl_client" | "reject_rbl":
                 if self._listed(argument):
                     outcome = self.refuse(self.code("maps_rbl_reject_code", 554), text)
             case "permit_auth_destination" if self.recipient:
                 outcome = OK if self._authorized(self.resolve(self.recipient)) else DUNNO
-            case "reject_unauth_destination" | "defer_unauth_destination" if self.recipient:
+            case "reject_unauth_destination" | "defer_unauth_destination" | "check_relay_domains" if self.recipient:
                 outcome = self._unauth_destination(rule)
             case "permit_mx_backup" if self.recipient:
                 outcome = self._mx_backup()
-            case "reject_unlisted_recipient" if self.recipient:
+            case "reject_unlisted_recipient" | "check_recipient_maps" if self.recipient:
                 self.unlisted_checked = True
                 outcome = self.unlisted(self.recipient, text)
             case "reject_unlisted_sender" if self.sender:
                 outcome = self.unlisted(self.sender, text)
             case "reject_non_fqdn_sender":
-                outcome = self._non_fqdn(self.sender, text)
+                outcome = self._non_fqdn(self.sender or "", text)
             case "reject_non_fqdn_recipient":
                 outcome = self._non_fqdn(self.recipient, text)
             case "reject_non_fqdn_helo_hostname" | "reject_non_fqdn_hostname" if "." not in self.client.helo:
@@ -243,12 +255,14 @@ class _Check:
                     outcome = self.refuse(451, text)  # a name that nothing confirms lets nobody in
             case "check_helo_access":
                 outcome = self._domain_access(table, self.client.helo, text, depth)
-            case "check_sender_access" if not self.sender:
+            case "check_sender_access" if self.sender == "":
                 outcome = self._first(table, [self.parameters["smtpd_null_access_lookup_key"] or "<>"], text, depth)
-            case "check_sender_access":
+            case "check_sender_access" if self.sender:
                 outcome = self._address_access(table, self.sender, text, depth)
             case "check_recipient_access" if self.recipient:
                 outcome = self._address_access(table, self.recipient, text, depth)
+                if outcome == OK and self._suspicious(self.resolve(self.recipient)):
+                    outcome = self.deciding = ""
             case "check_sasl_access" if self.client.user:
                 outcome = self._first(table, [self.client.user], text, depth)
         return outcome or DUNNO
@@ -281,20 +295,22 @@ class _Check:
 
     def _authorized(self, resolved: Resolved) -> bool:
         """Whether the recipient is of a domain that this host takes mail for."""
-        if resolved.routed and not self.parameters.yes("allow_untrusted_routing"):
-            return False
-        return resolved.kind != addresses.DEFAULT
+        return resolved.kind != addresses.DEFAULT and not self._suspicious(resolved)
+
+    def _suspicious(self, resolved: Resolved) -> bool:
+        """Whether the recipient names another way to go, so that nothing vouches for it."""
+        return resolved.routed and not self.parameters.yes("allow_untrusted_routing")
 
     def _unauth_destination(self, rule: str) -> str:
         if self._authorized(self.resolve(self.recipient)):
-            return DUNNO
+            return OK if rule == "check_relay_domains" else DUNNO
         # defer_unauth_destination answers 4xx with the last digits of the refusal (454 for 554).
         code = self.code("relay_domains_reject_code", 554)
         return self.refuse(code % 100 + 400 if rule.startswith("defer") else code, rule)
 
     def _mx_backup(self) -> str:
         resolved = self.resolve(self.recipient)
-        if resolved.routed and not self.parameters.yes("allow_untrusted_routing"):
+        if self._suspicious(resolved):
             return DUNNO
         if resolved.kind != addresses.DEFAULT:
             return OK
@@ -351,7 +367,7 @@ class _Check:
             addresses.VIRTUAL: ("virtual_mailbox_maps", "unknown_virtual_mailbox_reject_code"),
             addresses.RELAY: ("relay_recipient_maps", "unknown_relay_recipient_reject_code"),
         }.get(self.resolve(address).kind, ("", ""))
-        if not maps:
+        if not maps or "no_unknown_recipient_checks" in self.parameters.words("receive_override_options"):
             return DUNNO
         resolved = self.resolve(address)
         for name in ("recipient_canonical_maps", "canonical_maps", "virtual_alias_maps"):
@@ -360,7 +376,7 @@ class _Check:
         listed = self.parameters.words(maps)
         if resolved.kind == addresses.LOCAL:
             local = resolved.address.rpartition("@")[0]
-            if not listed or self.tables.find(listed, local):
+            if not listed or local in _ALWAYS_LOCAL or self.tables.find(listed, local):
                 return DUNNO
         if (listed or resolved.kind == addresses.ALIAS) and not self._address_find(listed, resolved.address):
             return self.refuse(self.code(code, 550), rule)
@@ -404,10 +420,10 @@ class _Check:
         bare = re.split(f"[{re.escape(delimiters)}]", local, maxsplit=1)[0] if delimiters else local
         extended = bool(bare) and bare != local
         outcome = self._first(table, [resolved] + [f"{bare}@{domain}"] * extended, rule, depth)
-        outcome = outcome or self._domain_access(table, domain, rule, depth)
         if outcome or table_type(table) in PATTERN_TYPES:
             return outcome
-        return self._first(table, [f"{local}@"] + [f"{bare}@"] * extended, rule, depth)
+        outcome = self._domain_access(table, domain, rule, depth)
+        return outcome or self._first(table, [f"{local}@"] + [f"{bare}@"] * extended, rule, depth)
 
     def _first(self, table: str, keys: list[str], rule: str, depth: int) -> str:
         """The action of the first key that the table has; "" where it has none."""
@@ -416,6 +432,8 @@ class _Check:
 
     def _action(self, value: str, rule: str, depth: int) -> str:
         """access(5), the right-hand side."""
+        if not value.strip():
+            return OK  # "in the dark ages, an empty right-hand side meant OK", says Postfix
         verb = value.split()[0].upper()
         if verb in ("OK", "RELAY") or value.strip().isdigit():
             return OK
@@ -491,11 +509,14 @@ def answer(parameters: Parameters, tables: Tables, envelope: Envelope, *, data: 
     except Unreadable as reason:
         doubts.append(str(reason))
     for name in [] if code else lists(parameters):
-        if name in ("smtpd_data_restrictions", "smtpd_end_of_data_restrictions"):
-            if not data:
-                break
-            check.recipient = ""
         check.kind = name.split("_")[1]
+        after = check.kind in ("data", "end")
+        if after and not data:
+            break
+        # Without the delay a list is asked at its own command; of several recipients DATA names none.
+        early = check.kind in ("client", "helo", "sender") and parameters["smtpd_delay_reject"].lower() == "no"
+        check.sender = None if early and check.kind != "sender" else envelope.sender
+        check.recipient = "" if early or after else envelope.recipient
         check.doubts, check.deciding, check.defer_if_reject, check.warn = [], "", False, 0
         try:
             outcome = check.restrictions(parameters[name])
