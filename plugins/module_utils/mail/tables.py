@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import takewhile
 
 from .postfix import Parameters, inside, words
 
@@ -71,12 +72,12 @@ class Tables:
         text = self.files[path]
         if text is None:
             raise Unreadable(f"file {path}: cannot be read")
-        return [word for line in text.splitlines() if not line.lstrip().startswith("#") for word in words(line)]
+        return [word for line in text.splitlines() for word in _before_comment(line)]
 
     def elements(self, value: str) -> list[str]:
         """A list with the files that it names put in their place."""
         found = []
-        for word in words(value):
+        for word in _before_comment(value):
             negated, name = ("!", word[1:]) if word.startswith("!") else ("", word)
             if name.startswith("/"):
                 found += [negated + one for one in self.file(name)]
@@ -100,11 +101,7 @@ def domain_matches(value: str, domain: str, parents: bool, tables: Tables) -> bo
     for element in tables.elements(value):
         wanted, name = (False, element[1:]) if element.startswith("!") else (True, element)
         if is_table(name):
-            keys = [domain]
-            if table_type(name) not in PATTERN_TYPES:
-                parts = domain.split(".")
-                keys += [("" if parents else ".") + ".".join(parts[at:]) for at in range(1, len(parts))]
-            if any(tables.get(name, key) for key in keys):
+            if any(tables.get(name, key) for key in _names(name, domain, parents)):
                 return wanted
         elif name.lower() == domain or _parent(name.lower(), domain, parents):
             return wanted
@@ -123,16 +120,17 @@ def string_matches(value: str, text: str, tables: Tables) -> bool:
 def network_matches(value: str, address: str, name: str, parents: bool, tables: Tables) -> bool:
     """mynetworks: whether a list has this client, by address, network or (verified) name."""
     client = ip_address(address)
+    host = "" if name == "unknown" else name.lower()
     for element in tables.elements(value):
         wanted, pattern = (False, element[1:]) if element.startswith("!") else (True, element)
         if is_table(pattern):
-            keys = [address] + ([name.lower()] if name != "unknown" else [])
+            keys = [address] + (_names(pattern, host, parents) if host else [])
             if any(tables.get(pattern, key) for key in keys):
                 return wanted
             continue
         network = _network(pattern)
         if network is None:
-            if name != "unknown" and (pattern.lower() == name.lower() or _parent(pattern.lower(), name, parents)):
+            if host and (pattern.lower() == host or _parent(pattern.lower(), host, parents)):
                 return wanted
             continue
         if client in network:
@@ -150,10 +148,23 @@ def table_type(table: str) -> str:
     return inside(table).removeprefix("proxy:").partition(":")[0]
 
 
+@lru_cache(maxsize=4096)  # an audit asks thousands of questions of the same few lists
+def _before_comment(line: str) -> tuple[str, ...]:
+    """The words of a list up to one that begins with #: Postfix reads no further."""
+    return tuple(takewhile(lambda word: not word.startswith("#"), words(line)))
+
+
+def _names(table: str, domain: str, parents: bool) -> list[str]:
+    """What a table of domains is asked for: the domain, and those above it where the table takes parts of a key."""
+    if table_type(table) in PATTERN_TYPES:
+        return [domain]
+    parts = domain.split(".")
+    return [domain] + [("" if parents else ".") + ".".join(parts[at:]) for at in range(1, len(parts))]
+
+
 def _parent(pattern: str, domain: str, parents: bool) -> bool:
-    if pattern.startswith("."):
-        return domain.endswith(pattern)
-    return parents and domain.endswith("." + pattern)
+    """Whether the pattern is the domain's parent: it begins with a dot where it has to be said, and only there."""
+    return domain.endswith("." + pattern) if parents else pattern.startswith(".") and domain.endswith(pattern)
 
 
 @lru_cache(maxsize=4096)
