@@ -163,6 +163,37 @@ def test_a_table_that_fails_leaves_the_answer_open(tmp_path: Path) -> None:
     assert "connection refused" in relaying.reason
 
 
+def test_a_table_that_cannot_be_listed_may_let_anybody_in(tmp_path: Path) -> None:
+    case = mutate("inbound", {}, tmp_path)
+    for line in (
+        "smtpd_relay_restrictions = check_client_access ldap:/etc/postfix/clients.cf, reject_unauth_destination",
+        "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\nmynetworks = mysql:/etc/my.cf",
+    ):
+        (case / "postconf").write_text((case / "postconf").read_text() + line + "\n")
+        reading = reading_of(case, {})
+        for _ in range(3):
+            (relaying,) = [one for one in audit(reading, expected("inbound")) if one.control == "M2"]
+            reading.tables.answers |= dict.fromkeys(reading.tables.take()[0], "")  # asked, and nobody is in it
+        assert relaying.verdict == UNKNOWN
+        assert "its entries cannot be listed" in relaying.reason
+
+
+def test_other_instances_are_not_taken_for_audited(tmp_path: Path) -> None:
+    case = mutate("inbound", {"edit": {"postconf": ["multi_instance_directories = /etc/postfix-out"]}}, tmp_path)
+    (other,) = [one for one in findings(reading_of(case, {}), "inbound") if one.verdict != COMPLIANT]
+    assert (other.control, other.attachment, other.verdict) == ("M2", "Postfix", UNKNOWN)
+    assert "/etc/postfix-out" in other.reason
+
+
+def test_an_mx_that_a_policy_service_may_make_of_an_outbound_host_is_unknown(tmp_path: Path) -> None:
+    edit = {
+        "postconf": ["relay_domains = example.net", "smtpd_relay_restrictions = check_policy_service unix:x, reject"]
+    }
+    found = findings(reading_of(mutate("outbound", {"edit": edit}, tmp_path), {}), "outbound")
+    verdicts = {one.verdict for one in found if one.control == "M1" and one.attachment == "smtp (smtpd)"}
+    assert verdicts == {UNKNOWN}
+
+
 @pytest.mark.parametrize(
     ("free", "limit", "minfree", "said"),
     [

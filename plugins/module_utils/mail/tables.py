@@ -20,6 +20,8 @@ from .postfix import Parameters, inside, words
 
 PATTERN_TYPES = ("regexp", "pcre", "cidr", "tcp", "socketmap")  # these take whole keys only, no parts of them
 
+LISTED = ("hash", "btree", "lmdb", "dbm", "cdb", "sdbm", "texthash", "cidr", "regexp", "pcre", "inline", "static")
+
 
 class Unreadable(Exception):
     """A table (or a file of a list) whose answer is not to be had; the text says which and why."""

@@ -6,18 +6,20 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import ip_network
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from ...findings import COMPLIANT, UNKNOWN, VIOLATED, Finding
 from .. import addresses, tricks
-from ..restrictions import Answer, Client, Envelope, lists
-from ..tables import Unreadable, is_table, network_matches, table_type
+from ..postfix import Parameters
+from ..restrictions import Answer, Client, Envelope, answer, lists
+from ..tables import LISTED, Tables, Unreadable, is_table, network_matches, string_matches, table_type
 from .base import FAR, INBOUND, NO_PORT, OUTBOUND, STRANGER, Audited, Port, spoken, stranger, zones
 
 _RELAYS_NOT = "Nobody relays who may not, the pool least of all"
+_PATTERNS = ("regexp", "pcre")
 _MANY = 40  # of what one table or list adds to the questions
 
 
@@ -40,12 +42,14 @@ def separate(host: Audited) -> Iterator[Finding]:
             else:
                 yield host.finding("M1", port.title, COMPLIANT, title)
             continue
-        taken = None
+        taken = unsure = None
         for domain in host.expected.domains:
             envelope = Envelope(stranger(), FAR, f"postmaster@{domain}")
             said = host.ask(port, envelope)
             if said.accepted and not said.doubts:
                 taken = taken or (envelope, said)
+            elif said.doubts:
+                unsure = unsure or (envelope, said)
         if taken:
             yield host.finding(
                 "M1",
@@ -57,6 +61,10 @@ def separate(host: Audited) -> Iterator[Finding]:
                 "Leave the domains to the inbound hosts: take them out of mydestination and relay_domains.",
                 spoken(taken[0], taken[1]),
             )
+        elif unsure:
+            reason = f"It depends on what could not be evaluated: {', '.join(unsure[1].doubts)}."
+            evidence = host.led_to(port, unsure[1])
+            yield host.finding("M1", port.title, UNKNOWN, title, reason, evidence, packet=spoken(*unsure))
         else:
             yield host.finding("M1", port.title, COMPLIANT, title)
 
@@ -64,6 +72,11 @@ def separate(host: Audited) -> Iterator[Finding]:
 def relaying(host: Audited) -> Iterator[Finding]:
     if not host.ports:
         yield host.finding("M2", "Postfix", COMPLIANT, f"{_RELAYS_NOT} ({NO_PORT})")
+    main = host.reading.postfix.effective() if host.reading.postfix else Parameters({})
+    if others := main["multi_instance_directories"]:
+        reason = f"Other instances of Postfix are on this host, in {others}; they are not read here."
+        evidence = [main.evidence("multi_instance_directories")]
+        yield host.finding("M2", "Postfix", UNKNOWN, _RELAYS_NOT, reason, evidence, "Audit each by config_directory.")
     for port in host.ports:
         found: dict[tuple[str, str], list[tuple[Envelope, Answer]]] = {}
         unsure: list[tuple[Envelope, Answer]] = []
@@ -81,6 +94,9 @@ def relaying(host: Audited) -> Iterator[Finding]:
                 unsure.append((envelope, said))
             elif 400 <= said.code < 500:
                 deferred.append((envelope, said))
+        envelope, said = without_blind(host, port)
+        if said.doubts:
+            unsure.append((envelope, said))
         yield from relay_findings(host, port, found, unsure, deferred, count)
         yield from relay_settings(host, port)
 
@@ -172,6 +188,26 @@ def relay_settings(host: Audited, port: Port) -> Iterator[Finding]:
         yield host.finding("M2", port.title, UNKNOWN, title, reason, [listener.evidence(name)], mend)
 
 
+def without_blind(host: Audited, port: Port) -> tuple[Envelope, Answer]:
+    """What a stranger is told, and what that depends on: he may be in a table whose entries nobody here can list."""
+    blind = {}
+    for element in port.parameters.words("mynetworks"):
+        table = element.lstrip("!")
+        if is_table(table) and (table_type(table) not in LISTED or table_type(table) in _PATTERNS):
+            blind[table] = "its entries cannot be listed"
+    for table in tables_of(port, r"check_\w+_access"):
+        if table_type(table) not in LISTED:
+            blind[table] = "its entries cannot be listed"
+        elif table_type(table) in _PATTERNS:
+            entries = host.reading.dumps.get(table, ())
+            lenient = (key for key, value in entries if _is_pattern(key) and not _only_refuses(value))
+            if pattern := next((key for key in lenient if not _is_shown(key)), ""):
+                blind[table] = f"no example is known of what fits {pattern}"
+    tables = Tables(host.tables.answers, {**host.tables.broken, **blind}, host.tables.files)
+    envelope = Envelope(stranger(), FAR, FAR)
+    return envelope, answer(port.parameters, tables, envelope)
+
+
 def _may_pretend(host: Audited, port: Port, client: Client) -> bool:
     try:
         trusted = port.parameters["smtpd_authorized_xclient_hosts"]
@@ -205,6 +241,10 @@ def clients(host: Audited, port: Port) -> Iterator[tuple[str, Client]]:
     yield "", replace(anybody, title="the world, without a name", name="unknown", reverse="unknown")
     yield "", replace(anybody, title="the world, as an MX whose domain has this host too", mx_of="example.org")
     yield "", replace(anybody, title="the world, with a TLS certificate of its own", certificate=True)
+    if any("permit_naked_ip_address" in port.parameters.words(name) for name in _lists_and_classes(port)):
+        yield "", replace(anybody, title="the world, with nothing but an address in HELO", helo=STRANGER)
+    for key in helo_keys(host, port):
+        yield "", replace(anybody, title=f"the world, with HELO {key}", helo=key)
     for zone in zones(port.parameters, "permit_dnswl_client", "permit_rhswl_client"):
         listing = ((zone.partition("=")[0], "127.0.0.2"),)
         yield "", replace(anybody, title=f"whom {zone.partition('=')[0]} recommends", listings=listing)
@@ -220,7 +260,7 @@ def clients(host: Audited, port: Port) -> Iterator[tuple[str, Client]]:
             name = f"host7.{key.lstrip('.')}"
             yield "", Client(f"a host that is called {name}", STRANGER, name, name, name)
             yield "", Client(f"a host that is called {key}", STRANGER, key.lstrip("."), key.lstrip("."))
-        elif not may_send(host, network):
+        else:
             yield pool_of(host, network), Client(f"a host of {key} in an access table", host_of(network))
 
 
@@ -239,12 +279,9 @@ def networks(host: Audited, port: Port) -> Iterator[str]:
         elements = host.tables.elements(port.parameters["mynetworks"])
     except Unreadable:
         return
-    for element in elements[:_MANY]:
-        keys = [key for key, _ in host.reading.dumps.get(element, ())] if is_table(element) else [element]
-        for key in keys[:_MANY]:
-            network = network_of(key)
-            if network is not None and not may_send(host, network):
-                yield network
+    several = ([key for key, _ in host.reading.dumps.get(one, ())] if is_table(one) else [one] for one in elements)
+    found = (network_of(key) for keys in several for key in keys)
+    yield from islice((network for network in found if network and not may_send(host, network)), _MANY)
 
 
 def may_send(host: Audited, network: str) -> bool:
@@ -273,23 +310,44 @@ def pool_of(host: Audited, network: str) -> str:
 
 
 def tables_of(port: Port, wanted: str) -> Iterator[str]:
-    """The tables that restrictions of that name use, in lists and in restriction classes."""
-    for name in [*lists(port.parameters), *port.parameters.words("smtpd_restriction_classes")]:
-        rules = port.parameters.words(name)
-        for rule, argument in pairwise([*rules, ""]):
-            if re.fullmatch(wanted, rule):
-                yield argument
-            elif is_table(rule):
-                yield rule
+    """The tables that restrictions of that name use, or none of a name, in lists and in restriction classes."""
+    for name in _lists_and_classes(port):
+        for before, word in pairwise(["", *port.parameters.words(name)]):
+            if is_table(word) and (re.fullmatch(wanted, before) or not before.startswith("check_")):
+                yield word
+
+
+def _lists_and_classes(port: Port) -> list[str]:
+    return [*lists(port.parameters), *port.parameters.words("smtpd_restriction_classes")]
 
 
 def client_keys(host: Audited, port: Port) -> Iterator[str]:
-    found = []
-    for table in tables_of(port, r"check_(?:reverse_)?(?:client|helo)(?:_hostname)?_access"):
-        for key, value in host.reading.dumps.get(table, ())[:_MANY]:
-            if not _only_refuses(value):
-                found.append(_example(key) if table_type(table) in ("regexp", "pcre") else key)
+    """Names, addresses and networks that access tables may let in; without those that may send anyhow."""
+    found: list[str] = []
+    for table in tables_of(port, r"check_(?:reverse_)?client(?:_hostname)?_access"):
+        strange = (key for key in _keys(host, table) if not (network := network_of(key)) or not may_send(host, network))
+        found += islice(strange, _MANY)
     yield from dict.fromkeys(found)
+
+
+def helo_keys(host: Audited, port: Port) -> Iterator[str]:
+    """What a client, whoever it is, may say in HELO to be let in."""
+    found = []
+    for table in tables_of(port, "check_helo_access"):
+        keys = [key.lstrip(".") for key in islice(_keys(host, table), _MANY)]
+        found += [name for key in keys for name in (key, f"host7.{key}")]
+    yield from dict.fromkeys(found)
+
+
+def _keys(host: Audited, table: str) -> Iterator[str]:
+    """The keys of an access table that may let somebody in; examples where they are patterns."""
+    keys = (key for key, value in host.reading.dumps.get(table, ()) if not _only_refuses(value))
+    return map(_example, filter(_is_pattern, keys)) if table_type(table) in _PATTERNS else keys
+
+
+def _is_pattern(key: str) -> bool:
+    """Whether a line's first word is one, and no "if" or "endif", and no "!/…/", which most of the world fits."""
+    return not key[:1].isalnum() and key[:1] != "!"
 
 
 def senders(host: Audited, port: Port) -> Iterator[str]:
@@ -300,12 +358,12 @@ def senders(host: Audited, port: Port) -> Iterator[str]:
         found += [f"user@{domain}", f"postmaster@{domain}", f"x@sub.{domain}"]
     found.append(f"root@{port.parameters['myhostname']}")
     for table in tables_of(port, "check_sender_access"):
-        for key, value in host.reading.dumps.get(table, ())[:_MANY]:
-            if not _only_refuses(value) and key != "<>":
-                text = _example(key) if table_type(table) in ("regexp", "pcre") else key.lstrip(".")
-                found.append(
-                    text if "@" in text.strip("@") else f"{text}x@example.org" if text[-1:] == "@" else f"x@{text}"
-                )
+        for key in islice((key for key in _keys(host, table) if key != "<>"), _MANY):
+            text = key.lstrip(".")
+            if text[:1] == "@":
+                found.append(f"x{text}")
+            else:
+                found.append(text if "@" in text[:-1] else f"{text}x@example.org" if text[-1:] == "@" else f"x@{text}")
     yield from dict.fromkeys(one.replace("@x@", "@") for one in found)
 
 
@@ -315,17 +373,30 @@ def wide_recipients(host: Audited, port: Port) -> Iterator[str]:
         elements = host.tables.elements(port.parameters["relay_domains"])
     except Unreadable:
         elements = []
-    found = []
-    for element in elements[:_MANY]:
-        keys = [key for key, _ in host.reading.dumps.get(element, ())] if is_table(element) else [element]
-        found += [key.lstrip(".") for key in keys[:_MANY] if re.fullmatch(r"[\w.-]+", key)]
+    several = ([key for key, _ in host.reading.dumps.get(one, ())] if is_table(one) else [one] for one in elements)
+    found = [*islice(_strange(host, (key for keys in several for key in keys)), _MANY)]
     for table in tables_of(port, "check_recipient_access"):
-        for key, value in host.reading.dumps.get(table, ())[:_MANY]:
-            if not _only_refuses(value) and re.fullmatch(r"[\w.@-]+", key):
-                found.append(key.lstrip(".").rpartition("@")[2])
+        found += islice(_strange(host, _keys(host, table)), _MANY)
     for domain in dict.fromkeys(found):
-        if domain and not any(domain == one or domain.endswith(f".{one}") for one in host.expected.domains):
+        if not _is_hosted(host, port, domain):
             yield f"someone@{domain}"
+
+
+def _strange(host: Audited, keys: Iterable[str]) -> Iterator[str]:
+    """The domains in keys like ".example.org" and "user@example.org" that are not the policy's."""
+    for key in keys:
+        domain = key.lstrip(".").rpartition("@")[2] if re.fullmatch(r"[\w.@-]+", key) else ""
+        if domain and not any(domain == one or domain.endswith(f".{one}") for one in host.expected.domains):
+            yield domain
+
+
+def _is_hosted(host: Audited, port: Port, domain: str) -> bool:
+    """Whether mail to the domain stays on this host."""
+    names = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domains")
+    try:
+        return any(string_matches(port.parameters[name], domain, host.tables) for name in names)
+    except Unreadable:
+        return False
 
 
 def is_own(host: Audited, port: Port, recipient: str) -> bool:
@@ -366,14 +437,37 @@ def host_of(network: str) -> str:
 
 def _only_refuses(value: str) -> bool:
     """Whether an action of access(5) cannot let anybody in."""
-    verb = (value.split() or ["DUNNO"])[0].upper()
-    return verb in ("REJECT", "DEFER", "DUNNO", "HOLD", "DISCARD", "INFO", "WARN") or bool(re.match(r"[45]\d\d$", verb))
+    verb = (value.split(None, 1) or [""])[0].upper()  # nothing at all is OK, and so is "554" without a text
+    refuses = ("REJECT", "DEFER", "DUNNO", "HOLD", "DISCARD", "INFO", "WARN")
+    return verb in refuses or bool(re.match(r"[45]\d\d\s+\S", value))
+
+
+def _expression(pattern: str) -> str:
+    """The regular expression of "/…/flags", POSIX's classes of characters in Python's words."""
+    text = pattern[1:].rpartition(pattern[:1])[0] or pattern.strip("/")
+    return re.sub(r"\[:\w+:\]", "a-z0-9", text.replace("[:digit:]", "0-9"))
+
+
+def _is_shown(pattern: str) -> bool:
+    """Whether one of the questions that come of the pattern's example fits it, as far as Python can tell."""
+    example = _example(pattern)
+    try:
+        found = (re.search(_expression(pattern), f"{head}{example}", re.I) for head in ("", "host7.", "x@"))
+        return any(found)
+    except re.error:
+        return False
 
 
 def _example(pattern: str) -> str:
     """Some text that a pattern of the usual simple kind has in it."""
-    text = pattern.strip("/i").removeprefix("^").removesuffix("$")
-    text = re.sub(r"\\d|\[0-9\]|\[\^[^\]]*\]|\[[^\]]+\]", "7", text)
+    text = _expression(pattern).removeprefix("^").removesuffix("$")
+    text = re.sub(r"\\d|\[\^[^\]]*\]", "7", text)
+    text = re.sub(r"(?<!\\)\[[^\]]+\]", _member, text)
     text = re.sub(r"(?<!\\)\.[*+?]", "x", text)
     text = re.sub(r"\(([^|()]*)[^()]*\)", r"\1", text)
-    return re.sub(r"\\(.)", r"\1", re.sub(r"(?<=[\w)])[*+?]|\{\d+(?:,\d*)?\}", "", text)).lstrip(".")
+    return re.sub(r"\\(.)", r"\1", re.sub(r"(?<=[\w).\[\]-])[*+?]|\{\d+(?:,\d*)?\}", "", text)).lstrip(".")
+
+
+def _member(characters: re.Match[str]) -> str:
+    """A character of "[a-z0-9]"."""
+    return "7" if re.search(r"0-9|\\w", characters[0]) else characters[0].lstrip("[\\")[:1]
