@@ -163,7 +163,7 @@ _SECONDS = 60  # for one command; a table may ask a server over the network, and
 _ROUNDS = 12
 _DUMPED = ("hash", "btree", "lmdb", "dbm", "cdb", "sdbm")  # postmap -s lists them
 _TEXT = ("texthash", "cidr", "regexp", "pcre")  # a file of lines
-_MOST = 2000  # entries of a table that are looked at
+_MOST = 100_000  # entries of a table that are looked at
 
 
 class Host:
@@ -180,7 +180,13 @@ class Host:
             raise OSError(f"{command[0]} is not installed")
         try:
             done = subprocess.run(
-                [path, *command[1:]], input=text, capture_output=True, text=True, timeout=_SECONDS, check=False
+                [path, *command[1:]],
+                input=text,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",  # a banner or a text of REJECT may be in another encoding
+                timeout=_SECONDS,
+                check=False,
             )
         except subprocess.TimeoutExpired as reason:
             raise OSError(f"{command[0]} did not end within {_SECONDS} seconds") from reason
@@ -199,8 +205,9 @@ class Host:
                 parameters["config_directory"] = self.directory[1]
             if (origin := parameters.get("myorigin", "")).startswith("/"):  # Debian: the name is that file's first line
                 parameters["myorigin"] = ((self.file(origin) or "").splitlines() or [""])[0].strip()
-            table = self.run("postconf", *self.directory, "-M")
-            return Postfix(parameters, read_services(table, self.run("postconf", *self.directory, "-P")))
+            table, overrides = (self.run("postconf", *self.directory, option) for option in ("-M", "-P"))
+            jailed = Parameters(parameters).number("compatibility_level") < 1
+            return Postfix(parameters, read_services(table, overrides, jailed))
         except OSError as reason:
             self.unreadable["postconf"] = str(reason)
         return None
@@ -288,8 +295,9 @@ def tables_named(postfix: Postfix) -> Iterator[str]:
 
 def answers(server: str) -> bool:
     """Whether a Redis says anything to PING; that it wants a password is an answer too."""
-    path = server.startswith("/")
-    host, _, port = server.rpartition(":")
+    path = server.startswith(("/", "."))
+    name, _, port = server.rpartition(":")
+    host = name.strip("[]")
     try:
         with socket.socket(socket.AF_UNIX) if path else socket.create_connection((host, int(port)), 2) as connection:
             connection.settimeout(2)
@@ -338,7 +346,11 @@ def with_rspamd(reading: Reading, tree: rspamd.Tree | None, domains: tuple[str, 
         reading,
         rspamd=tree,
         down={**reading.down, "clamd": no_clamd()} if rspamd.has_local_clamd(tree) else reading.down,
-        redis={server: answers(server) for server in rspamd.redis_servers(tree, "ratelimit")},
+        redis={
+            server: answers(server)
+            for server in rspamd.redis_servers(tree, "ratelimit")
+            if not server.startswith("service=")  # the DNS names them, by SRV records
+        },
         keys={path: Path(path).exists() for path in rspamd.key_files(tree, domains).values()},
     )
 
@@ -369,7 +381,7 @@ def down(postfix: Postfix) -> dict[str, str]:
     parameters = postfix.effective()
     queue = parameters["queue_directory"]
     smtpd = [postfix.effective(service) for service in postfix.services if service.command == "smtpd"]
-    milters = {words(inside(one))[0] for port in smtpd for one in port.words("smtpd_milters")}
+    milters = {milter for port in smtpd for one in port.words("smtpd_milters") for milter in words(inside(one))[:1]}
     found = {milter: no_milter(milter, queue) for milter in milters}
     if any("clamav" in milter for milter in milters):
         found["clamd"] = no_clamd()
@@ -388,10 +400,11 @@ def no_milter(milter: str, queue: str) -> str:
     try:
         if kind == "inet":
             port, _, host = place.partition("@") if "@" in place else place.rpartition(":")[::-1]
-            with socket.create_connection((host.strip("[]") or "127.0.0.1", int(port)), 2):
+            # The port may be a service's name, which create_connection looks up.
+            with socket.create_connection((host.strip("[]") or "127.0.0.1", port), 2):
                 return ""
-        if kind != "unix":
-            return f"{kind} is no kind of milter: inet and unix are."
+        if kind not in ("unix", "local"):
+            return f"{kind} is no kind of milter: inet, unix and local are."
         # A path from the root is one in the chroot where smtpd has one.
         path = next((one for one in (f"{queue}/{place}", place) if Path(one).exists()), place)
         with socket.socket(socket.AF_UNIX) as connection:

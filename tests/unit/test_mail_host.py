@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.findings import COMP
 from ansible_collections.isp.hardening.plugins.module_utils.mail.audit import audit
 from ansible_collections.isp.hardening.plugins.module_utils.mail.postfix import Postfix
 from ansible_collections.isp.hardening.plugins.module_utils.mail.tables import Tables
-from ansible_collections.isp.hardening.plugins.modules.mta_audit import Host, answers, wrong
+from ansible_collections.isp.hardening.plugins.modules.mta_audit import Host, answers, no_milter, wrong
 from tests.conftest import ROOT
 from tests.unit.mail_hosts import answer_questions, entries, text_of
 from tests.unit.test_mail_audit import MUTANTS, expected, mutate, reading_of
@@ -133,6 +134,38 @@ def test_a_configuration_that_postconf_refuses_is_unknown(tmp_path: Path) -> Non
     host = Host(str(tmp_path / "nothing"))
     assert host.postfix() is None
     assert "nothing" in host.unreadable["postconf"]
+
+
+def test_another_encoding_is_no_obstacle(tmp_path: Path) -> None:
+    case = install(mutate("inbound", {}, tmp_path))
+    with open(case / "main.cf", "ab") as file:
+        file.write("smtpd_reject_footer = Universität\n".encode("latin-1"))
+    (case / "names").write_bytes("example.com REJECT für immer\n".encode("latin-1"))
+    host = Host(str(case))
+    postfix = host.postfix()
+    assert postfix
+    assert postfix.parameters["smtpd_reject_footer"].startswith("Universit")
+    assert host.dump(f"texthash:{case}/names")[0][0] == "example.com"
+
+
+@pytest.mark.parametrize(("level", "jailed"), [("0", True), ("3.6", False)])
+def test_what_the_chroot_column_leaves_open_depends_on_the_compatibility_level(
+    level: str, jailed: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "main.cf").write_text(f"compatibility_level = {level}\n")
+    (tmp_path / "master.cf").write_text("smtp inet n - - - - smtpd\nsmtp unix - - y - - smtp\n")
+    postfix = Host(str(tmp_path)).postfix()
+    assert postfix
+    assert [one.chroot for one in postfix.services] == [jailed, True]
+
+
+def test_milters_are_found_by_every_kind_of_address(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "milter.sock"))
+        listener.listen()
+        assert no_milter("local:milter.sock", str(tmp_path)) == ""
+    assert "Connection refused" in no_milter("inet:127.0.0.1:tcpmux", "")
+    assert "no kind of milter" in no_milter("none", "")
 
 
 def test_no_redis_no_answer(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.isp.hardening.plugins.module_utils.findings import COMPLIANT
+from ansible_collections.isp.hardening.plugins.module_utils.mail import rspamd
 from tests.unit.mail_hosts import MAIL
 from tests.unit.test_mail_audit import findings, reading_of
 
@@ -33,6 +34,22 @@ def printed(version: str) -> Tree:
 
 def proxy(tree: Tree) -> Tree:
     return next(worker["rspamd_proxy"] for worker in tree["worker"] if "rspamd_proxy" in worker)
+
+
+@pytest.mark.parametrize(
+    ("servers", "found"),
+    [
+        ("127.0.0.1", ["127.0.0.1:6379"]),
+        ("one,two.example.net:6380", ["one:6379", "two.example.net:6380"]),
+        ("127.0.0.1:6380:10;[2001:db8::1]:6381:1", ["127.0.0.1:6380", "[2001:db8::1]:6381"]),
+        ("master-slave:127.0.0.1,[::1]", ["127.0.0.1:6379", "[::1]:6379"]),
+        ("/run/redis/redis.sock", ["/run/redis/redis.sock"]),
+        ("service=sentinel+redis.local", ["service=sentinel+redis.local"]),
+        (["127.0.0.1:6379", "::1"], ["127.0.0.1:6379", "::1"]),
+    ],
+)
+def test_upstreams_are_read(servers: object, found: list[str]) -> None:
+    assert rspamd.redis_servers({"redis": {"servers": servers}}, "ratelimit") == found
 
 
 FAULTS: dict[str, tuple[str, str, Callable[[Tree], object]]] = {

@@ -95,8 +95,11 @@ def read_parameters(text: str) -> dict[str, str]:
     return {found[1]: found[2] or "" for line in text.splitlines() if (found := _LINE.match(line))}
 
 
-def read_services(table: str, overrides: str) -> tuple[Service, ...]:
-    """The services out of `postconf -M` and of `postconf -P` ("name/type/parameter = value")."""
+def read_services(table: str, overrides: str, unset: bool = True) -> tuple[Service, ...]:
+    """The services out of `postconf -M` and of `postconf -P` ("name/type/parameter = value").
+
+    `unset`: what "-" says of the chroot, which is "n" from compatibility_level 1 on.
+    """
     options: dict[tuple[str, str], dict[str, str]] = {}
     for line in overrides.splitlines():
         place, separator, value = line.partition(" =")
@@ -109,7 +112,8 @@ def read_services(table: str, overrides: str) -> tuple[Service, ...]:
         fields = line.split(None, 8)
         if len(fields) >= 8 and not line.startswith(("#", " ", "\t", "postconf:")):
             name, kind, command = fields[0], fields[1], fields[7]
-            services.append(Service(name, kind, command, fields[4] != "n", options.get((name, kind), {})))
+            chroot = unset if fields[4] == "-" else fields[4] == "y"
+            services.append(Service(name, kind, command, chroot, options.get((name, kind), {})))
     return tuple(services)
 
 

@@ -236,7 +236,14 @@ def _action(rule: Tree) -> str:
 
 
 def _servers(value: object) -> list[str]:
-    return [name if ":" in name or name.startswith("/") else f"{name}:6379" for name in _words(value)]
+    """A list of upstreams, as "master-slave:[2001:db8::1],other:6380:10", each with its port and no priority."""
+    if isinstance(value, str):
+        value = re.sub(r"^(?:master-slave|round-robin|random|sequential|hash):", "", value).replace(";", ",")
+    found = []
+    for one in _words(value):
+        named = re.fullmatch(r"(\[[^\]]+\]|[^\[\]:=/]+)(?::(\d+))?(?::\d+)?", one)
+        found.append(f"{named[1]}:{named[2] or 6379}" if named and one[0] != "." else one)
+    return found
 
 
 def _seconds(value: object, default: float) -> float:
