@@ -236,7 +236,7 @@ def smtp_services(postfix: Postfix) -> Iterator[tuple[Service, Service | None]]:
     for service in postfix.services:
         if service.command == "smtpd" and service.type == "inet":
             yield service, None
-        elif service.command == "postscreen":
+        elif service.command == "postscreen" and service.type == "inet":
             behind = postfix.effective(service)["smtpd_service_name"] or "smtpd"
             smtpd = postfix.named(behind, "pass")
             if smtpd is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from ...findings import COMPLIANT, Evidence, Finding
 from .. import rspamd
@@ -18,7 +19,6 @@ INBOUND, OUTBOUND = "inbound", "outbound"
 STRANGER = "203.0.113.77"
 FAR = "relay-test@example.com"
 NO_PORT = "no service takes mail from the network"
-_LOOPBACK = ("localhost", "loopback-only", "127.0.0.1", "::1")
 KEY = re.compile(r"\b[a-z0-9]{26}(?=\.[a-z0-9.-]*\bdq\.spamhaus\.net\b)", re.IGNORECASE)
 
 
@@ -84,7 +84,7 @@ class Port:
         """Whether this host's own programs alone get there: a content filter's way back, for one."""
         host = self.listens.name.rpartition(":")[0]
         interfaces = [host] if host else (self.postscreen or self.parameters).words("inet_interfaces")
-        return bool(interfaces) and all(one.strip("[]") in _LOOPBACK for one in interfaces)
+        return bool(interfaces) and all(map(_is_loopback, interfaces))
 
     @property
     def for_servers(self) -> bool:
@@ -97,7 +97,7 @@ class Port:
 
     @property
     def milters(self) -> list[str]:
-        return [inside(one) for one in self.parameters.words("smtpd_milters")]
+        return [milter for one in self.parameters.words("smtpd_milters") if (milter := inside(one))]
 
 
 class Audited:
@@ -169,6 +169,13 @@ class Audited:
     def user_ports(self) -> Iterator[Port]:
         """The ports by which mail goes out."""
         return (port for port in self.ports if self.expected.side == OUTBOUND or port.for_users)
+
+
+def _is_loopback(interface: str) -> bool:
+    try:
+        return ip_address(interface.strip("[]")).is_loopback
+    except ValueError:
+        return interface in ("localhost", "loopback-only")
 
 
 def zones(parameters: Parameters, *wanted: str) -> Iterator[str]:

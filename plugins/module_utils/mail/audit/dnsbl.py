@@ -25,6 +25,7 @@ _ASKING = (
     "reject_rbl_client",
     *(f"reject_rhsbl_{what}" for what in ("client", "reverse_client", "helo", "sender", "recipient")),
 )
+_REFUSING = ("enforce", "drop")
 LISTED_CODE = "127.0.0.4"  # Spamhaus: XBL
 
 
@@ -34,17 +35,21 @@ def dnsbl(host: Audited) -> Iterator[Finding]:
         yield host.finding("M3", "Postfix", COMPLIANT, f"{title} ({NO_PORT})")
     for port in host.ports:
         problems: list[tuple[str, str, str]] = []
-        asked = [(zone, rule) for rule in _ASKING for zone in zones(port.parameters, rule)]
-        if port.postscreen:
-            sites = port.postscreen.words("postscreen_dnsbl_sites")
-            asked += [(site.partition("*")[0], "postscreen_dnsbl_sites") for site in sites]
-        for zone, where in asked:
+        asked = [(zone, rule, "refuses") for rule in _ASKING for zone in zones(port.parameters, rule)]
+        if port.postscreen and port.postscreen["postscreen_dnsbl_action"] in _REFUSING:
+            threshold = port.postscreen.number("postscreen_dnsbl_threshold") or 1
+            for site in port.postscreen.words("postscreen_dnsbl_sites"):
+                zone, weight = weighed(site)
+                effect = "refuses" if weight >= threshold else f"counts {weight} of {threshold} against"
+                if weight > 0:  # the others speak for a client
+                    asked.append((zone, "postscreen_dnsbl_sites", effect))
+        for zone, where, effect in asked:
             name, _, wanted = zone.partition("=")
             if code_matches(wanted, ERROR_CODE):
                 what = "without a filter of its answers" if not wanted else f"with the filter {wanted}"
-                reason = f"{name} is asked {what}: its error code {ERROR_CODE} refuses everybody's mail."
+                reason = f"{name} is asked {what}: its error code {ERROR_CODE} {effect} everybody's mail."
                 if not has_xbl(host, name) and "spamhaus" not in name:
-                    reason = f"{name} is asked {what}: any answer refuses mail, one like {ERROR_CODE} too."
+                    reason = f"{name} is asked {what}: any answer {effect} mail, one like {ERROR_CODE} too."
                 codes = "127.0.1.[2..99]" if name.partition(".")[0] == "dbl" else "127.0.0.[2..11]"
                 problems.append((reason, f"{where} … {zone}", f"Write {name}={codes} there."))
             if secret(host, name) and shows(host, port, name, where):
@@ -198,15 +203,21 @@ def has_xbl(host: Audited, zone: str) -> bool:
 
 def screened(parameters: Parameters, client: Client) -> bool:
     """Whether postscreen refuses the client for its listings."""
-    if parameters["postscreen_dnsbl_action"] not in ("enforce", "drop"):
+    if parameters["postscreen_dnsbl_action"] not in _REFUSING:
         return False
     score = 0
     for site in parameters.words("postscreen_dnsbl_sites"):
-        zone, _, weight = site.partition("*")
+        zone, weight = weighed(site)
         name, _, wanted = zone.partition("=")
         if any(name == listed and code_matches(wanted, code) for listed, code in client.listings):
-            score += int(weight) if re.fullmatch(r"-?\d+", weight) else 1
+            score += weight
     return score >= (parameters.number("postscreen_dnsbl_threshold") or 1)
+
+
+def weighed(site: str) -> tuple[str, int]:
+    """ "zone=filter" and the weight of "zone=filter*weight"."""
+    zone, _, weight = site.partition("*")
+    return zone, int(weight) if re.fullmatch(r"-?\d+", weight) else 1
 
 
 def resolver(host: Audited) -> Iterator[Finding]:

@@ -131,7 +131,7 @@ def _ways(host: Audited) -> Iterator[_Way]:
     if pickup is not None and postfix.effective(pickup)["authorized_submit_users"]:
         entry = postfix.effective(pickup)
         cleanup = postfix.effective(postfix.named(entry["cleanup_service_name"] or "cleanup"))
-        milters = tuple(inside(one) for one in cleanup.words("non_smtpd_milters"))
+        milters = tuple(milter for one in cleanup.words("non_smtpd_milters") if (milter := inside(one)))
         yield _Way(f"sendmail ({pickup.command})", "non_smtpd_milters", cleanup, entry, milters)
 
 
@@ -353,7 +353,11 @@ def _counted_and_signed(known: _Scanners) -> Iterator[Finding]:
     evidence = [way.parameters.evidence(way.list_name) for way in known.ways]
     other = next((text for way in known.ways if (text := known.elsewhere(way))), "")
     if not known.used(RSPAMD):
-        asked = any("check_policy_service" in way.entry.words(name) for way in known.ways for name in lists(way.entry))
+        asked = any(
+            "check_policy_service" in way.entry.words(name)
+            for way in known.ways
+            for name in [*lists(way.entry), *way.entry.words("smtpd_restriction_classes")]
+        )
         verdict, reason = VIOLATED, "No milter that counts by user is used; Postfix itself counts by client address."
         if asked or other:
             what = "what a policy service does" if asked else other

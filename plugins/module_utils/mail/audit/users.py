@@ -77,8 +77,9 @@ def own_senders(host: Audited) -> Iterator[Finding]:
 
 def _has_protocol(value: str, version: str) -> bool:
     """Whether a list of TLS protocols (">=TLSv1.2", "!SSLv2, !TLSv1", "TLSv1.2 TLSv1.3") has this one."""
-    order = ["SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
-    names = words(value.replace(":", " "))
+    order = ["sslv2", "sslv3", "tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3"]
+    version = version.lower()
+    names = words(value.replace(":", " ").lower())
     lowest = next((name[2:] for name in names if name.startswith(">=")), "")
     if lowest in order and order.index(version) < order.index(lowest):
         return False
