@@ -367,12 +367,16 @@ class _Check:
             addresses.VIRTUAL: ("virtual_mailbox_maps", "unknown_virtual_mailbox_reject_code"),
             addresses.RELAY: ("relay_recipient_maps", "unknown_relay_recipient_reject_code"),
         }.get(self.resolve(address).kind, ("", ""))
-        if not maps or "no_unknown_recipient_checks" in self.parameters.words("receive_override_options"):
-            return DUNNO
         resolved = self.resolve(address)
+        undeliverable = self._undeliverable(resolved.kind)
+        checked = "no_unknown_recipient_checks" not in self.parameters.words("receive_override_options")
+        if not checked or not (maps or undeliverable):
+            return DUNNO
         for name in ("recipient_canonical_maps", "canonical_maps", "virtual_alias_maps"):
             if self._address_find(self.parameters.words(name), resolved.address):
                 return DUNNO
+        if undeliverable:
+            return self.refuse(undeliverable, rule)
         listed = self.parameters.words(maps)
         if resolved.kind == addresses.LOCAL:
             local = resolved.address.rpartition("@")[0]
@@ -381,6 +385,14 @@ class _Check:
         if (listed or resolved.kind == addresses.ALIAS) and not self._address_find(listed, resolved.address):
             return self.refuse(self.code(code, 550), rule)
         return DUNNO
+
+    def _undeliverable(self, kind: str) -> int:
+        """The code for all mail of a class whose transport is error(8), or retry; 0 where it may be delivered."""
+        names = {addresses.LOCAL: "local", addresses.VIRTUAL: "virtual", addresses.RELAY: "relay"}
+        transport = self.parameters[f"{names.get(kind, 'default')}_transport"].partition(":")[0]
+        code = {"error": 550, "retry": 450}.get(transport, 0) if kind != addresses.ALIAS else 0
+        others = ["transport_maps"] + ["sender_dependent_default_transport_maps"] * (kind == addresses.DEFAULT)
+        return 0 if code and any(self.parameters[name] for name in others) else code
 
     def _listed(self, argument: str) -> bool:
         """Whether one of the client's listings is a hit for `zone` or `zone=filter`."""
