@@ -63,6 +63,8 @@ def resolve(address: str, parameters: Parameters, matches: Callable[[str, str], 
         tokens = _rewrite(cracked, parameters)
     local = _text(tokens) or "MAILER-DAEMON"
     domain = saved or parameters["myorigin"].lower()
+    if not saved and not _is_local(domain, parameters, matches):
+        return _remote([*tokens, ("op", "@"), *_scan(domain)], len(tokens), domain, parameters, matches)
     return Resolved(f"{local}@{domain}".lower(), domain, LOCAL, _routed(local))
 
 

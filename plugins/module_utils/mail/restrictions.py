@@ -53,7 +53,7 @@ _ALWAYS_LOCAL = ("postmaster", "mailer-daemon", "double-bounce")  # smtpd never 
 _LOGIN_MISMATCH = {
     "reject_sender_login_mismatch": (True, True, False),
     "reject_authenticated_sender_login_mismatch": (True, False, False),
-    "reject_known_sender_login_mismatch": (True, False, True),
+    "reject_known_sender_login_mismatch": (True, True, True),
     "reject_unauthenticated_sender_login_mismatch": (False, True, False),
 }
 # Whole names: a restriction class may be called "check_spf" or "local_access", and takes no argument.
@@ -220,6 +220,8 @@ class _Check:
                     outcome = self.refuse(self.code("maps_rbl_reject_code", 554), text)
             case "permit_auth_destination" if self.recipient:
                 outcome = OK if self._authorized(self.resolve(self.recipient)) else DUNNO
+            case "check_relay_domains" if self.recipient and self._in_list("relay_domains", self.client.name):
+                outcome = OK  # it asks for the client's name as well
             case "reject_unauth_destination" | "defer_unauth_destination" | "check_relay_domains" if self.recipient:
                 outcome = self._unauth_destination(rule)
             case "permit_mx_backup" if self.recipient:
@@ -278,7 +280,9 @@ class _Check:
         """A refusal, unless it is only to be warned of."""
         if self.warn:
             return DUNNO
-        if (self.defer_if_reject or self.parameters.yes("soft_bounce")) and code >= 500:
+        if self.defer_if_reject:
+            code = 450
+        elif self.parameters.yes("soft_bounce") and code >= 500:
             code -= 100
         raise _Refused(code, rule)
 
@@ -511,7 +515,7 @@ def answer(parameters: Parameters, tables: Tables, envelope: Envelope, *, data: 
     code = 0
     sure = False  # a refusal that nothing unknown stands before, in its own list
     doubts: list[str] = []
-    name = ""
+    name = before = ""
     try:
         for address in (envelope.sender, envelope.recipient):
             if address and check.resolve(address).bad:
@@ -529,7 +533,10 @@ def answer(parameters: Parameters, tables: Tables, envelope: Envelope, *, data: 
         early = check.kind in ("client", "helo", "sender") and parameters["smtpd_delay_reject"].lower() == "no"
         check.sender = None if early and check.kind != "sender" else envelope.sender
         check.recipient = "" if early or after else envelope.recipient
-        check.doubts, check.deciding, check.defer_if_reject, check.warn = [], "", False, 0
+        check.doubts, check.deciding, check.warn = [], "", 0
+        # Of the two lists for recipients the second one begins where the first one ended.
+        check.defer_if_reject = check.defer_if_reject and {check.kind, before} == {"relay", "recipient"}
+        before = check.kind
         try:
             outcome = check.restrictions(parameters[name])
         except _Refused as refused:
