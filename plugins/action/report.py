@@ -56,9 +56,15 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         names = variables["ansible_play_hosts_all"]
         known = {name: variables["hostvars"].raw_get(name) for name in names}
-        # Who only watches and acts has no verdict of his own: how the signals stand is a part by itself.
+        # Who only watched and acted has no verdict of his own: how the signals stand is a part by itself.
         watching = {host for group in _SIGNALS for host in variables["groups"].get(group, ())}
-        known = {name: own for name, own in known.items() if name not in watching or arguments["result"] in own}
+        audits = {arguments["result"], *arguments["mail_results"], arguments["dns_result"]}
+        signals = set(arguments["signals_results"])
+        known = {
+            name: own
+            for name, own in known.items()
+            if name not in watching or signals.isdisjoint(own) or not audits.isdisjoint(own)
+        }
         hosts = [_host(name, own, arguments) for name, own in known.items()]
         domains = _domains([own.get(arguments["dns_result"]) for own in known.values()], names)
         states = {host["state"] for host in hosts}
@@ -94,7 +100,7 @@ def _host(name: str, variables: Mapping[str, Any], arguments: Mapping[str, Any])
         results += [{**one, "findings": [of for of in one["findings"] if of["host"] == name]} for one in dns]
         found = _together(results)
     if not found:
-        found = {"state": "failed", "msg": "the audit did not come to this host; the run says above what stopped it"}
+        found = {"state": "failed", "msg": "the run did not come to this host, and says above what stopped it"}
     diffs = found.get("diff") or ()
     return {
         "host": name,

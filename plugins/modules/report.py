@@ -11,7 +11,8 @@ description:
   - Takes what M(isp.hardening.edge_filter) left on every router of the play, and what the audits of mail hosts left on
     those, and writes C(report.html), C(report.json) and C(report.xml) (JUnit) on the controller. docs/report.md
     explains them.
-  - Runs once for the play, in check mode too. A host of the play without a result is in the report as not audited.
+  - Runs once for the play, in check mode too. A host of the play without a result is in the report as not audited, one
+    with results of the signals alone is in their part of it.
   - Nothing secret is written, and whatever a router sent is cut, escaped and shown as text.
 version_added: 1.0.0
 author: isp.hardening contributors
@@ -50,6 +51,7 @@ options:
     elements: str
     default:
       - signals_status_result
+      - flow_collector_stopped
       - complaints_result
       - spam_suspects_result
       - xbl_sweep_result

@@ -218,6 +218,18 @@ def test_what_the_plays_of_the_signals_left_is_a_page_of_its_own(play: Play, tmp
     assert 'id="signals"' in (tmp_path / "reports" / "report.html").read_text(encoding="utf-8")
 
 
+def test_who_watches_the_signals_and_was_audited_has_a_verdict(play: Play, tmp_path: Path) -> None:
+    """A mail host in the group `signals`; who only watched is no host of the report, who left nothing at all is one."""
+    mx1 = {"mta_audit_result": {"findings": [finding("M2", "violated", "smtpd on 25", source="configuration")]}}
+    mx2 = {"mta_audit_result": {"unreachable": True, "msg": "no answer"}}
+    hosts = {"mx1": mx1, "mx2": mx2, "watch1": {"signals_status_result": {"changed": False}}, "watch2": {}}
+    done = play(samples.run(samples.munich()), mail_hosts=hosts, more={"signals": {"hosts": dict.fromkeys(hosts)}})
+    assert done.returncode != 0
+    told = json.loads((tmp_path / "reports" / "report.json").read_text(encoding="utf-8"))
+    verdicts = {host["name"]: host["verdict"] for host in told["hosts"] if not host["name"].startswith("edge-")}
+    assert verdicts == {"mx1": "violated", "mx2": "not audited", "watch2": "not audited"}
+
+
 def test_what_may_be_wrong_is_the_operators_choice(play: Play) -> None:
     assert play(samples.run(samples.munich()), report_fail_on=["violated"]).returncode == 0
     wrong = play(samples.run(samples.munich()), report_fail_on=["violatd"])
