@@ -51,3 +51,13 @@ def test_complaints_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     assert play(tmp_path, "complaints.yml", REPORT, **given).returncode
     alarms = json.loads((tmp_path / "reports" / "report.json").read_text())["signals"]["alarms"]
     assert alarms == ["here: missing required arguments: path found in incoming"]
+
+
+@pytest.mark.parametrize("go_on", [True, False])
+def test_a_collector_that_cannot_be_set_up_is_told(tmp_path: Path, go_on: bool) -> None:
+    given = {"signals_go_on": go_on, "report_directory": str(tmp_path / "reports"), "flow_collector_listeners": [{}]}
+    assert play(tmp_path, "flow_collector.yml", REPORT, **given).returncode
+    if go_on:
+        alarms = json.loads((tmp_path / "reports" / "report.json").read_text())["signals"]["alarms"]
+        assert len(alarms) == 1
+        assert "missing required arguments: address, exporters, name found in flow_collector_listeners" in alarms[0]
