@@ -265,14 +265,14 @@ PLAY = """
     - isp.hardening.policy_exception:
         path: {path}
         prefix: 198.51.100.7/32
-        until: 2027-03-31
+        until: 2099-12-31
       register: first
     - isp.hardening.policy_exception:
         path: {path}
         prefix: 192.0.2.1
         owner: A
         reason: B
-        until: 2027-03-31
+        until: 2099-12-31
       ignore_errors: true
       register: second
     - copy:
@@ -302,9 +302,9 @@ def test_the_module(tmp_path: Path, check: bool) -> None:
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert results.exists(), answer.stdout + answer.stderr
     first, second = json.loads(results.read_text())
-    wanted = text("block").replace("until: 2027-01-31 ", "until: 2027-03-31 ")
+    wanted = text("block").replace("until: 2027-01-31 ", "until: 2099-12-31 ")
     assert first["changed"]
-    assert first["entry"]["until"] == "2027-03-31"
+    assert first["entry"]["until"] == "2099-12-31"
     assert (first["diff"]["before"], first["diff"]["after"]) == (text("block"), wanted)
     assert second["failed"]
     assert "192.0.2.1/32 is in no pool" in second["msg"]
