@@ -362,7 +362,6 @@ def abbreviates(typed: list[str], pattern: str) -> list[str] | None:
 class IndentedSession(Session):
     """A login at IOS or EOS: user and privileged mode, then the configuration modes."""
 
-    mode_names: Mapping[str, str]  # the word in the prompt, by the start of the mode's line
     user_commands: tuple[str, ...]  # patterns that need no privilege
 
     def __init__(self, router: Router) -> None:

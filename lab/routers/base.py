@@ -124,7 +124,8 @@ class Session:
 class Router:
     """A router of one kind. `Device` of each file in this folder is one.
 
-    `factory_text` is the configuration as in lab/configs; `enable_secret` '' means that a login is privileged already.
+    `text` is the configuration as in lab/configs, which each kind reads in its own way; `enable_secret` '' means that a
+    login is privileged already.
     """
 
     session_class: type[Session]
@@ -132,7 +133,6 @@ class Router:
 
     def __init__(self, name: str, text: str, enable_secret: str = "") -> None:
         self.name = name
-        self.factory_text = text
         self.enable_secret = enable_secret
         self.clock = Clock()
         self.faults = Faults()

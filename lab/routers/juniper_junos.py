@@ -472,7 +472,7 @@ class Device(Router):
     session_class = JunosSession
 
     def __init__(self, name: str, text: str, enable_secret: str = "") -> None:
-        super().__init__(name, enable_secret)
+        super().__init__(name, text, enable_secret)
         self.active = tree.parse(text)
         self.candidate = self.active.copy()
         self.modified = False

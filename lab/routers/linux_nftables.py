@@ -157,7 +157,7 @@ class Device(Router):
     def __init__(self, name: str, text: str, interfaces: Mapping[str, Link], enable_secret: str = "") -> None:
         self._own: Namespace | None = None
         self._folder: Path | None = None
-        super().__init__(name, enable_secret)
+        super().__init__(name, text, enable_secret)
         self.clock = ShellClock()
         self.ssh_port = 0
         self._text = text

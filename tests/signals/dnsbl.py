@@ -17,7 +17,7 @@ import dns.reversename
 import dns.rrset
 
 ZONE = "zen.example.net"
-LISTED_TEST, UNLISTED_TEST = "127.0.0.2", "127.0.0.1"
+LISTED_TEST = "127.0.0.2"
 
 # What to answer for an address: A records, a response code, None for nothing at all, or octets.
 Answers = Callable[[str], list[str] | dns.rcode.Rcode | bytes | None]

@@ -147,7 +147,7 @@ def test_a_session_has_what_a_coa_names() -> None:
     _, sources = read("radius_sessions")
     (session,) = sessions(sources, "alice@example.net", ms("2026-11-26T10:20:00Z"))
     assert (session.session_id, session.user_name, session.nas_address) == ("0001", "alice@example.net", "192.0.2.1")
-    assert (session.nas_port_id, session.start) == ("ge-0/0/1.100", ms("2026-11-26T10:00:00Z"))
+    assert session.start == ms("2026-11-26T10:00:00Z")
     assert session.prefixes == ("203.0.113.7/32", "2001:db8:1::/64", "2001:db8:ff::/56")
     assert sessions(sources, "alice@example.net", ms("2026-11-26T10:35:00Z")) == ()
     (going_on,) = sessions(sources, "bob@example.net", ms("2026-11-26T10:45:00Z"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import json
 import os
@@ -97,11 +96,6 @@ class Page:
 
     def type(self, text: str) -> None:
         self.call("Input.insertText", text=text)
-
-    def screenshot(self, path: Path) -> None:
-        """The whole page, as PNG."""
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, fromSurface=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
 
 
 @contextmanager

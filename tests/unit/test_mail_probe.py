@@ -226,8 +226,6 @@ def one(found: list[Finding], control: str) -> Finding:
 
 # -- answers and their verdicts ----------------------------------------------------------------------------------
 
-NEUTRAL = ("early_talker", "recipients", "relay", "commands", "pipelining", "auth")
-
 
 def test_a_good_server_is_compliant_and_nothing_is_sent() -> None:
     script = {**GOOD, "greeting": "220-mx1.example.net ESMTP\r\n220 mx1.example.net ESMTP"}

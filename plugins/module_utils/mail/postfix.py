@@ -42,7 +42,6 @@ class Postfix:
 
     parameters: Mapping[str, str]
     services: tuple[Service, ...]
-    set_in_main: frozenset[str] = frozenset()  # the names that main.cf itself sets
 
     def effective(self, service: Service | None = None) -> Parameters:
         """What a process of the service sees; of main.cf alone without one."""

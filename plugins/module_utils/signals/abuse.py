@@ -30,7 +30,6 @@ from typing import Any
 from .records import Case
 
 CUSTOMER, ARF, XARF, WEBHOOK = "customer", "arf", "xarf", "webhook"
-CHANNELS = (CUSTOMER, ARF, XARF, WEBHOOK)
 FEEDBACK_TYPES = ("abuse", "fraud", "virus")  # of RFC 5965 7.3, those that are about what a subscriber sent
 XARF_VERSION = "4.2.0"
 AGENT = "isp.hardening/1.0"

@@ -171,7 +171,7 @@ def _said(text: str | bytes) -> str:
 class Channel:
     """A way to tell: what is said and to whom, and how it gets there."""
 
-    name: str  # of abuse.CHANNELS
+    name: str  # abuse.CUSTOMER, ARF, XARF or WEBHOOK
     to: str = ""  # the desk of ARF and XARF
     submission: Submission | None = None
     webhook: Webhook | None = None

@@ -496,8 +496,6 @@ def _closed(current: _Open, until: int, attribute: str, told: Told, goes_on: boo
         texts.get("User-Name", ""),
         texts.get("NAS-IP-Address") or texts.get("NAS-IPv6-Address", ""),
         texts.get("NAS-Identifier", ""),
-        texts.get("NAS-Port-Id", ""),
-        texts.get("Calling-Station-Id", ""),
         tuple(dict.fromkeys(prefix_text(*prefix) for prefix, _, _ in held)),
         min(since for _, since, _ in held),
         None if goes_on else until,

@@ -28,7 +28,7 @@ SHOWN = 5  # lines told of one file and kind; the rest is a number
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session of RADIUS accounting, with all that RFC 5176, 3, lets a CoA or Disconnect-Request name it by.
+    """A session of RADIUS accounting, with what a CoA or Disconnect-Request names it by (RFC 5176, 3).
 
     Texts are "" where the records do not say. `prefixes` are all that the session was given: its address, and its IPv6
     prefixes as they are (a delegated /56 is a /56). `end` is None while no Stop was seen.
@@ -39,8 +39,6 @@ class Session:
     user_name: str  # User-Name
     nas_address: str  # NAS-IP-Address or NAS-IPv6-Address
     nas_identifier: str  # NAS-Identifier
-    nas_port_id: str  # NAS-Port-Id
-    calling_station_id: str  # Calling-Station-Id
     prefixes: tuple[str, ...]
     start: int
     end: int | None
