@@ -87,5 +87,5 @@ build: .venv/synced ## dist/: the wheel and its sources for pip, the collection 
 	cd build && python -m hatchling build -d ../dist && ansible-galaxy collection build --output-path ../dist
 
 .PHONY: clean
-clean: ## takes everything away that a target made, but backups and reports
+clean: ## takes everything away that a target made, but backups, history and reports
 	rm -rf .venv .venv-* .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .ansible
