@@ -96,7 +96,7 @@ def plugins(kind: str) -> list[str]:
     return sorted(path.stem for path in tracked() if path.parent == folder and path.suffix == ".py")
 
 
-KINDS = [kind for kind in ("module", "connection", "filter", "callback") if plugins(kind)]
+KINDS = [kind for kind in ("module", "connection", "filter", "lookup", "callback") if plugins(kind)]
 
 
 def test_every_action_has_the_module_that_documents_it() -> None:
