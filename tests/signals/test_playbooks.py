@@ -61,3 +61,12 @@ def test_a_collector_that_cannot_be_set_up_is_told(tmp_path: Path, go_on: bool) 
         alarms = json.loads((tmp_path / "reports" / "report.json").read_text())["signals"]["alarms"]
         assert len(alarms) == 1
         assert "missing required arguments: address, exporters, name found in flow_collector_listeners" in alarms[0]
+
+
+def test_a_release_that_comes_to_no_host_is_told() -> None:
+    ansible = str(Path(sys.executable).with_name("ansible-playbook"))
+    given = ["-e", "release=198.51.100.22", "-e", "by=jane", "-e", "reason=clean"]
+    command = [ansible, "-i", "mistyped", "playbooks/release.yml", *given]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode, done.stdout
+    assert "nobody was let go" in done.stdout + done.stderr

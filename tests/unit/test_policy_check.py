@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -211,3 +212,27 @@ def test_a_file_that_ansible_cannot_load_is_told_with_its_line(tmp_path: Path) -
         f"host_vars/gw1.example.net.yml:{ends['host_vars/gw1.example.net.yml']}",
         f"hosts.yml:{ends['hosts.yml'] + 1}",
     ]
+
+
+def playbook(inventory: Path) -> subprocess.CompletedProcess[str]:
+    command = ["ansible-playbook", "-i", str(inventory), "playbooks/check.yml"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_playbook_does_not_end_well_without_an_inventory(tmp_path: Path) -> None:
+    done = playbook(tmp_path / "mistyped")
+    assert done.returncode, done.stdout
+    assert "inventory: has no routers; give your routers" in done.stdout + done.stderr
+
+
+def test_the_playbook_tells_routers_that_no_other_playbook_would_come_to(tmp_path: Path) -> None:
+    assert playbook(ROOT / "inventories" / "example").returncode == 0
+    inventory = tmp_path / "inventory"
+    shutil.copytree(ROOT / "inventories" / "example", inventory)
+    hosts = inventory / "hosts.yml"
+    hosts.write_text(hosts.read_text().replace("    routers:\n", "    edge_routers:\n"))
+    done = playbook(inventory)
+    assert done.returncode, done.stdout
+    told = re.search(r"not in the group routers, and never audited there: (.*); add them", done.stdout + done.stderr)
+    assert told, done.stdout + done.stderr
+    assert len(told[1].split(", ")) == 4
