@@ -10,6 +10,7 @@ and a filter that would cut the session it is pushed over.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -22,7 +23,8 @@ from .policy import Attachment, Policy
 from .rules import Bind, Change, RuleSet, compile_change
 from .search import Question, Search
 
-OURS = "ISP-"  # how the names of our own filters begin
+OURS = "ISP-"  # how all our names begin; an operator's can begin so, too
+OUR_FILTERS = tuple(f"{OURS}{side}{family}-" for side in ("UP", "DOWN") for family in (4, 6))
 LIST_DIRECTION = {"up": "in", "down": "out"}
 
 Render = Callable[[dict[str, object]], str]
@@ -157,7 +159,7 @@ def _needed(
         if (bind.attachment, bind.direction, bind.family) not in wanting:
             continue
         binding = bound(before, bind.attachment, bind.direction, bind.family)
-        foreign = binding and not all(name.startswith(OURS) for name in binding.filters)
+        foreign = binding and not all(name.startswith(OUR_FILTERS) for name in binding.filters)
         if binding and foreign and bind.attachment not in given_up:
             kept.append(
                 f"{bind.attachment} keeps the foreign filter {' and '.join(binding.filters)} "
@@ -183,7 +185,8 @@ def _settle(platform: ModuleType, change: Change, before: Configuration, render:
         if here is not None and new is not None and _same(here, new):
             continue
         if here is not None:
-            renamed[one.name] = f"{one.name}-{sum(name.startswith(one.name) for _, name in before.filters)}"
+            free = (f"{one.name}-{number}" for number in itertools.count(1))
+            renamed[one.name] = next(name for name in free if (one.family, name) not in before.filters)
         filters.append(replace(one, name=renamed.get(one.name, one.name)))
     binds = tuple(replace(bind, filter=renamed.get(bind.filter, bind.filter)) for bind in change.binds)
     return Change(tuple(filters), binds)
@@ -197,7 +200,7 @@ def _left_over(platform: ModuleType, before: Configuration, change: Change) -> I
         if (binding.attachment, binding.direction, binding.family) not in rebound:
             # Lists that are bound as one filter have their names in the line that binds them.
             used |= {(binding.family, name) for name in (*binding.filters, *binding.text.split())}
-    defined = {key for key, one in before.filters.items() if one.name.startswith(OURS) and one.entries}
+    defined = {key for key, one in before.filters.items() if one.name.startswith(OUR_FILTERS) and one.entries}
     lines: list[str] = platform.remove(sorted(defined - used))
     return lines
 

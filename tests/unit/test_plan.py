@@ -201,6 +201,30 @@ def test_left_over_filters_of_ours_go_and_those_in_use_stay() -> None:
     assert (4, "ISP-UP4-11111111") in parsed(case, found.predicted).filters
 
 
+def test_a_list_of_the_operator_stays_though_its_name_begins_as_ours() -> None:
+    case = read(IOS / "02-defined-never-bound")
+    own = "ip access-list extended ISP-MGMT\n 10 permit ip any any\n"
+    case = edited(case, "ip access-list extended RES-IN4\n", f"{own}ip access-list extended RES-IN4\n")
+    assert not any("ISP-MGMT" in line for line in plan(case).lines)  # a line of the vty may need it
+    bound = "interface Virtual-Template1\n"
+    case = edited(case, bound, f"{bound} ip access-group ISP-MGMT in\n")
+    found = plan(case, replace_foreign=False)
+    assert any(said.startswith("Virtual-Template1 keeps the foreign filter ISP-MGMT") for said in found.kept)
+
+
+def test_a_new_name_is_one_that_nothing_has() -> None:
+    case = read(IOS / "28-our-own-rendering")
+    name = in_force(parsed(case, case.text))["Virtual-Template1", "in", 4][0].name
+    header = f"ip access-list extended {name}\n"
+    others = "".join(f"ip access-list extended {name}-{number}\n permit ip any any\n" for number in (2, 3))
+    case = edited(case, header, f"{others}{header} permit tcp host 198.51.100.7 any eq 25\n")
+    found = plan(case)
+    assert in_force(parsed(case, found.predicted))["Virtual-Template1", "in", 4][0].name == f"{name}-1"
+    case = edited(case, f"ip access-list extended {name}-2\n", f"ip access-list extended {name}-1\n")
+    found = plan(case)
+    assert in_force(parsed(case, found.predicted))["Virtual-Template1", "in", 4][0].name == f"{name}-2"
+
+
 def careless(platform: ModuleType, steps: Sequence[tuple[str, str]]) -> ModuleType:
     """The platform, but its apply goes over other states first: each with something replaced in the text."""
 

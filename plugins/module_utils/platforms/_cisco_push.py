@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ..filters import Configuration, Filter
 from ..packets import PROTOCOLS, address_text, prefix
-from ..plan import OURS
+from ..plan import OUR_FILTERS
 from ..rules import Change, Rule, RuleSet
 from ._cisco_text import interface_name
 
@@ -181,7 +181,7 @@ def restore(
     if found:
         bound = [*then.bindings, *(one for place, one in here.items() if place[0] not in names)]
         kept = {(one.family, name) for one in bound for name in one.text.split()} | then.filters.keys()
-        ours = {key for key, one in now.filters.items() if one.name.startswith(OURS) and one.entries}
+        ours = {key for key, one in now.filters.items() if one.name.startswith(OUR_FILTERS) and one.entries}
         found += remove(sorted(ours - kept), writing)
     return found
 

@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..packets import PROTOCOLS
-from ..plan import OURS, Push
+from ..plan import OUR_FILTERS, OURS, Push
 from ..rules import Bind, Change, Rule, RuleSet
 from ._routeros_places import LIST, PROFILE
 from ._routeros_text import END, Statement, read, written
@@ -333,7 +333,7 @@ def restore(running: str, backup: str, names: Sequence[str]) -> list[str]:
             found += [line for line in added if here != wanted and line not in found]
             switches.append(_switch(menu, {**new, "log-prefix": _NEW}))
     kept = {(family, str(rule.get("jump-target"))) for family, menu in _MENUS.items() for rule in then[menu]}
-    left = [one for one in dict.fromkeys(gone) if one not in kept and one[1].startswith(OURS)]
+    left = [one for one in dict.fromkeys(gone) if one not in kept and one[1].startswith(OUR_FILTERS)]
     return [*found, *switches, *remove(left)]
 
 

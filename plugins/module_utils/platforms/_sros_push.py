@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ..filters import Configuration, Filter
 from ..packets import PROTOCOLS
-from ..plan import Refused
+from ..plan import OUR_FILTERS, Refused
 from ..rules import Change, Rule, RuleSet
 from ._sros_entries import PROTOCOL_NAMES
 from ._sros_tree import Node, at, find, read
@@ -255,7 +255,7 @@ def restore(running: str, backup: str, names: Sequence[str], parse: Callable[[st
     kept = then.filters.keys() | {
         (one.family, name) for one in now.bindings if one.attachment not in names for name in one.filters
     }
-    ours = sorted(key for key, one in now.filters.items() if one.name.startswith("ISP-") and key not in kept)
+    ours = sorted(key for key, one in now.filters.items() if one.name.startswith(OUR_FILTERS) and key not in kept)
     return list(dict.fromkeys([*gone, *back])) + remove(ours)
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 _RULE = re.compile(r"rule (\d+) (?!description\b)")
@@ -244,10 +244,11 @@ class Editor:
         lines = [said for said in then if said not in there or _name(said) in gone]
         return [wanted.header, *(f"undo {name}" for name in gone), *lines, "quit"]
 
-    def unused(self, start: str) -> Iterator[str]:
+    def unused(self, starts: Sequence[str]) -> Iterator[str]:
         """The commands that delete what begins so and nothing uses: policies, then classifiers, then lists."""
         for kind in ("traffic policy ", "traffic classifier ", "acl ", "traffic behavior "):
-            for key in [key for key in self.index if key.startswith((f"{kind}{start}", f"{kind}ipv6 {start}"))]:
+            begin = tuple(f"{kind}{middle}{start}" for middle in ("", "ipv6 ") for start in starts)
+            for key in [key for key in self.index if key.startswith(begin)]:
                 command = f"undo {' '.join(self.index[key].header.split()[:3])}"
                 if kind == "acl ":
                     family = "ipv6 " if key.startswith("acl ipv6 ") else ""

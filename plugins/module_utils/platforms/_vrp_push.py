@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ..filters import Filter
 from ..packets import PROTOCOLS, address_text, prefix
-from ..plan import OURS, all_same, in_force
+from ..plan import OUR_FILTERS, OURS, all_same, in_force
 from ..rules import Change, Rule, RuleSet
 from ._vrp_edit import Editor, classifier_lines, key_of
 from ._vrp_places import DIRECTIONS, USERS, parse
@@ -23,6 +23,7 @@ from ._vrp_policies import Policies
 from ._vrp_text import Cut, cut_text, domain_prefixes
 
 PASS, CHECK = f"{OURS}PASS", f"{OURS}CHECK"  # behaviors: let it through; let it through if its source is right
+_OUR_POLICIES = (f"{OURS}IN-", f"{OURS}OUT-", f"{OURS}USERS-")
 _BEHAVIORS = {PASS: "permit", CHECK: "ip urpf strict"}
 _WAYS = {"up": "inbound", "down": "outbound"}
 _DESCRIPTION = 127  # characters that the description of a rule may have ([CE] rule description)
@@ -272,7 +273,7 @@ def _old(held: _Held, attachment: str, direction: str, lists: Sequence[tuple[int
         name
         for family, _ in lists
         for name in held.get((attachment, way, family), ())
-        if name.startswith(OURS)
+        if name.startswith(OUR_FILTERS)
     ]  # fmt: skip
 
 
@@ -297,7 +298,7 @@ def _only_filters(reader: Policies, name: str, family: int, group: str | None, s
     for classifier, behavior, line, text in reader.classifiers(block) if block else ():
         more = reader.behavior(behavior).more
         chosen = reader.cut.classifiers.get(classifier)
-        if not more or chosen is None or classifier.startswith(OURS):
+        if not more or chosen is None or classifier.startswith(OUR_FILTERS):
             continue
         segments = reader._classified(chosen, reader.behavior(behavior), family, group, side, False)
         if any(segment.entries for segment in segments):
@@ -403,7 +404,7 @@ def restore(running: str, backup: str, names: Sequence[str]) -> list[str]:
         found += [view, *attach, "quit"] if view else attach
     for command in found:
         editor.obey(command)
-    for name in editor.unused(OURS):
+    for name in editor.unused((*OUR_FILTERS, *_OUR_POLICIES, PASS, CHECK)):
         found.append(name)
         editor.obey(name)
     return found
@@ -418,7 +419,7 @@ def _taken_out(
     """In the policy that both have, for one user group: our classifiers of now go, those of the backup come."""
     places = [(attachment, direction, family) for family in (4, 6)]
     gone, back = (
-        {one.name for place in places for one in state.get(place, ()) if one.name.startswith(OURS)}
+        {one.name for place in places for one in state.get(place, ()) if one.name.startswith(OUR_FILTERS)}
         for state in (now, then)
     )
     found: list[str] = []

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ..packets import ADDRESS_WIDTH, PROTOCOLS, address_text, prefix
-from ..plan import OURS, Push
+from ..plan import OUR_FILTERS, OURS, Push
 from ..rules import Change, Ranges, Rule, RuleSet
 from ._vyos_tree import Node, Reading, commands, split
 
@@ -231,6 +231,7 @@ def restore(running: str, backup: str, _names: Sequence[str]) -> list[str]:
 def _own_paths(now: Node, then: Node, family: int) -> Iterator[list[str]]:
     """Our chains in either configuration, and last our rule."""
     place = ["firewall", _WORDS[family], "name"]
-    names = dict.fromkeys(name for root in (then, now) for name in root.at(*place) if name.startswith(OURS))
+    own = (*OUR_FILTERS, JUMPS[family])
+    names = dict.fromkeys(name for root in (then, now) for name in root.at(*place) if name.startswith(own))
     yield from ([*place, name] for name in names)
     yield _first(family)

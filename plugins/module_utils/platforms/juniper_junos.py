@@ -76,7 +76,7 @@ from ..filters import (
     NotThisPlatform,
 )
 from ..packets import PROTOCOLS, WITH_PORTS
-from ..plan import Push
+from ..plan import OUR_FILTERS, Push
 from ..rules import Change, Rule, RuleSet
 from ._junos_terms import ADDRESS_KINDS, CODE_POINTS, EVERYTHING, PROTOCOL_NAMES, PrefixList, Scope, term_entries
 from ._junos_tree import (
@@ -834,7 +834,7 @@ def restore(running: str, backup: str, names: Sequence[str]) -> list[str]:
     kept = then.filters.keys() | {
         (one.family, name) for one in now.bindings if one.attachment not in names for name in one.filters
     }
-    ours = sorted(key for key, one in now.filters.items() if one.name.startswith("ISP-") and key not in kept)
+    ours = sorted(key for key, one in now.filters.items() if one.name.startswith(OUR_FILTERS) and key not in kept)
     found = [f"delete {_quoted(path)}" for path in gone] + [f"set {_quoted(path)}" for path in back]
     return list(dict.fromkeys(found)) + remove(ours)
 
