@@ -8,6 +8,7 @@ import logging
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import paramiko
@@ -70,7 +71,9 @@ options:
       - name: ansible_become_password
       - name: ansible_become_pass
   jump_host:
-    description: A host to go through, C([user@]host[:port]); OpenSSH logs in there with its own configuration and keys.
+    description:
+      - A host to go through, C([user@]host[:port]); OpenSSH logs in there with its own configuration and keys.
+      - An IPv6 address that a port follows stands in brackets.
     vars:
       - name: ansible_netmiko_jump_host
   host_key_checking:
@@ -172,7 +175,10 @@ class Connection(ConnectionBase):
         known_hosts = self.get_option("known_hosts")
         strict = self.get_option("host_key_checking")
         tunnel = self._tunnel(host, port)
+        log = self.get_option("session_log")
         try:
+            if log:
+                Path(log).touch(mode=0o600)  # it can show secrets
             session = ConnectHandler(
                 device_type=platform.DEVICE_TYPE,
                 host=host,
@@ -189,7 +195,7 @@ class Connection(ConnectionBase):
                 alt_key_file=known_hosts or "",
                 conn_timeout=self.get_option("connect_timeout"),
                 read_timeout_override=self.get_option("command_timeout"),
-                session_log=self.get_option("session_log"),
+                session_log=log,
                 sock=tunnel,
             )
             # SR OS: a login may do all that its profile allows, and `enable` asks for a password that need not exist.
@@ -212,8 +218,12 @@ class Connection(ConnectionBase):
         jump = self.get_option("jump_host")
         if not jump:
             return None
-        address, _, jump_port = jump.partition(":")
-        command = ["ssh", "-o", "BatchMode=yes", "-p", jump_port or "22", "-W", f"{host}:{port}", address]
+        # The colons of an IPv6 address are none of a port: [2001:db8::1]:22, and what is no HOST:PORT is an address.
+        found = re.fullmatch(r"((?:[^@]*@)?(?:\[.*\]|[^:]*)):(\d+)", jump)
+        address, jump_port = found.groups() if found else (jump, "22")
+        address = address.replace("[", "").replace("]", "")
+        there = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        command = ["ssh", "-o", "BatchMode=yes", "-p", jump_port, "-W", there, address]
         return _Tunnel(shlex.join(command))
 
     def send(self, command: str) -> str:

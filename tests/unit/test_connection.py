@@ -21,6 +21,7 @@ from ansible import constants
 from ansible.errors import AnsibleConnectionFailure
 from ansible.playbook.play_context import PlayContext
 
+from ansible_collections.isp.hardening.plugins.connection import netmiko
 from ansible_collections.isp.hardening.plugins.connection.netmiko import (
     DOCUMENTATION,
     Connection,
@@ -169,9 +170,29 @@ def test_the_session_is_logged_only_where_it_is_asked_for(connect: Connect, tmp_
         logged.send("show version")
         logged.close()
     text = log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
     assert "17.09" in text
     assert "opensesame" not in text
     assert PASSWORD not in text
+
+
+@pytest.mark.parametrize(
+    ("jump", "host", "told"),
+    [
+        ("jump.example.net", "192.0.2.1", "-p 22 -W 192.0.2.1:830 jump.example.net"),
+        ("noc@192.0.2.9:2222", "edge1", "-p 2222 -W edge1:830 noc@192.0.2.9"),
+        ("noc@[2001:db8::9]:2222", "2001:db8::1", "-p 2222 -W '[2001:db8::1]:830' noc@2001:db8::9"),
+        ("[2001:db8::9]", "192.0.2.1", "-p 22 -W 192.0.2.1:830 2001:db8::9"),
+        ("2001:db8::9", "192.0.2.1", "-p 22 -W 192.0.2.1:830 2001:db8::9"),
+    ],
+)
+def test_a_jump_host_by_any_address(
+    jump: str, host: str, told: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(netmiko, "_Tunnel", str)
+    router = device()
+    with serve([router], Access(password=PASSWORD)) as served:
+        assert connect(served, router, jump_host=jump)._tunnel(host, 830) == f"ssh -o BatchMode=yes {told}"
 
 
 @pytest.fixture
