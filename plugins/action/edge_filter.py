@@ -157,15 +157,19 @@ class ActionModule(ActionBase):
         names = [attachment.name for attachment in attachments]
         outcome = push(platform, router, plan, old[1], names, proved, arguments["rollback_minutes"])
         result["steps"] = list(outcome.steps)
+        message = outcome.message
         if outcome.text and not platform.incomplete(outcome.text):
             now = platform.parse(outcome.text, names)
             if arguments["history_dir"]:
-                _write(Path(arguments["history_dir"]) / f"{host}.cfg", redacted(outcome.text))
+                try:
+                    _write(Path(arguments["history_dir"]) / f"{host}.cfg", redacted(outcome.text))
+                except Ended as end:  # what became of the router is said all the same
+                    message = f"{message}; {end}"
             result |= _told(audit(now, policy, attachments, host, platform.LINK_LOCAL), now)
         if outcome.state != "changed":
             result["changed"] = outcome.changed
-            raise Ended(outcome.state, outcome.message)
-        result |= {"state": "changed", "msg": f"{host}: {outcome.message}"}
+            raise Ended(outcome.state, message)
+        result |= {"state": "changed", "msg": f"{host}: {message}"}
 
     def _renderer(self, platform: ModuleType, template: str | None) -> Any:
         name = template or f"{platform.__name__.rpartition('.')[2]}.j2"
@@ -224,12 +228,19 @@ def _diff(before: str, after: str, host: str) -> dict[str, str]:
 
 
 def _keep(directory: Path, host: str, text: str) -> str:
-    """The configuration holds secrets: the file is for its owner alone."""
-    directory = directory / host
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = directory / f"{datetime.datetime.now():%Y%m%dT%H%M%S}.cfg"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
+    """The configuration holds secrets: the file is for its owner alone.
+
+    Named by UTC, because the last name is the last backup, and so fine that no second run takes its place.
+    """
+    path = directory / host / f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%fZ}.cfg"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise Ended(
+            "failed", f"the backup {path} cannot be written: {error.strerror}; set backup_dir; nothing was changed"
+        ) from error
     return str(path)
 
 
@@ -266,7 +277,7 @@ def _backup_text(path: str) -> str:
     backup = Path(path)
     try:
         if backup.is_dir():
-            backup = max(backup.glob("*.cfg"), default=backup)
+            backup = max(backup.glob("*.cfg"), default=backup / "*.cfg")
         return backup.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Ended("failed", f"the backup {shlex.quote(path)} cannot be read: {error}; nothing was changed") from error

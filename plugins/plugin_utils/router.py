@@ -59,7 +59,8 @@ class _Shell:
     def send(self, command: str) -> str:
         result = _lost(lambda: self._action._low_level_execute_command(command, sudoable=True))
         failed = f"\nexit status {result['rc']}: {result['stderr'].strip()}" if result["rc"] else ""
-        return str(result["stdout"]) + failed
+        # Ansible keeps bytes that are no UTF-8 as surrogates, which no file and no report can hold.
+        return (str(result["stdout"]) + failed).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
     def reset(self) -> None:
         _lost(self._action._connection.reset)
@@ -90,6 +91,8 @@ def platform_of(name: str | None) -> ModuleType:
 
 def session_of(action: ActionBase, platform: ModuleType) -> Router:
     """A session with the action's host; the first command logs in."""
+    if platform.DEVICE_TYPE and getattr(action._connection, "transport", "") != netmiko.Connection.transport:
+        raise Ended("failed", f"set ansible_connection to {netmiko.Connection.transport} for this platform")
     return _Cli(action._connection) if platform.DEVICE_TYPE else _Shell(action)
 
 
