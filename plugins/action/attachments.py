@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.isp.hardening.plugins.module_utils.discovery import merged, proposals
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
+from ansible_collections.isp.hardening.plugins.module_utils.history import redacted
 from ansible_collections.isp.hardening.plugins.module_utils.policy import path_text, read_attachments, read_policy
 from ansible_collections.isp.hardening.plugins.modules.attachments import DOCUMENTATION
 from ansible_collections.isp.hardening.plugins.plugin_utils.router import (
@@ -58,7 +59,7 @@ class ActionModule(ActionBase):
         return result | {
             "changed": after != before,
             "path": str(path),
-            "diff": {"before": before, "after": after, "before_header": str(path), "after_header": str(path)},
+            "diff": _diff(before, after, str(path)),
             "proposals": [
                 {
                     "name": one.interface.name,
@@ -69,6 +70,11 @@ class ActionModule(ActionBase):
                 for one in found
             ],
         }
+
+
+def _diff(before: str, after: str, path: str) -> dict[str, str]:
+    """A file of variables can hold the router's password."""
+    return {"before": redacted(before), "after": redacted(after), "before_header": path, "after_header": path}
 
 
 def _replace(path: Path, text: str) -> None:

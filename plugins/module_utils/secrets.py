@@ -92,7 +92,7 @@ _NAME = re.compile(
     r"(?:[\w.-]*[-_.])?(?:password|passwd|pass-?phrase|password-value|secrets?|psk|pmk|cak|ckn|pre-?shared-?key"
     r"|shared-?key(?:-cipher)?|key-?(?:octet-)?string|private-?key|(?:api|auth|access)[-_]token"
     r"|(?:authentication|encryption|privacy|server|session|auth|api|md5|des|hex|ascii|cookie|static|set)[-_]?key(?:-\d)?"
-    r"|(?:usm|notify|trap)-community|community-name)"
+    r"|(?:usm|notify|trap)-community|community-name|(?:become|ssh)_pass)"
 )
 # A bare `key` is a secret where one of these stands before it on the line ...
 _KEY_OF = _words("tacacs-server radius-server tacacs radius server-private isakmp pre-shared-key authentication md5")

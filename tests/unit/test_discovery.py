@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.isp.hardening.plugins.action import attachments
 from ansible_collections.isp.hardening.plugins.module_utils import platforms
 from ansible_collections.isp.hardening.plugins.module_utils.discovery import Proposal, merged, proposals
 from ansible_collections.isp.hardening.plugins.module_utils.filters import Interface
@@ -122,3 +123,10 @@ def test_the_playbook_writes_it_once(run: Run, tmp_path: Path) -> None:
         assert {"name": "GigabitEthernet0/0/1.320", "pools": ["fibre"]} in written
         assert read_attachments(written, policy())[1] == []
         assert "changed=0" in run(*command).stdout
+
+
+def test_the_diff_shows_no_password_of_the_file() -> None:
+    text = "ansible_password: Zq0a\nansible_become_password: 'Zq0b'\nisp_attachments: []\n"
+    shown = attachments._diff(text, text.replace("[]", "[x]"), "host_vars/r1.yml")
+    assert "Zq0" not in str(shown)
+    assert "isp_attachments: [x]\n" in shown["after"]

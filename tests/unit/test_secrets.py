@@ -70,6 +70,8 @@ PresharedKey=VALUE
   password "VALUE";
 : PSK "VALUE"
  client_secret: VALUE
+ansible_password: VALUE
+ansible_become_pass: VALUE
 /ppp profile add name=residential password=VALUE local-address=192.0.2.1
  authentication-key "VALUE" hash2
  + snmp-server community VALUE RO
