@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Protocol
 
 from .filters import Configuration, NotThisPlatform
-from .plan import Plan, same_in_force
+from .plan import OUR_FILTERS, Plan, all_same, in_force, same_in_force
 from .secrets import redact
 
 _SHOWN = 160  # characters of a command in a message
@@ -145,7 +145,7 @@ class _Push:
             return self._back("session_lost", str(error))
         wrong, now = self._seen(text)
         if now is not None and not wrong:
-            wrong = self._proved(now)
+            wrong = self._proved(now) or self._missing(now)
             if wrong and same_in_force(now, self._before):
                 wrong = "the change is gone: the timer fired before the confirmation, or somebody took it back"
         if wrong or now is None:
@@ -261,14 +261,14 @@ class _Push:
             # Never blindly: a timer that fires just before Junos goes one version back makes that the wrong one, which
             # the second time mends.
             for _ in range(2):
-                if held or not self._to_abort or self._seen(text)[0] or self._is(text, self._before):
+                if held or not self._to_abort or self._seen(text)[0] or self._is_old(text):
                     break
                 self._loosely(self._platform.PUSH.abort)
                 self._steps.append("took the change back")
                 text = self._read()
         except SessionLost as error:
             return self._ended(state, f"{why}; then {error}; {self._fate}")
-        if self._is(text, self._before):
+        if self._is_old(text):
             return self._ended(state, f"{why}; the router has its old filters", text)
         wrong, _ = self._seen(text)
         if wrong:
@@ -311,6 +311,27 @@ class _Push:
     def _is(self, text: str, wanted: Configuration) -> bool:
         _, here = self._seen(text)
         return here is not None and same_in_force(here, wanted)
+
+    def _is_old(self, text: str) -> bool:
+        """Wherever the change would have made a difference, or there was a filter; others' additions stay theirs."""
+        _, here = self._seen(text)
+        if here is None:
+            return False
+        old, now = in_force(self._before), in_force(here)
+        places = old.keys() | in_force(self._platform.parse(self._plan.predicted, self._names)).keys()
+        return all(all_same(now.get(place, ()), old.get(place, ())) for place in places)
+
+    def _missing(self, now: Configuration) -> str:
+        """A left-over filter that somebody bound since it was read: without it that place can be open."""
+        for one in now.bindings:
+            for name in (name for name in one.filters if name.startswith(OUR_FILTERS)):
+                before, here = (known.filters.get((one.family, name)) for known in (self._before, now))
+                if before and before.entries and not (here and here.entries):
+                    return (
+                        f"{one.attachment} ({one.direction}, IPv{one.family}) has the filter {name}, which the change "
+                        "deleted: it was bound after the configuration had been read; run it once more"
+                    )
+        return ""
 
     def _all(self, commands: Sequence[str]) -> None:
         for command in commands:

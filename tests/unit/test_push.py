@@ -349,3 +349,33 @@ def test_two_runs_at_once(case: Case) -> None:
         assert watch.leaks == []
     # Only a router with sessions side by side (EOS, VyOS) lets both of them begin.
     assert bool(refused) != side_by_side(case)
+
+
+LEFT_OVER = "ip access-list extended ISP-UP4-00000000\n permit ip any any\n"
+BOUND = ("configure terminal", "interface GigabitEthernet0/0/0", "ip access-group ISP-UP4-00000000 in", "end")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_left_over_list_that_somebody_binds_before_it_is_deleted(number: int) -> None:
+    """On IOS a list that is bound and gone permits everything."""
+    case = next(one for one in cases() if one.network_os == "cisco_ios")
+    router = kind(case.network_os)(case.name, case.old.replace("\nend", f"\n{LEFT_OVER}end"))
+
+    def fault(desk: Desk, _: str) -> str:
+        if len(desk.commands) == number:
+            session = router.login()
+            for command in BOUND:
+                session.execute(command)
+        return ""
+
+    outcome = case.run(Desk(router, fault))
+    assert outcome.state == "rolled_back"
+    assert (
+        "GigabitEthernet0/0/0 (in, IPv4) has the filter ISP-UP4-00000000, which the change deleted" in outcome.message
+    )
+    assert outcome.message.endswith("the router has its old filters")
+    assert LEFT_OVER.splitlines()[0] in router.snapshot()
+    assert case.run(Desk(router)).state == "changed"
+    if number == 1:  # what came behind the beginning of the push went back with it
+        assert " ip access-group ISP-UP4-00000000 in" in router.snapshot()
+        assert LEFT_OVER.splitlines()[0] in router.snapshot()
