@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import re
 import shlex
@@ -241,6 +242,7 @@ class Connection(ConnectionBase):
         prompt = re.compile(rf"(?:^|[\r\n])(?:\*?{name}[>#$]|<{name}>|\[[~*]?{name}\]) ?$")
         silence = self.get_option("command_timeout")
         parts: list[str] = []
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may come in two pieces
         size, tail = 0, ""
         # A terminal that paints its line anew (RouterOS) shows the prompt before the command is entered, and escapes.
         painted = session.ansi_escape_codes
@@ -252,7 +254,7 @@ class Connection(ConnectionBase):
                 piece = channel.recv(65536)
                 if not piece:
                     raise EOFError("the router closed the session")
-                text = piece.decode("utf-8", "replace")
+                text = decoder.decode(piece)
                 size += len(text)
                 if size > _OUTPUT_LIMIT:
                     self.close()

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import asyncssh
@@ -150,6 +151,18 @@ def test_a_cut_is_noticed_at_once_and_silence_after_its_time(connect: Connect) -
         router.faults.hang_at = 1
         with pytest.raises(SessionLost, match="lost at 'configure terminal': no answer within 1 second"):
             silent.send("configure terminal")
+
+
+def test_a_character_that_comes_in_two_pieces(connect: Connect) -> None:
+    text = "show run\r\ninterface Gi1\r\n description Zürich €\r\nbng1#"
+    pieces = iter([bytes([byte]) for byte in text.encode()])
+    channel = SimpleNamespace(recv=lambda _: next(pieces), settimeout=lambda _: None, close=lambda: None)
+    connection = connect(SimpleNamespace(known_hosts="", ports={"bng1": 22}), device())
+    connection._session = SimpleNamespace(
+        base_prompt="bng1", RETURN="\n", ansi_escape_codes=False, session_log=None, write_channel=lambda _: None,
+        remote_conn=channel, remote_conn_pre=channel,
+    )  # fmt: skip
+    assert connection.send("show run") == "interface Gi1\n description Zürich €"
 
 
 def test_output_without_end_is_refused(connect: Connect) -> None:
