@@ -295,7 +295,8 @@ def _keeps_session(after: Configuration, binds: Sequence[Bind], management: Mana
         if bind.family != family or interface is None:
             continue
         # It comes in where the controller is; an unnumbered interface only borrows the router's own address.
-        ends = [ipaddress.ip_address(management.controller), ipaddress.ip_address(management.router)]
+        # A link-local address has its zone behind a %.
+        ends = [ipaddress.ip_address(one.partition("%")[0]) for one in (management.controller, management.router)]
         if not any(ends[0] in ipaddress.ip_interface(text).network for text in interface.prefixes):
             continue
         source, destination = ends if bind.direction == "up" else reversed(ends)

@@ -20,10 +20,12 @@ from ansible_collections.isp.hardening.plugins.module_utils.plan import (
     Plan,
     Refused,
     Render,
+    _keeps_session,
     all_same,
     in_force,
     propose,
 )
+from ansible_collections.isp.hardening.plugins.module_utils.rules import Bind
 from tests.unit.cisco_like import renderer
 from tests.unit.test_cases import CASES, ROOT, Case, read
 
@@ -275,3 +277,15 @@ def test_a_line_that_is_renumbered_on_the_way_is_the_same_filter() -> None:
     case = read(IOS / "07-established-above")
     steps = [(" 15 permit tcp any any established\n", " 17 permit tcp any any established\n 18 remark CHG-0912\n")]
     assert plan(replace(case, platform=careless(case.platform, steps))).lines
+
+
+def test_a_session_over_a_link_local_address_is_looked_at_too() -> None:
+    case = read(IOS / "28-our-own-rendering")
+    found = parsed(case, case.text)
+    name = "Virtual-Template1"
+    interface = replace(found.interfaces[name], prefixes=("fe80::1/64",))
+    after = replace(found, interfaces={name: interface})
+    binds = [Bind(name, direction, 6, "") for direction in ("up", "down")]
+    _keeps_session(after, binds, Management("fe80::9%eth0", "fe80::1%eth0", 22))
+    with pytest.raises(Refused, match="would cut the session"):
+        _keeps_session(after, binds, Management("fe80::9%eth0", "fe80::1%eth0", 25))
