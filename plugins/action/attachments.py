@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
             if policy is None or known[1]:
                 said = "; ".join(f"{path_text(one.path)} {one.reason}: {one.mend}" for one in known[1])
                 raise Ended("failed", f"the policy is not right, and nothing was connected to: {said}")
-            platform = platform_of(variables.get("ansible_network_os"))
+            platform = platform_of(self._templar.template(variables.get("ansible_network_os")))
             text = running_text(self, platform, session_of(self, platform))
             found = proposals(platform.parse(text, [one.name for one in known[0]]), policy, known[0])
             path = Path(os.path.realpath(arguments["path"]))

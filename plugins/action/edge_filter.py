@@ -78,7 +78,7 @@ class ActionModule(ActionBase):
         return result | {"seconds": round(time.monotonic() - started, 3)}
 
     def _work(self, arguments: dict[str, Any], variables: dict[str, Any], result: dict[str, Any]) -> None:
-        platform = platform_of(variables.get("ansible_network_os"))
+        platform = platform_of(self._templar.template(variables.get("ansible_network_os")))
         result["platform"] = platform.__name__.rpartition(".")[2]
         policy, attachments = _read_policy(arguments)
         names = [attachment.name for attachment in attachments]
@@ -97,7 +97,7 @@ class ActionModule(ActionBase):
                 plan = restoring(platform, running, _backup_text(arguments["restore"]), names)
             else:
                 render = self._renderer(platform, arguments["template"])
-                management = self._management(platform, variables)
+                management = self._management(platform)
                 plan = propose(platform, running, policy, attachments, findings, render, management)
         except Refused as refused:
             raise Ended("refused", str(refused)) from refused
@@ -188,11 +188,10 @@ class ActionModule(ActionBase):
 
         return render
 
-    def _management(self, platform: ModuleType, variables: dict[str, Any]) -> Management | None:
-        port = int(variables.get("ansible_port") or 22)
+    def _management(self, platform: ModuleType) -> Management | None:
         if platform.DEVICE_TYPE:
             controller, router = self._connection.addresses()
-            return Management(controller, router, port)
+            return Management(controller, router, self._connection.get_option("port"))
         return None  # a forward chain does not see what comes to the router itself
 
 

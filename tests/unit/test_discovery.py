@@ -106,9 +106,11 @@ def test_the_playbook_writes_it_once(run: Run, tmp_path: Path) -> None:
     with serve([router], Access(password="pass-of-this-test")) as lab:
         (tmp_path / "known_hosts").write_text(lab.known_hosts)
         variables = {
-            "ansible_host": LOOPBACK, "ansible_port": lab.ports["bng1"], "ansible_user": "audit",
+            "ansible_host": LOOPBACK, "ansible_user": "audit",
+            "ansible_port": "{{ ssh_port }}", "ssh_port": lab.ports["bng1"],
             "ansible_password": "pass-of-this-test", "ansible_connection": "isp.hardening.netmiko",
-            "ansible_network_os": "cisco_ios", "ansible_netmiko_known_hosts": str(tmp_path / "known_hosts"),
+            "ansible_network_os": "{{ vendor }}", "vendor": "cisco_ios",
+            "ansible_netmiko_known_hosts": str(tmp_path / "known_hosts"),
             "isp_policy": POLICY,
         }  # fmt: skip
         inventory = tmp_path / "hosts.json"

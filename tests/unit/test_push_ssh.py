@@ -168,7 +168,8 @@ def _playbook(
         rows = load(INVENTORY / "host_vars" / f"{trouble.case.name}.yml")["isp_attachments"]
         own = [row for row in rows if row["name"] in trouble.case.names]
         hosts[name] = {
-            "ansible_port": ports[name], "ansible_network_os": trouble.case.network_os,
+            "ansible_port": "{{ ssh_port }}", "ssh_port": ports[name],
+            "ansible_network_os": "{{ vendor }}", "vendor": trouble.case.network_os,
             "ansible_become_password": SECRET,
             "isp_attachments": [row | {"replace_foreign": True} for row in own],
         } | (trouble.variables if troubled else {})  # fmt: skip
