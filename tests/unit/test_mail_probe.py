@@ -680,8 +680,9 @@ def test_the_password_goes_only_to_a_server_that_proves_its_name(certificate: Pa
         assert not [line for line in server.lines if line.startswith("AUTH")]
 
 
-def test_the_password_is_never_said_without_tls(certificate: Path) -> None:
-    with serving({**submission(), "STARTTLS": "454 4.7.0 not now"}) as server:
+@pytest.mark.parametrize("reply", ["454 4.7.0 not now", "250 2.0.0 Ok"])
+def test_the_password_is_never_said_without_tls(certificate: Path, reply: str) -> None:
+    with serving({**submission(), "STARTTLS": reply}) as server:
         probe(sending(server, certificate, "sender", "auth", "eicar", "gtube", "scanner_down", "smuggling"))
     assert server.lines
     assert not [line for line in server.lines if LOGIN in line]
@@ -873,6 +874,7 @@ def test_check_mode_sends_nothing() -> None:
         ({"addresses": []}, "each needs one at least"),
         ({"source": ["here"]}, "'here' is no IP address"),
         ({"ehlo": "a b"}, "ehlo: 'a b' is no host name"),
+        ({"name": f"{'a' * 64}.example.net"}, "is no host name"),
         ({"client_name": "h7\r\nQUIT"}, "client_name"),
         ({"tests": ["eicar", "smuggling"]}, "tests: eicar, smuggling send messages; add send: true"),
         ({"user": {"name": "a\0b", "password": "c", "sender": "a@example.net"}}, "control characters"),

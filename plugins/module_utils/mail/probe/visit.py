@@ -123,7 +123,10 @@ class Visit:
 
     def secure(self, dialogue: Dialogue, tls: ssl.SSLContext) -> None:
         """STARTTLS, and EHLO anew. Raises Shut."""
-        self._pass(dialogue.starttls(tls, self.settings.name), "STARTTLS")
+        reply = dialogue.starttls(tls, self.settings.name)
+        self._pass(reply, "STARTTLS")
+        if reply.code != 220:  # another 2xx begins no TLS, and all that follows would be said in the clear
+            raise Shut(reply, "STARTTLS")
         self._pass(dialogue.ehlo(self.settings.ehlo), "EHLO")
 
     def logged_in(self, user: User) -> Dialogue:
