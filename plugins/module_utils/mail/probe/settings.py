@@ -31,7 +31,7 @@ ASKED = SENDING | {"connections"}
 PUBLIC_ZONE, DQS_ZONE = "zen.spamhaus.org", "zen.dq.spamhaus.net"
 
 _MAILBOX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@(?:[A-Za-z0-9-]+\.)+[A-Za-z0-9-]+")
-_HOST_NAME = re.compile(r"(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9-]+\.?")
+_HOST_NAME = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9-]{1,63}\.?")
 # The numbers among the options, with the least and the most that make sense.
 _BOUNDS = (
     ("padding", 1, 2**30),
