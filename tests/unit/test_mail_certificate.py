@@ -15,9 +15,9 @@ from ansible_collections.isp.hardening.plugins.module_utils.mail.certificate imp
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl (Debian: apt-get install openssl)")
 
 
-def pair(folder: Path, name: str) -> tuple[Path, Path]:
+def pair(folder: Path, name: str, kind: str = "ec -pkeyopt ec_paramgen_curve:prime256v1") -> tuple[Path, Path]:
     certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=mx1"
+    command = f"openssl req -x509 -newkey {kind} -nodes -days 2 -subj /CN=mx1"
     subprocess.run([*command.split(), "-out", certificate, "-keyout", key], check=True, capture_output=True)
     key.chmod(0o640)
     return certificate, key
@@ -36,9 +36,10 @@ def test_what_is_missing_is_named(tmp_path: Path, missing: int) -> None:
     assert f"{files[missing]} is not on the host" in said
 
 
-def test_another_certificates_key_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["ec -pkeyopt ec_paramgen_curve:prime256v1", "rsa:2048"])
+def test_another_certificates_key_is_refused(tmp_path: Path, kind: str) -> None:
     certificate, _ = pair(tmp_path, "one")
-    _, key = pair(tmp_path, "two")
+    _, key = pair(tmp_path, "two", kind)
     assert "is not the key of the certificate" in problem(str(certificate), str(key))
 
 
@@ -55,6 +56,10 @@ def test_a_key_with_a_password_is_refused(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     locked.chmod(0o600)
     assert "without a password" in problem(str(certificate), str(locked))
+
+
+def test_a_key_that_is_too_short_is_told(tmp_path: Path) -> None:
+    assert "EE_KEY_TOO_SMALL" in problem(*map(str, pair(tmp_path, "one", "rsa:1024")))
 
 
 def test_what_is_no_certificate_is_refused(tmp_path: Path) -> None:

@@ -22,9 +22,11 @@ def problem(certificate: str, key: str) -> str:
             return f"everybody on the host can get at the TLS key {key}: chmod o= {key}"
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        # OpenSSL keeps a key of another kind than the certificate's apart, and then misses the certificate to it.
+        if error.reason in ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
             return f"the TLS key {key} is not the key of the certificate {certificate}: put the pair there"
-        return f"{certificate} and {key} are no certificate and key in PEM form without a password: put such ones there"
+        why = f"{certificate} and {key} are no certificate and key in PEM form without a password that can serve"
+        return f"{why} (OpenSSL says {error.reason}): put such ones there"
     except (OSError, ValueError) as error:
         return f"the TLS certificate {certificate} and its key {key} cannot be read: {error}"
     return ""
