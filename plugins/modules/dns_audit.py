@@ -98,8 +98,8 @@ findings:
   elements: dict
 """
 
+import http.client
 import ipaddress
-import urllib.error
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.urls import open_url
@@ -128,14 +128,13 @@ def main() -> None:
             ipaddress.ip_address(options["resolver"])
     except ValueError as error:
         module.fail_json(msg=f"{error}; write one address, as 192.0.2.10")
-    ask = resolver(options["resolver"], options["port"], options["timeout"])
+    try:
+        ask = resolver(options["resolver"], options["port"], options["timeout"])
+    except NoAnswer as error:
+        module.fail_json(msg=f"{error}; name a server as 'resolver'")
 
     def fetch(url: str) -> str:
-        try:
-            answer = open_url(url, timeout=options["timeout"], follow_redirects="none")
-            return str(answer.read(LARGEST_POLICY).decode("utf-8", "replace"))
-        except (OSError, urllib.error.URLError, ValueError) as error:
-            raise NoAnswer(f"{url}: {error}") from None
+        return policy_file(url, options["timeout"])
 
     domains = [domain.strip(".").lower() for domain in options["domains"]]
     found = audit(
@@ -147,6 +146,15 @@ def main() -> None:
         fetch if options["mta_sts_policy"] else None,
     )
     module.exit_json(changed=False, findings=[finding.as_dict() for finding in found])
+
+
+def policy_file(url: str, seconds: int) -> str:
+    """The text behind the URL. Raises NoAnswer."""
+    try:
+        answer = open_url(url, timeout=seconds, follow_redirects="none")
+        return str(answer.read(LARGEST_POLICY).decode("utf-8", "replace"))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise NoAnswer(f"{url}: {error}") from None
 
 
 def read_host(data: dict[str, str | None]) -> MailHost:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
 import json
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.resolver
 import dns.rrset
 import pytest
 from hypothesis import given
@@ -36,6 +38,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.mail.dns import (
     resolver,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.mail.policy import MailHost
+from ansible_collections.isp.hardening.plugins.modules import dns_audit
 from tests.conftest import Run
 
 INBOUND = [MailHost("mx1", "mx1.example.net", "192.0.2.10", "2001:db8:ffff::10")]
@@ -154,6 +157,8 @@ SPF = "v=spf1"
 OTHERS = """o.example.org TXT "v=spf1 mx:e.example.net"
 e.example.net MX 1 f.example.org.
 f.example.org A 203.0.113.7"""
+INCLUDES = """v.example.org TXT "v=spf1 ip4:192.0.2.25 ip6:2001:db8:ffff::25 include:w.example.org -all"
+w.example.org TXT "v=spf1 +all\""""
 MISTAKES = [
     # what is wrong, taken away, added, control, place, words of the reason
     ("an outbound host is an MX", "", "example.net MX 20 out1.example.net.", "M1", "", "outbound host out1"),
@@ -209,6 +214,11 @@ MISTAKES = [
         "outbound address 192.0.2.25",
     ),
     ("SPF that nobody understands", SPF, 'example.net TXT "v=spf1 ipv4:192.0.2.25 -all"', "M14", "", "no mechanism"),
+    ("a length that no prefix has", SPF, 'example.net TXT "v=spf1 mx/64 -all"', "M14", "", "'mx/64' has a length"),
+    (
+        "the world in SPF by include", SPF, 'example.net TXT "v=spf1 redirect=v.example.org"\n' + INCLUDES, "M14", "",
+        "::/0 pass by 'include:w.example.org (all)'",
+    ),
     ("SPF in a circle", SPF, 'example.net TXT "v=spf1 include:example.net -all"', "M14", "", "more than 10"),
     (
         "others in SPF by include", SPF,
@@ -244,6 +254,8 @@ def test_a_mistake_is_found_with_its_record(without: str, plus: str, control: st
         "v=spf1 ip4:192.0.2.25 ip6:2001:db8:ffff::25 ~all",
         "V=SPF1 a:out1.example.net -ALL",
         "v=spf1 redirect=spf.example.net",
+        "v=spf1 redirect=spf.example.net.",
+        "v=spf1 include:spf.example.net -all ip4:192.0.2.0/24 ptr",
         "v=spf1 include:spf.example.net -all",
         "v=spf1 ip4:192.0.2.25/32 ip6:2001:db8:ffff::25/128 exp=why.example.net -all",
     ],
@@ -259,9 +271,33 @@ def test_a_second_pointer_is_no_contradiction() -> None:
     assert {one.verdict for one in findings} == {"compliant"}
 
 
-def test_what_depends_on_the_message_is_unknown() -> None:
-    zone = changed(without=SPF, plus='example.net TXT "v=spf1 exists:%{i}.spf.example.net -all"')
-    assert found(audited(zone), "M14").verdict == "unknown"
+@pytest.mark.parametrize(
+    "terms",
+    [
+        "exists:%{i}.spf.example.net",
+        "ip4:192.0.2.25 ip6:2001:db8:ffff::25 ptr",
+        "ip4:192.0.2.25 ip6:2001:db8:ffff::25 include:i.example.net",
+    ],
+)
+def test_what_depends_on_the_message_is_unknown(terms: str) -> None:
+    more = f'example.net TXT "v=spf1 {terms} -all"\ni.example.net TXT "v=spf1 exists:x.example.net -all"'
+    findings = audited(changed(without=SPF, plus=more))
+    assert [found(findings, control).verdict for control in ("M1", "M14")] == ["unknown"] * 2
+
+
+@pytest.mark.parametrize(
+    ("more", "missing"),
+    [
+        ("", True),
+        ('_dmarc.example.net TXT "v=DMARC1; p=reject"', False),
+        ('_dmarc.net TXT "v=DMARC1; p=reject"', True),
+    ],
+)
+def test_a_domain_inherits_dmarc_of_its_organisation(more: str, missing: bool) -> None:
+    with served(zone_of(f"example.net A 192.0.2.1\n{more}")) as port:
+        ask = resolver("127.0.0.1", port, 3)
+        one = found(audit(["a.sub.example.net"], [], [], "isp1", ask), "M14", "a.sub.example.net")
+    assert ("_dmarc.a.sub.example.net: no DMARC record" in one.reason) == missing
 
 
 def test_a_server_failure_is_unknown_and_not_an_absent_record() -> None:
@@ -298,6 +334,25 @@ def test_the_policy_file_is_held_against_the_inbound_hosts(policy: str | None, v
         return policy
 
     assert found(audited(changed(plus=STS), fetch), "M14").verdict == verdict
+
+
+@pytest.mark.parametrize("error", [http.client.BadStatusLine("?"), http.client.IncompleteRead(b""), OSError("no TLS")])
+def test_a_web_server_that_speaks_no_http_is_no_answer(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_url(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(dns_audit, "open_url", open_url)
+    with pytest.raises(NoAnswer, match=r"https://mta-sts\.example\.net/: "):
+        dns_audit.policy_file("https://mta-sts.example.net/", 1)
+
+
+def test_a_system_without_a_dns_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_resolv_conf(*_: object) -> None:
+        raise dns.resolver.NoResolverConfiguration
+
+    monkeypatch.setattr(dns.resolver.Resolver, "read_resolv_conf", read_resolv_conf)
+    with pytest.raises(NoAnswer, match="names no DNS server"):
+        resolver(None, 53, 1)
 
 
 def test_the_policy_file_is_read_only_when_asked() -> None:
@@ -341,7 +396,7 @@ def test_spf_permits_what_the_words_say(outer: list, inner: list, end: str) -> N
     for ip in SMALL:
         expected = "+" if naive(inner, ip) == "+" else naive(outer, ip) or end
         assert check_host(mechanisms, ip) == expected
-        if expected == "+" and end != "+":
+        if expected == "+":
             assert any(ip in network for _, network in permitted(mechanisms)), "a permitted address is never forgotten"
 
 

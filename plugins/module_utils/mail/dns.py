@@ -35,6 +35,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 SPF_LOOKUPS = 10  # RFC 7208 4.6.4
+WORLD: tuple[Network, ...] = (ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv6Network("::/0"))
 # RFC 8301 3.2: no RSA key below 1024 bits; the DER form of such a public key has 162 octets.
 SHORTEST_RSA_KEY = 160
 AT_ONCE = 8  # domains
@@ -75,10 +76,13 @@ Fetch = Callable[[str], str]
 def resolver(address: str | None, port: int, seconds: float) -> Ask:
     """A function that asks this server alone, or those of the system where `address` is None.
 
-    `seconds` is the time for one look-up, all its attempts together.
+    `seconds` is the time for one look-up, all its attempts together. Raises NoAnswer where the system has no server.
     """
     if address is None:
-        asked = dns.resolver.Resolver()
+        try:
+            asked = dns.resolver.Resolver()
+        except dns.resolver.NoResolverConfiguration:
+            raise NoAnswer("the system names no DNS server (/etc/resolv.conf)") from None
     else:
         asked = dns.resolver.Resolver(configure=False)
         asked.nameservers, asked.port = [address], port
@@ -174,7 +178,7 @@ def audit(
         _exchangers(report, name, inbound, outbound, ask)
         _spf(report, name, inbound, outbound, ask)
         _dkim(report, f"{selector}._domainkey.{name}", ask)
-        _dmarc(report, f"_dmarc.{name}", ask)
+        _dmarc(report, name, ask)
         _mta_sts(report, name, inbound, ask, fetch)
         return report
 
@@ -295,9 +299,22 @@ def permitted(mechanisms: Iterable[Mechanism]) -> Iterator[tuple[str, Network]]:
     """Every network that some mechanism lets pass, with the mechanism's text."""
     for one in mechanisms:
         if one.qualifier == "+":
-            yield from ((one.text, network) for network in one.networks)
+            yield from ((one.text, network) for network in (WORLD if one.everything else one.networks))
             if one.inner is not None:
                 yield from ((f"{one.text} ({text})", network) for text, network in permitted(one.inner))
+        if one.everything:
+            return  # nobody reads on (RFC 7208 5.1)
+
+
+def doubtful(mechanisms: Iterable[Mechanism]) -> Iterator[str]:
+    """The text of every mechanism that lets pass whom only the message, or somebody else's DNS, can tell."""
+    for one in mechanisms:
+        if one.qualifier == "+" and one.doubt:
+            yield one.text
+        elif one.qualifier == "+" and one.inner is not None:
+            yield from (f"{one.text} ({text})" for text in doubtful(one.inner))
+        if one.everything:
+            return
 
 
 def read_spf(domain: str, ask: Ask) -> tuple[str, tuple[Mechanism, ...]]:
@@ -328,7 +345,7 @@ def _spf_of(domain: str, ask: Ask, lookups: list[int]) -> tuple[str, tuple[Mecha
         _count(lookups)
         if "%" in redirect:
             return records[0], (*mechanisms, Mechanism("+", f"redirect={redirect}", doubt=True))
-        record, more = _spf_of(redirect, ask, lookups)
+        record, more = _spf_of(_bare(redirect), ask, lookups)
         if not record:
             raise BadSpf(f"redirect={redirect}, which has no SPF record")
         mechanisms += more
@@ -360,6 +377,8 @@ def _mechanism(word: str, domain: str, ask: Ask, lookups: list[int]) -> Mechanis
             raise BadSpf(f"'{word}' is of the other address family")
         return Mechanism(qualifier, text, (network,))
     _count(lookups)
+    if int(found["four"] or 0) > 32 or int(found["six"] or 0) > 128:
+        raise BadSpf(f"'{word}' has a length that no prefix has")
     if name in ("ptr", "exists") or "%" in value:
         return Mechanism(qualifier, text, doubt=True)
     target = _bare(value) or domain
@@ -415,6 +434,8 @@ def _spf(report: _Report, domain: str, inbound: Sequence[MailHost], outbound: Se
         known = sum(address in network for address in {*sending, *taking})
         if known < network.num_addresses:
             report.violated("M14", f"SPF lets {network} pass by '{text}', which is more than the outbound hosts", line)
+    for text in doubtful(mechanisms):
+        report.unknown(f"SPF: whom '{text}' lets pass cannot be told from the record")
     last = next((one.qualifier for one in mechanisms if one.everything), "?")
     if last not in "-~":
         report.violated("M14", "SPF ends with neither -all nor ~all", line)
@@ -448,16 +469,24 @@ def _dkim(report: _Report, name: str, ask: Ask) -> None:
     return None
 
 
-def _dmarc(report: _Report, name: str, ask: Ask) -> None:
-    records = report.look_up(ask, name, "TXT")
-    if records is None:
-        return
-    mine = [text for text in records.values if re.match(r"v\s*=\s*DMARC1\s*(?:;|$)", text)]
-    if len(mine) != 1:
-        there = "no DMARC record" if not mine else f"{len(mine)} DMARC records, so that none counts"
-        report.violated("M14", f"{name}: {there}", _line(name, "TXT", "none" if not mine else mine[0]))
-    elif _tags(mine[0]).get("p", "").lower() not in ("none", "quarantine", "reject"):
-        report.violated("M14", f"{name}: the DMARC record has no policy", _line(name, "TXT", mine[0]))
+def _dmarc(report: _Report, domain: str, ask: Ask) -> None:
+    """The domain's own record, or that of the organisation (RFC 7489 6.6.3): the one above with the fewest labels."""
+    labels = domain.split(".")
+    above = (".".join(labels[start:]) for start in range(len(labels) - 2, 0, -1))
+    for name in (f"_dmarc.{place}" for place in (domain, *above)):
+        records = report.look_up(ask, name, "TXT")
+        if records is None:
+            return None
+        mine = [text for text in records.values if re.match(r"v\s*=\s*DMARC1\s*(?:;|$)", text)]
+        if len(mine) > 1:
+            reason = f"{name}: {len(mine)} DMARC records, so that none counts"
+            return report.violated("M14", reason, _line(name, "TXT", mine[0]))
+        if mine and _tags(mine[0]).get("p", "").lower() not in ("none", "quarantine", "reject"):
+            return report.violated("M14", f"{name}: the DMARC record has no policy", _line(name, "TXT", mine[0]))
+        if mine:
+            return None
+    name = f"_dmarc.{domain}"
+    return report.violated("M14", f"{name}: no DMARC record", _line(name, "TXT", "none"))
 
 
 def _mta_sts(report: _Report, domain: str, inbound: Sequence[MailHost], ask: Ask, fetch: Fetch | None) -> None:
