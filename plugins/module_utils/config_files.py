@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HIDDEN = "<hidden>"
+from .secrets import HIDDEN, redact_lines
+
 NOT_SHOWN = "(secret, not shown)\n"
 STAGE = "{stage}"
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # a login that is not root's may not have them in its PATH
@@ -160,13 +161,14 @@ def diff(step: Step) -> dict[str, str]:
         new = f"{step.wanted.owner}:{step.wanted.group} {step.wanted.mode:04o}"
         if old != new:
             before, after = f"({old})\n{before}", f"({new})\n{after}"
-        elif before == after == NOT_SHOWN:
-            after = "(secret, changed, not shown)\n"
+        elif before == after:
+            after = "(secret, changed, not shown)\n" if after == NOT_SHOWN else f"{after}(a secret in it changes)\n"
     return {"before_header": step.path, "after_header": step.path, "before": before, "after": after}
 
 
 def _shown(content: bytes) -> str:
-    return content.decode(errors="replace")
+    """The text; a file that everybody may read, somebody else's for example, can have a password in it all the same."""
+    return "\n".join(redact_lines(content.decode(errors="replace").split("\n")))
 
 
 def _name(find: Callable[[int], Sequence[object]], number: int) -> str:

@@ -22,7 +22,8 @@ def _words(text: str) -> frozenset[str]:
 
 # Only a line that holds one of these can have a secret that the rules below know.
 _SUSPECT = re.compile(
-    r"pass|secret|key|psk|pmk|cak|ckn|md5|-hex|token|communit|snmp|auth|spi |://|\$\w+\$|%[@^+$#]%|@%@", re.IGNORECASE
+    r"pass|secret|key|psk|pmk|cak|ckn|md5|-hex|token|communit|snmp|auth|spi |://|\$\w+\$|%[@^+$#]%|@%@|spamhaus",
+    re.IGNORECASE,
 )
 
 _VALUE = rf"(?!{HIDDEN})(?:\"[^\"]*+\"|'[^']*+'|\S+)"
@@ -37,6 +38,7 @@ _FORMS = tuple(
         r"()(?:%[@^+$#]%[@#$]|@%@%)\S*",
         r"(://[^\s/:@]*:)\S{1,128}(?=@)",  # up to the last @: a password may hold one, and slashes
         rf"(\s){_VALUE}(?=;\s*## SECRET-DATA)",  # Junos says so itself
+        r"()\b[a-z0-9]{26}(?=\.(?:[a-z0-9_-]{1,63}\.){0,3}dq\.spamhaus\.net\b)",  # the key of a DNSBL
         # SNMPv3 users: auth sha X priv aes 128 Y.
         r"(\bauth\s+(?:md5|sha[\d-]*)\s+(?:(?:encrypted|clear)\s+)?)\S+",
         r"(\bpriv\s+(?:3des|des(?:56)?|aes(?:[\s-]*\d{3})?)\s+(?:(?:encrypted|clear)\s+)?)\S+",

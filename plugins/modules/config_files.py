@@ -26,7 +26,7 @@ attributes:
       RV(msg) says what could not be checked.
     support: full
   diff_mode:
-    description: Shows each file; of a secret file only that it changes.
+    description: Shows each file, without what looks like a password; of a secret file only that it changes.
     support: full
 options:
   files:

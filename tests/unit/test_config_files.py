@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.isp.hardening.plugins.module_utils import config_files as logic
-from ansible_collections.isp.hardening.plugins.module_utils.config_files import HIDDEN, Refused, hide, install, plan
+from ansible_collections.isp.hardening.plugins.module_utils.config_files import Refused, hide, install, plan
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
+from ansible_collections.isp.hardening.plugins.module_utils.secrets import HIDDEN
 from ansible_collections.isp.hardening.plugins.modules import config_files
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
@@ -351,6 +352,19 @@ def test_a_secret_is_in_no_answer(call: Call, base: Path) -> None:
         assert KEY[-6:] not in json.dumps(result)
     assert "not shown" in json.dumps(again["diff"])
     assert again["diff"][0]["before"] != again["diff"][0]["after"]
+
+
+def test_what_a_readable_file_had_in_it_is_not_shown(call: Call, base: Path) -> None:
+    key = "q1w2e3r4t5z6u7i8o9p0a1s2d3"
+    path = base / "conf.d" / "ours.conf"
+    path.write_text(f'rbl = "{key}.zen.dq.spamhaus.net";\npassword = "{KEY}";\n')
+    (change,) = call([ours(base, "two\n")], check=True)["diff"]
+    assert change["before"] == f'rbl = "{HIDDEN}.zen.dq.spamhaus.net";\npassword = {HIDDEN};\n'
+    (other,) = call([ours(base, path.read_text().replace(KEY, "other"))])["diff"]
+    assert other["before"] != other["after"]
+    for shown in (change, other):
+        assert key not in json.dumps(shown)
+        assert KEY not in json.dumps(shown)
 
 
 def test_a_file_that_not_all_may_read_is_not_shown_either(call: Call, base: Path) -> None:

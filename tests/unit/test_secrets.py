@@ -218,6 +218,16 @@ def test_a_hash_is_known_by_its_form(line: str) -> None:
     }
 
 
+@pytest.mark.parametrize("zone", ["zen.dq.spamhaus.net", "DBL.DQ.Spamhaus.net.", "dq.spamhaus.net=127.0.0.2*3"])
+def test_the_key_of_a_dnsbl_is_known_by_its_zone(zone: str) -> None:
+    key = "abcdefghij0123456789klmnop"
+    assert redact(f'rbl = "{key}.{zone}";') == f'rbl = "{HIDDEN}.{zone}";'
+    assert redact(f"{key}.example.net {zone}") == f"{key}.example.net {zone}"
+    begin = time.process_time()
+    redact(f"{key}." * 40_000 + "spamhaus")
+    assert time.process_time() - begin < 2
+
+
 @pytest.mark.parametrize("line", PUBLIC)
 def test_what_is_public_stays(line: str) -> None:
     assert redact(line) == line
