@@ -8,6 +8,7 @@ replaced before are put back. Runs on a mail host: needs the standard library al
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -341,14 +342,19 @@ def install(steps: Sequence[Step]) -> None:
     except OSError as error:
         failed = f"{error.filename2 or error.filename}: {error.strerror}"
         for _, new in ready:
-            Path(new).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what lies around matters less than what is put back
+                os.unlink(new)
+        stays = []
         for step in reversed(done):
             try:
                 _put_back(step)
             except OSError as again:
-                raise HalfDone(f"{failed}; {step.path} stays changed, as {again.strerror}") from error
+                stays.append(f"{step.path} stays changed, as {again.strerror}")
         for folder in reversed(folders):
-            os.rmdir(folder)
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+        if stays:
+            raise HalfDone("; ".join([failed, *stays])) from error
         raise Refused(failed) from error
 
 

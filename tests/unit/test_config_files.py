@@ -19,7 +19,13 @@ from typing import Any
 import pytest
 
 from ansible_collections.isp.hardening.plugins.module_utils import config_files as logic
-from ansible_collections.isp.hardening.plugins.module_utils.config_files import Refused, hide, install, plan
+from ansible_collections.isp.hardening.plugins.module_utils.config_files import (
+    HalfDone,
+    Refused,
+    hide,
+    install,
+    plan,
+)
 from ansible_collections.isp.hardening.plugins.module_utils.documentation import argument_spec
 from ansible_collections.isp.hardening.plugins.module_utils.secrets import HIDDEN
 from ansible_collections.isp.hardening.plugins.modules import config_files
@@ -293,6 +299,28 @@ def test_a_rename_that_fails_takes_the_others_back(base: Path, tmp_path: Path, m
         install(steps)
     assert everything(tmp_path / "etc") == before
     assert (base / "link.conf").is_symlink()
+
+
+def test_what_cannot_be_taken_back_is_told_whole(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = {"content": "new\n", "owner": OWNER, "group": GROUP, "mode": "0644"}
+    names = ["conf.d/ours.conf", "main.conf", "new/file", "conf.d/other.conf"]
+    wanted = logic.read_wanted([file | {"path": str(base / name)} for name in names], [])
+    steps = plan(wanted, [], lambda what: pytest.fail(what))
+    replace, full = os.replace, [False]
+
+    def fails(source: str, target: str) -> None:
+        full[0] = full[0] or target.endswith("other.conf")
+        if full[0]:
+            raise OSError(28, "No space left on device", source, None, target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(HalfDone) as caught:
+        install(steps)
+    assert f"{base}/main.conf stays" in str(caught.value)
+    assert f"{base}/conf.d/ours.conf stays" in str(caught.value)
+    assert not (base / "new").exists()
+    assert not [path for path in base.rglob(".*") if "other.conf" in path.name]
 
 
 # -- check mode --------------------------------------------------------------------------------------------------
