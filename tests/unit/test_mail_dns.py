@@ -7,6 +7,7 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import json
+import re
 import socket
 import sys
 import threading
@@ -264,6 +265,16 @@ def test_spf_in_other_words_is_compliant(spf: str) -> None:
     more = f'example.net TXT "{spf}"\nspf.example.net TXT "v=spf1 a:out1.example.net -all"'
     findings = audited(changed(without=SPF, plus=more))
     assert [one.verdict for one in findings] == ["compliant"] * 4, [one.reason for one in findings]
+
+
+def test_the_same_records_in_another_order_are_the_same_report() -> None:
+    more = [f"example.net MX 10 mx{number}.example.org." for number in range(5)]
+    more += [f"out1.example.net A 203.0.113.{number}" for number in range(5)]
+    first = audited(changed(plus="\n".join(more)))
+    second = audited(changed(plus="\n".join(reversed(more))))
+    assert first == second
+    reason = found(first, "M14", "out1.example.net").reason
+    assert re.findall(r"203\.0\.113\.(\d)", reason) == list("01234")
 
 
 def test_a_second_pointer_is_no_contradiction() -> None:

@@ -105,11 +105,12 @@ def resolver(address: str | None, port: int, seconds: float) -> Ask:
                 f"{name} {kind}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
             ) from None
         silent.clear()
-        values = tuple(
+        values = (
             b"".join(record.strings).decode("ascii", "replace") if kind == "TXT" else record.to_text()
             for record in answer.rrset or ()
         )
-        return Records(_bare(answer.canonical_name.to_text()), values)
+        # Servers rotate what they answer, and a report is to say the same of the same records.
+        return Records(_bare(answer.canonical_name.to_text()), tuple(sorted(values)))
 
     return ask
 
@@ -210,7 +211,7 @@ def _exchangers(
     elif not names:
         report.violated("M14", "no MX records", _line(domain, "MX", "none"))
     ours = {one.name for one in inbound}
-    for name in ours - names.keys() if names else ():
+    for name in sorted(ours - names.keys()) if names else ():
         report.violated("M14", f"inbound host {name} is not among the MX records", next(iter(names.values())))
     sending = {_ip(address): one.name for one in outbound for address in one.addresses}
     taking = {_ip(address) for one in inbound for address in one.addresses}
@@ -241,7 +242,7 @@ def _addresses(report: _Report, host: MailHost, ask: Ask) -> None:
             wanted, there = {_ip(address)} if address else set(), {_ip(value) for value in found.values}
             for missing in wanted - there:
                 report.violated("M14", f"{host.name} has no {kind} record {missing}", _line(host.name, kind, "none"))
-            for other in there - wanted:
+            for other in sorted(there - wanted, key=str):
                 report.violated("M14", f"{host.name} has the {kind} record {other}", _line(host.name, kind, str(other)))
         if not address:
             continue
