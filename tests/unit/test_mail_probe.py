@@ -659,6 +659,43 @@ def test_every_mutant_of_submission_has_its_verdict(
     assert LOGIN not in repr(finding)
 
 
+TAKES_ALL: Script = {"MAIL": "250 2.1.0 Ok", "RCPT": "250 2.1.5 Ok", "AUTH": "503 5.5.1 no"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "otherwise", "verdict"),
+    [
+        ("submission", {"EHLO": "250 out1", "STARTTLS": "502 5.5.1 no"}, "violated"),
+        ("submission", {"STARTTLS": "501 5.5.4 no"}, "unknown"),
+        ("smtp", {"EHLO": "502 5.5.1 no", "HELO": "250 out1"}, "violated"),
+        ("smtp", {"EHLO": "502 5.5.1 no", "HELO": "554 5.7.1 no"}, "compliant"),
+        ("smtp", {"greeting": "554 5.7.1 no"}, "compliant"),
+    ],
+)
+def test_an_open_relay_shows_however_it_is_spoken_to(
+    kind: str, otherwise: Script, verdict: str, certificate: Path
+) -> None:
+    with serving({**submission(), **TAKES_ALL, **otherwise}) as server:
+        results = probe(sending(server, certificate, "relay", kind=kind, user=None))
+    assert {result.verdict for result in results} == {verdict}
+
+
+def test_an_open_relay_shows_under_the_tls_that_it_insists_on(certificate: Path) -> None:
+    secured = [False]
+
+    def mail(_: str) -> str:
+        return "250 2.1.0 Ok" if secured[0] else "530 5.7.0 Must issue a STARTTLS command first"
+
+    def greeted(_: str) -> str:
+        secured[0] = "STARTTLS" in server.lines
+        return "250-out1\r\n250 STARTTLS"
+
+    script: Script = {**submission(), **TAKES_ALL, "EHLO": greeted, "MAIL": mail}
+    with serving(script, server_side(certificate)) as server:
+        results = probe(sending(server, certificate, "relay", kind="smtp", user=None, parallel=1))
+    assert {result.verdict for result in results} == {"violated"}
+
+
 def test_the_tail_is_found_by_a_server_that_reads_to_the_end_only(certificate: Path) -> None:
     """A scanner that reads the first 200 KB: what is behind gets through, and only that."""
     good = submission()

@@ -69,7 +69,7 @@ class Shut(Exception):
 
     def __init__(self, reply: Reply, stage: str) -> None:
         super().__init__(f"{stage}: {reply}")
-        self.reply = reply
+        self.reply, self.stage = reply, stage
 
 
 class Visit:
@@ -111,13 +111,16 @@ class Visit:
         """A connection past EHLO. Raises Shut."""
         dialogue = self.connect(tls)
         self._pass(dialogue.greeting(), "greeting")
-        self._pass(dialogue.ehlo(ehlo or self.settings.ehlo), "EHLO")
+        reply = dialogue.ehlo(ehlo or self.settings.ehlo)
+        if reply.code in (500, 502):  # RFC 5321 4.1.4: what does not know EHLO may know HELO
+            reply = dialogue.say(f"HELO {ehlo or self.settings.ehlo}")
+        self._pass(reply, "EHLO")
         return dialogue
 
     def ready(self, tls: ssl.SSLContext | None = None) -> Dialogue:
-        """A connection past EHLO, and under TLS where mail cannot be had without. Raises Shut."""
+        """A connection past EHLO, under TLS where submission offers it, and always with `tls`. Raises Shut."""
         dialogue = self.greeted(tls)
-        if self.service.kind == SUBMISSION:
+        if self.service.kind == SUBMISSION and (tls or "STARTTLS" in dialogue.extensions):
             self.secure(dialogue, tls or unverified())
         return dialogue
 
@@ -150,12 +153,22 @@ class Visit:
         return f"client {dialogue.client}, {said}: {reply}", reply
 
     def strangers(self, sender: str, recipient: str) -> tuple[str, Reply]:
-        """A whole dialogue of a client without login that stops before DATA. An early refusal is its answer."""
+        """A whole dialogue of a client without login that stops before DATA. An early refusal is its answer.
+
+        Raises Shut where TLS is refused that was offered: that says nothing of the mail.
+        """
         try:
             dialogue = self.ready()
         except Shut as shut:
+            if shut.stage == "STARTTLS":
+                raise
             return f"client {self.dialogues[-1].client}, {shut}", shut.reply
         result = self.envelope(dialogue, sender, recipient)
+        if (
+            result[1].code == 530 and "STARTTLS" in dialogue.extensions
+        ):  # RFC 3207 4: what mail it takes shows under TLS
+            self.secure(dialogue, unverified())
+            result = self.envelope(dialogue, sender, recipient)
         dialogue.quit()
         return result
 
