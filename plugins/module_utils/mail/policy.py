@@ -421,9 +421,10 @@ def _section(tree: Mapping[str, object], key: str, path: Path, problems: Problem
 
 def _name(data: object, path: Path, problems: Problems, labels: int = 2) -> str:
     """A domain name of at least so many labels, in small letters, without a dot at its end."""
-    text = read_text(data, path, problems).lower().removesuffix(".")
+    text = read_text(data, path, problems)
     if not text:
         return ""
+    text = text.lower().removesuffix(".") or text
     if not text.isascii():
         problems.add(path, f"{shown(text)} is not in ASCII", "write it in its xn-- form")
         return ""
