@@ -42,6 +42,15 @@ def test_a_table_is_read_before_it_is_used(side: str, tables: list[str], accepte
     assert (answer.returncode == 0) == accepted, answer.stdout
 
 
+@pytest.mark.parametrize("side", SIDES)
+def test_nothing_comes_between_the_settings_and_their_reload(side: str) -> None:
+    """Between the two each new smtpd has the new main.cf behind what the old master.cf has listen."""
+    tasks = yaml.safe_load((ROLES / side / "tasks" / "main.yml").read_text(encoding="utf-8"))
+    at = next(at for at, task in enumerate(tasks) if task["name"].startswith("Settings"))
+    assert tasks[at]["isp.hardening.config_files"]["base"] == "/etc/postfix"
+    assert tasks[at + 1]["ansible.builtin.meta"] == "flush_handlers"
+
+
 @pytest.mark.parametrize(("release", "name"), [("12", "default_pass_scheme"), ("13", "passdb_default_password_scheme")])
 def test_a_hash_of_a_database_is_never_taken_for_a_password(release: str, name: str) -> None:
     template = (ROLES / "mta_outbound" / "templates" / "users.j2").read_text(encoding="utf-8")
