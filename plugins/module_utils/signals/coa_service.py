@@ -120,7 +120,10 @@ class Radius:
         changed = [new for old, new in zip(held, after, strict=True) if new != old]
         for one in changed:
             ledger.note(now, "coa", key=one.key, session=asdict(one.target), state=one.state, reason=one.reason)
-        self._write([one for one in after if self._due(one, keys) or _to_undo(one)])
+        # Who was thrown out is remembered as long as his case is in force, whichever session he has by then.
+        self._write(
+            one for one in after if self._due(one, keys) or _to_undo(one) or (one.state == ENDED and one.key in keys)
+        )
         return Asked(tuple(changed))
 
     def _held(self, keys: Collection[str]) -> list[Held]:
