@@ -34,7 +34,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.signals.coa import (
     read_answer,
     request,
 )
-from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import Ledger
+from ansible_collections.isp.hardening.plugins.module_utils.signals.ledger import Ledger, Refused
 from ansible_collections.isp.hardening.plugins.module_utils.signals.limits import HOUR, Action, Limits, Protected
 from ansible_collections.isp.hardening.plugins.module_utils.signals.records import Case
 from ansible_collections.isp.hardening.plugins.modules import radius_quarantine
@@ -514,6 +514,19 @@ def test_who_was_thrown_out_is_not_thrown_out_again_and_is_let_go(
     books.reconcile(radius, now=NOW + HOUR)
     assert asked[4:] == [("0003", "open"), ("0003", "disconnect")]
     assert json.loads((tmp_path / "sessions").read_text()) == {"held": []}
+
+
+@pytest.mark.parametrize(
+    "change", [{"state": "walled"}, {"key": 7}, {"target": dataclasses.asdict(ALICE) | {"user_name": 1}}]
+)
+def test_a_file_of_sessions_that_is_not_understood_is_no_empty_one(tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "sessions"
+    one = {"key": "c1", "target": dataclasses.asdict(ALICE), "state": ACKNOWLEDGED, "reason": ""} | change
+    path.write_text(json.dumps({"held": [one]}))
+    radius = coa_service.Radius(coa_service.Settings(str(path), "walled", "open", False, {}))
+    with pytest.raises(Refused, match="not understood"):
+        radius.let_go([], [], NOW, Ledger(str(tmp_path / "state"), str(tmp_path / "audit"), 4, ()))
+    assert json.loads(path.read_text()) == {"held": [one]}
 
 
 def test_a_session_goes_from_a_case_that_is_over_to_the_next_one_as_it_is(

@@ -44,6 +44,7 @@ from .records import Case
 
 # ENDED: the session itself, by a Disconnect-Request. RELEASED: it has the normal filter, or is no more.
 NOT_ASKED, ENDED, RELEASED = "not asked", "ended", "released"
+STATES = (NOT_ASKED, ACKNOWLEDGED, REFUSED, SILENT, ENDED, RELEASED)
 AT_ONCE = 16  # sessions that are asked side by side, since each may take its time to be silent
 
 
@@ -176,7 +177,12 @@ class Radius:
     def _read(self) -> list[Held]:
         try:
             data: Any = read_json(Path(self.settings.sessions).read_text(encoding="utf-8"))["held"]
-            return [Held(one["key"], Target(**one["target"]), one["state"], one["reason"]) for one in data]
+            held = [Held(one["key"], Target(**one["target"]), one["state"], one["reason"]) for one in data]
+            for one in held:  # one whose state nobody knows would be forgotten, and keep its filter
+                texts = (one.key, one.reason, *asdict(one.target).values())
+                if one.state not in STATES or not all(isinstance(text, str) for text in texts):
+                    raise ValueError(f"{one.key!r:.40}: {one.state!r:.40}")
+            return held
         except FileNotFoundError:
             return []
         except (KeyError, TypeError, ValueError) as error:
