@@ -251,6 +251,16 @@ def test_a_subscriber_with_other_addresses_gets_the_new_ones_and_gives_the_old_o
     assert not found.keep
 
 
+@pytest.mark.parametrize(
+    ("prefixes", "stays"), [(("203.0.113.7/32", "203.0.113.8/32"), True), (("203.0.113.8/32",), False)]
+)
+def test_over_the_cap_who_has_more_addresses_than_before_is_not_let_go(prefixes: tuple[str, ...], stays: bool) -> None:
+    found = decide([case("k1", *prefixes), *cases(1)], [action()], replace(LIMITS, subscribers=1_000), NOW)
+    assert "cap of 1" in found.frozen
+    assert (found.add, found.keep) == ((), (action(),) if stays else ())
+    assert [one.action.key for one in found.release] == ([] if stays else ["k1"])
+
+
 def test_the_second_decision_changes_nothing() -> None:
     first = decide([case()], [], LIMITS, NOW)
     again = decide([case()], first.add, LIMITS, NOW + MINUTE, last=NOW)

@@ -318,23 +318,22 @@ def decide(
 
     # A subscriber who has other addresses than those in force: the new ones are added, and the old ones let go.
     addresses = {action.key: set(action.prefixes) for _, action in wanted}
-    moved = {action.key for action in keep if not set(action.prefixes) >= addresses.get(action.key, set())}
-    release += [Release(action, "the subscriber has other addresses now") for action in keep if action.key in moved]
-    keep = [action for action in keep if action.key not in moved]
+    moved = [action for action in keep if not set(action.prefixes) >= addresses.get(action.key, set())]
+    keep = [action for action in keep if action not in moved]
 
     keys = {action.key for action in keep}
     wanted = [(case, action) for case, action in wanted if action.key not in keys]
     clashes = _clashes(keep, [action for _, action in wanted])
     refused += [Refusal(case, clashes[action.key]) for case, action in wanted if action.key in clashes]
     add = [action for _, action in wanted if action.key not in clashes]
-    if add and len(keep) + len(add) > limits.cap:
-        return freeze(
-            f"{len(add)} more beside {len(keep)} in force are more than the cap of {limits.cap} for"
-            f" {limits.subscribers} subscribers; nothing was added: look whether the evidence is right",
-            keep,
-            release,
-            refused,
-        )
+    over = f"{len(add)} more beside {len(keep)} in force are more than the cap of {limits.cap}"
+    frozen = bool(add) and len(keep) + len(add) > limits.cap
+    if frozen:  # nothing takes the place of one whose addresses still are the subscriber's, so it stays
+        keep += [action for action in moved if set(action.prefixes) <= addresses[action.key]]
+    release += [Release(action, "the subscriber has other addresses now") for action in moved if action not in keep]
+    if frozen:
+        said = f" for {limits.subscribers} subscribers; nothing was added: look whether the evidence is right"
+        return freeze(over + said, keep, release, refused)
     return Decision(tuple(add), tuple(keep), tuple(release), tuple(refused), "", limits.dry_run)
 
 
