@@ -305,6 +305,7 @@ def test_two_hosts_on_one_link_are_two() -> None:
         ({"key": ""}, "'key' is no text"),
         ({"since": True}, "'since' is no whole number"),
         ({"until": -1}, "'until' is no whole number"),
+        ({"until": 10**18}, "'until' is no whole number"),
         ({"until": "1790000000000"}, "'until' is no whole number"),
         ({"prefixes": "203.0.113.7/32"}, "'prefixes' is no list"),
         ({"prefixes": ["203.0.113.0/24"]}, "more than one subscriber's"),

@@ -39,6 +39,7 @@ NOBODY = tuple(
     ipaddress.ip_network(text)
     for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/8", "fe80::/10", "ff00::/8")
 )
+END = 253_402_300_800_000  # the year 10000, which no calendar has
 AHEAD = 5 * MINUTE  # how far the clock of an exporter may be ahead of ours
 
 # Evidence of one family comes out of the same packets, so that two of it are one. D7 is about no subscriber.
@@ -201,8 +202,8 @@ def _fields(
         found[field] = str(found[field])
     for field in times:
         found[field] = data.get(field)
-        if not isinstance(found[field], int) or isinstance(found[field], bool) or found[field] < 0:
-            raise ValueError(f"{name}: '{field}' is no whole number of milliseconds")
+        if not isinstance(found[field], int) or isinstance(found[field], bool) or not 0 <= found[field] < END:
+            raise ValueError(f"{name}: '{field}' is no whole number of milliseconds since 1970")
     for field in lists:
         some = data.get(field, ())
         if not isinstance(some, list | tuple) or not all(isinstance(one, str) for one in some):
