@@ -56,6 +56,7 @@ def test_an_empty_state_file_is_the_kill_switch(text: str) -> None:
         ("[]", "not a mapping"),
         ("<html>", "not JSON"),
         ("{}", "version 1"),
+        ("[" * 100_000, "not JSON"),
         (write_state(State())[:-3], "not JSON"),
         (write_state(State()).replace('"last": 0', '"last": "now"'), "milliseconds"),
         (write_state(State((action(), action()))), "same key"),

@@ -352,7 +352,7 @@ def read_json(text: str) -> dict[str, object]:
     """A mapping in JSON. Raises ValueError."""
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: brackets without an end
         raise ValueError(f"not JSON ({error})") from None
     if not isinstance(data, dict):
         raise ValueError("not a mapping")
