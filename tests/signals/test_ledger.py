@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,8 +56,8 @@ def test_an_empty_state_file_is_the_kill_switch(text: str) -> None:
         ("{", "not JSON"),
         ("[]", "not a mapping"),
         ("<html>", "not JSON"),
-        ("{}", "version 1"),
         ("[" * 100_000, "not JSON"),
+        ("{}", "version 1"),
         (write_state(State())[:-3], "not JSON"),
         (write_state(State()).replace('"last": 0', '"last": "now"'), "milliseconds"),
         (write_state(State((action(), action()))), "same key"),
@@ -186,11 +187,15 @@ def test_the_kill_switch_holds_when_it_comes_in_the_middle_of_a_run(books: Ledge
 
 
 def test_a_record_that_went_into_the_log_in_part_is_none(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.write", lambda _handle, data: len(data) - 1)
-    paper = Paper()
-    with pytest.raises(Refused, match="in part"):
-        books.release(paper, ["a"], "jane", "is clean", now=NOW)
+    paper, whole = Paper(), os.write
+    books.refuse_once("before", NOW)
+    with monkeypatch.context() as full:
+        full.setattr("os.write", lambda handle, data: whole(handle, data[:-9]))
+        with pytest.raises(Refused, match="in part"):
+            books.release(paper, ["a"], "jane", "is clean", now=NOW)
     assert not paper.asked
+    books.refuse_once("behind", NOW)
+    assert [json.loads(line)["reason"] for line in Path(books.audit).read_text().splitlines()] == ["before", "behind"]
 
 
 def test_a_host_without_actions_may_rest_for_as_long_as_it_likes(books: Ledger) -> None:

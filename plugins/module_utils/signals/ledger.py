@@ -203,7 +203,10 @@ class Ledger:
         Path(self.audit).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(self.audit, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            end = os.fstat(handle).st_size
             if os.write(handle, line) < len(line):
+                with contextlib.suppress(OSError):  # the next record would stand on the same line
+                    os.ftruncate(handle, end)
                 raise OSError(errno.ENOSPC, "the record went in only in part", self.audit)
             os.fsync(handle)
         finally:
