@@ -416,6 +416,10 @@ def test_tls_is_verified_and_a_login_is_never_shown(tmp_path: Path) -> None:
         (refused,) = send([Channel(abuse.CUSTOMER, submission=wrong)], tmp_path / "3.db")
         assert "the login is refused (535)" in refused.reason
         assert "wrong-password" not in f"{refused}{wrong}"
+        strange_letter = dataclasses.replace(trusted, password="geheim\u00df")
+        (refused,) = send([Channel(abuse.CUSTOMER, submission=strange_letter)], tmp_path / "5.db")
+        assert "in ASCII" in refused.reason
+        assert "xdf" not in refused.reason
         box.offers_tls = False
         (plain,) = send([Channel(abuse.CUSTOMER, submission=trusted)], tmp_path / "4.db")
         assert plain.state == "failed"

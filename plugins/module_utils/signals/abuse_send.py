@@ -89,7 +89,10 @@ class Submission:
             raise SendError(f"{self._where}: the login is refused ({error.smtp_code})") from None
         except smtplib.SMTPResponseException as error:
             raise SendError(f"{self._where}: {error.smtp_code} {_said(error.smtp_error)}") from None
-        except (OSError, smtplib.SMTPException, UnicodeError) as error:  # ssl.SSLError is an OSError
+        except UnicodeError:  # its text would show a letter of the password, and where it stands
+            mend = "give user, password and host in ASCII; SMTP AUTH of Python takes nothing else"
+            raise SendError(f"{self._where}: not asked; {mend}") from None
+        except (OSError, smtplib.SMTPException) as error:  # ssl.SSLError is an OSError
             raise SendError(f"{self._where}: {_said(str(error)) or type(error).__name__}") from None
 
     @property
