@@ -303,6 +303,14 @@ def test_duplicates_within_24_hours_are_sent_once(tmp_path: Path) -> None:
     assert email.message_from_bytes(octets)["Message-ID"] == abuse.message_id(CASE.key, abuse.CUSTOMER, "example.net")
 
 
+def test_cases_of_nobody_known_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    notices = tuple(
+        dataclasses.replace(NOTICE, case=dataclasses.replace(CASE, key=key, subscriber="")) for key in ("a", "b")
+    )
+    with servers.submission() as box:
+        assert [one.state for one in send([customer(box)], tmp_path / "signals.db", notices=notices)] == ["sent"] * 2
+
+
 def test_each_channel_is_told_by_itself(tmp_path: Path) -> None:
     with servers.submission() as box:
         way = Submission("127.0.0.1", box.port, "none")

@@ -249,6 +249,12 @@ def test_cases_of_one_subscriber_become_one(flow_file: Path) -> None:
     assert second["key"] == "x2"
 
 
+def test_cases_of_nobody_known_stay_apart() -> None:
+    listed = Case("x1", "", ("198.51.100.1/32",), ("XBL",), BEGIN)
+    by_hand = Case("x2", "", ("198.51.100.2/32",), ("operator",), BEGIN)
+    assert suspects.merged([listed, by_hand]) == [listed, by_hand]
+
+
 def test_every_detector_is_known_to_the_limits() -> None:
     assert DETECTORS.keys() <= FAMILIES.keys()
 

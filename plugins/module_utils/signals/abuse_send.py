@@ -308,7 +308,7 @@ def _hindrance(store: Store, episode: str, subscriber: str, channel: str, now: i
         " AND ((state = ? AND since > ?) OR (state = ? AND since > ?)) ORDER BY since DESC",
         (subscriber, channel, episode, SENT, now - DAY, CLAIMED, now - CLAIM),
     )
-    if others:
+    if others and subscriber:  # of nobody known there is no second one
         return WAITS, f"the same customer was told of {others[0][0]} less than 24 hours ago"
     return "", ""
 

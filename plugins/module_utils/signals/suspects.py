@@ -376,9 +376,9 @@ def _episode(store: Store, subscriber: str, since: int, latest: int) -> int:
 
 def merged(cases: Iterable[Case]) -> list[Case]:
     """Cases of one subscriber as one, under the key of the oldest: what several sources say is seen together."""
-    of: dict[str, list[Case]] = defaultdict(list)
-    for case in cases:
-        of[case.subscriber].append(case)
+    of: dict[tuple[str, str], list[Case]] = defaultdict(list)
+    for case in cases:  # nobody known is no subscriber: evidence about one of them is none about another
+        of[case.subscriber, "" if case.subscriber else case.key].append(case)
     found = []
     for ones in of.values():
         ones.sort(key=lambda case: (case.since, case.key))
