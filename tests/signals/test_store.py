@@ -54,3 +54,11 @@ def test_an_unreachable_database_is_told_without_its_password() -> None:
     with pytest.raises(StoreError, match="PostgreSQL") as told, open_store(dsn, SCHEMA):
         pass
     assert "hunter2" not in str(told.value)
+
+
+def test_a_database_of_another_kind_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="neither a path") as told, open_store("postgres://a:hunter2@b/c", SCHEMA):
+        pass
+    assert "hunter2" not in str(told.value)
+    assert list(tmp_path.iterdir()) == []

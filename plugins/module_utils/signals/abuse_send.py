@@ -274,7 +274,7 @@ def _ready(notice: Notice, way: Channel, desk: Desk, now: int, words: Words) -> 
 
 def _look(state: str, episode: str, subscriber: str, channel: str, now: int) -> tuple[str, str]:
     """What a claim would come to. A state that is not there yet stays so."""
-    if not state.startswith("postgresql://") and not os.path.exists(state):
+    if "://" not in state and not os.path.exists(state):
         return "", ""
     with open_store(state, SCHEMA) as store:
         return _hindrance(store, episode, subscriber, channel, now)

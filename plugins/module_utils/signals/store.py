@@ -63,6 +63,8 @@ def open_store(dsn: str, schema: str) -> Iterator[Store]:
     if dsn.startswith("postgresql://"):
         with _postgresql(dsn, schema) as store:
             yield store
+    elif "://" in dsn:  # as a path it would stand on the disk, with its password
+        raise StoreError("isp_signals.state: neither a path nor an address that begins with postgresql://; write one")
     else:
         with _sqlite(dsn, schema) as store:
             yield store
