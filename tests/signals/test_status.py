@@ -143,6 +143,15 @@ def test_what_cannot_be_read_is_a_problem_and_not_an_empty_list(state: str, file
     assert all(any(path in problem for problem in found["problems"]) for path in (*files.values(), state))
 
 
+def test_a_state_that_nobody_may_look_at_or_that_is_none_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", "/var/lib/isp-hardening/signals.db")
+
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    assert "denied: '/var/lib" in status.read("/var/lib/isp-hardening/signals.db", NOBODY, NOW)["problems"][0]
+    assert "neither a path" in status.read("postgres://signals@db/signals", NOBODY, NOW)["problems"][0]
+
+
 # --- Prometheus ------------------------------------------------------------------------------------------------------
 
 SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)*)\})? (-?[0-9.e+-]+)')

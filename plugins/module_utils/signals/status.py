@@ -45,12 +45,12 @@ def read(state: str, files: Mapping[str, str], now: int) -> dict[str, Any]:
         "generated": now, "suspects": [], "surge": [], "listings": [], "lists": [], "asked": 0, "frozen": "",
         "actions": [], "notices": [], "killed": [], "problems": [],
     }  # fmt: skip
-    if state.startswith("postgresql://") or Path(state).is_file():
-        try:
+    try:
+        if "://" in state or Path(state).is_file():
             with open_store(state, _SCHEMA) as store:
                 found |= _kept(store, now)
-        except StoreError as error:
-            found["problems"].append(str(error))
+    except (StoreError, OSError) as error:  # the latter where its directory cannot be entered
+        found["problems"].append(str(error))
     for name, path in files.items():
         try:
             actions, killed = _in_force(name == BLACKHOLE, Path(path).read_text(encoding="utf-8"))
