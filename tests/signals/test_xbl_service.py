@@ -110,6 +110,18 @@ def test_check_mode_looks_and_keeps_nothing(listed: tuple[Path, set[str]]) -> No
     assert (outcome.figures["XBL"].open, outcome.figures["XBL"].closed) == (0, 1)
 
 
+def test_to_look_where_nobody_may_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", forbidden)
+    asked = read_settings(settings(tmp_path), {})
+    with pytest.raises(Refused, match="may read it"):
+        run(asked, keep=False)
+    with pytest.raises(Refused, match="may read it"):
+        xbl_service.known(asked, "another run is under way")
+
+
 def test_two_runs_never_overlap(listed: tuple[Path, set[str]], capfd: pytest.CaptureFixture[str]) -> None:
     directory, _ = listed
     with open(directory / "xbl.lock", "w") as lock:

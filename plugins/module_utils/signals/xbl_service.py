@@ -126,7 +126,7 @@ def known(settings: Settings, why: str) -> Outcome:
 def _look(settings: Settings, read: Callable[[Store], _Read]) -> _Read:
     """What `read` makes of the state, which stays as it is, and is not made where there is none."""
     state = settings.state
-    if not state.startswith("postgresql://") and not Path(state).exists():
+    if not state.startswith("postgresql://") and not _there(state):
         state = ":memory:"
     found: list[_Read] = []
     with contextlib.suppress(_Undo), open_store(state, _SCHEMA) as store:
@@ -168,7 +168,7 @@ def _in_use(sources: identity.Sources, now: int) -> list[str]:
 @contextlib.contextmanager
 def _alone(path: str, keep: bool) -> Iterator[None]:
     """One run at a time. Raises Busy, or Refused where the lock cannot be had."""
-    if not keep and not Path(path).exists():
+    if not keep and not _there(path):
         yield  # what is not there is not made, and nobody else is here
         return
     try:
@@ -184,6 +184,13 @@ def _alone(path: str, keep: bool) -> Iterator[None]:
         yield
     finally:
         os.close(file)
+
+
+def _there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError as error:  # its directory cannot be entered
+        raise Refused(f"{path}: {error.strerror}; run this as one who may read it") from None
 
 
 def _clock() -> int:
