@@ -252,6 +252,18 @@ def test_nobody_but_the_api_sees_the_password() -> None:
     assert "does not answer" in Api("abuse@example.net", PASSWORD, "http://127.0.0.1:1").ask(["192.0.2.0/24"]).frozen
 
 
+@pytest.mark.parametrize("status", [200, 429, 503])
+def test_an_answer_that_is_cut_off_is_not_clean(status: int) -> None:
+    answer = ask(lambda _: (status, "", {"Transfer-Encoding": "chunked"}), ["192.0.2.0/24"])
+    assert (answer.listings, answer.unanswered) == ((), ("192.0.2.0/24",))
+    assert answer.problems
+
+
+@pytest.mark.parametrize("url", ["https://api..example", "http://127.0.0.1/\u00fc"])
+def test_an_address_that_nobody_can_ask_is_told(url: str) -> None:
+    assert url in Api("abuse@example.net", PASSWORD, url).ask(["192.0.2.0/24"]).frozen
+
+
 def test_more_records_than_the_limit_are_asked_for_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xbl_sia, "LIMIT", 3)
     listed = ["192.0.2.1", "192.0.2.2", "192.0.2.2", "192.0.2.200", "192.0.2.9", "192.0.2.9", "192.0.2.9"]

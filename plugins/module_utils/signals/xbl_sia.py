@@ -167,15 +167,17 @@ class Api:
         opener = urllib.request.build_opener(_NoRedirect)
         wish = 0.0
         try:
-            with opener.open(request, timeout=TIMEOUT) as answer:
+            try:
+                answer = opener.open(request, timeout=TIMEOUT)
+            except urllib.error.HTTPError as error:  # an answer as well, which may be cut off as any
+                answer, wish = error, _seconds(error.headers.get("Retry-After", ""))
+            with answer:
                 status, text = answer.status, answer.read(LARGEST_ANSWER + 1)
-        except urllib.error.HTTPError as error:
-            with error:
-                status, text = error.code, error.read(LARGEST_ANSWER + 1)
-                wish = _seconds(error.headers.get("Retry-After", ""))
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise _Later(f"{address.hostname} does not answer ({type(reason).__name__})") from None
+        except UnicodeError:  # a name that is none, or a path with other letters than ASCII
+            raise Doubt(f"sia: {self.url} is no address that can be asked; write it as {URL}") from None
         if status == 401:
             raise _Expired
         if status == 429 or status >= 500:
