@@ -550,3 +550,33 @@ def test_a_session_goes_from_a_case_that_is_over_to_the_next_one_as_it_is(
     assert asked == ["walled"]
     books.reconcile(radius, now=NOW + 2 * HOUR)
     assert asked == ["walled", "open"]
+
+
+@pytest.mark.parametrize("second", [ACKNOWLEDGED, REFUSED])
+def test_a_session_of_two_cases_has_the_filter_until_both_are_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    asked: list[str] = []
+
+    def takes(_server: Server, _target: Target, filter_id: str) -> coa.Answer:
+        asked.append(filter_id)
+        return coa.Answer(second if asked == ["walled", "walled"] else ACKNOWLEDGED, "said so")
+
+    monkeypatch.setattr(coa_service, "change_filter", takes)
+    servers = {"192.0.2.1": Server("192.0.2.1", SECRET)}
+    radius = coa_service.Radius(coa_service.Settings(str(tmp_path / "sessions"), "walled", "open", False, servers))
+    never = (Protected("192.0.2.0/24", "own servers"),)
+    books = Ledger(str(tmp_path / "state"), str(tmp_path / "audit"), 4, never)
+    bounds = Limits("quarantine", 4000, never, ttl=2 * HOUR, dry_run=False)
+    cases = [
+        Case("c1", "alice", ("203.0.113.7/32",), ("D2",), 0),
+        Case("c2", "alice", ("2001:db8:1::/64",), ("D2",), 0),
+    ]
+    for number in (1, 2):
+        known = {case.key: [ALICE] for case in cases[:number]}
+        books.apply(dataclasses.replace(radius, targets=known), cases[:number], bounds, now=NOW + number * HOUR)
+    books.reconcile(radius, now=NOW + 3 * HOUR)
+    assert asked == ["walled", "walled"]
+    books.reconcile(radius, now=NOW + 4 * HOUR)
+    assert asked[2:] == ["open"]
+    assert json.loads((tmp_path / "sessions").read_text()) == {"held": []}

@@ -97,7 +97,7 @@ class Radius:
 
     def let_go(self, ended: Sequence[Action], kept: Sequence[Action], now: int, ledger: Ledger) -> None:
         keys = {action.key for action in kept}
-        held = self._read()
+        held = self._kept(keys)
         over = [one for one in held if one.key not in keys and _to_undo(one)]
         self._ask(held, dict.fromkeys(over, self.settings.normal), keys, now, ledger)
 
@@ -129,7 +129,7 @@ class Radius:
 
     def _held(self, keys: Collection[str]) -> list[Held]:
         """The sessions of the file, and those of cases in force that are new."""
-        held = self._read()
+        held = self._kept(keys)
         # A session whose case is over goes to the new one as it is: two answers would race for it.
         over = {one.target: one for one in held if one.key not in keys and _to_undo(one)}
         # Who was thrown out has the filter by his next login, and must not be thrown out again and again.
@@ -145,6 +145,19 @@ class Radius:
                     given = (ACKNOWLEDGED, "the RADIUS server gives the filter at login") if key in again else ()
                     held.append(Held(key, target, *given))
         return held
+
+    def _kept(self, keys: Collection[str]) -> list[Held]:
+        """The sessions of the file; of two cases that have the same one, the one in force keeps its filter."""
+        held = self._read()
+        over = {one.target: one for one in held if _to_undo(one) and not self._due(one, keys)}
+        both = {one.target for one in held if self._due(one, keys) and one.target in over}
+        found = []
+        for one in held:
+            if one.target not in both or self._due(one, keys) == _to_undo(one):
+                found.append(one)
+            elif self._due(one, keys):
+                found.append(replace(over[one.target], key=one.key))
+        return found
 
     def _due(self, one: Held, keys: Collection[str]) -> bool:
         """Whether the session is to be in quarantine: its case is in force, and still has it as far as is known."""
