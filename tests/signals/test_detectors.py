@@ -567,10 +567,10 @@ def test_a_database_that_disagrees_with_the_plain_walk_alarms_nobody() -> None:
 
 
 @contextmanager
-def served(answer: Any, missing: int = 0) -> Iterator[str]:
+def served(answer: Any, missing: int = 0, chunked: bool = False) -> Iterator[str]:
     """An HTTP server on loopback; `answer` gives status and body for the headers and the query.
 
-    `missing` octets are announced and never sent.
+    `missing` octets are announced and never sent; `chunked` announces chunks, and none comes.
     """
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -581,6 +581,8 @@ def served(answer: Any, missing: int = 0) -> Iterator[str]:
             if status == 302:
                 self.send_header("Location", text)
             self.send_header("Content-Length", str(len(text.encode()) + missing))
+            if chunked:
+                self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             self.wfile.write(text.encode())
 
@@ -639,7 +641,14 @@ def test_an_answer_that_is_none_of_clickhouse_is_an_error(status: int, body: str
 
 
 @pytest.mark.parametrize(
-    "url", ["127.0.0.1:8123", "http://reader:secret@127.0.0.1:8123/", "file:///etc/passwd", "http://[1"]
+    "url",
+    [
+        "127.0.0.1:8123",
+        "http://reader:secret@127.0.0.1:8123/",
+        "http://127.0.0.1:8123/?password=secret x",
+        "file:///etc/passwd",
+        "http://[1",
+    ],
 )
 def test_an_address_of_clickhouse_is_one_without_a_password(url: str) -> None:
     with pytest.raises(EngineError, match="write its address as https") as refused:
@@ -660,6 +669,11 @@ def test_an_answer_that_is_cut_off_is_an_error() -> None:
     with (
         served(lambda _headers, _sql: (200, "TimeReceived\n"), missing=10) as url,
         pytest.raises(EngineError, match="IncompleteRead"),
+    ):
+        ClickHouse(url, "reader", "secret", "flows", WINDOW, POOLS, PORTS)
+    with (
+        served(lambda _headers, _sql: (500, "Code: 60"), chunked=True) as url,
+        pytest.raises(EngineError, match="answers 500: no reason"),
     ):
         ClickHouse(url, "reader", "secret", "flows", WINDOW, POOLS, PORTS)
 

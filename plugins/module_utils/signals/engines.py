@@ -7,6 +7,7 @@ Of the files only what the detectors look at reaches the database: the filter ru
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import tempfile
 import urllib.error
@@ -237,7 +238,7 @@ class ClickHouse:
             parts = urllib.parse.urlsplit(url)
         except ValueError:
             parts = urllib.parse.SplitResult("", "", "", "", "")
-        if parts.scheme not in ("http", "https") or "@" in parts.netloc:
+        if parts.scheme not in ("http", "https") or "@" in parts.netloc or "password=" in parts.query:
             raise EngineError("ClickHouse: write its address as https://host:8443/, user and password apart from it")
         if not table.replace(".", "").replace("_", "").isalnum():
             raise EngineError("ClickHouse: the name of the table is letters, digits, '_', and '.' behind the database")
@@ -264,7 +265,9 @@ class ClickHouse:
             with _OPENER.open(request, timeout=TIMEOUT) as answer:
                 text = answer.read().decode("utf-8", "replace")
         except urllib.error.HTTPError as error:
-            said = " ".join(error.read(400).decode("utf-8", "replace").split())
+            said = ""
+            with contextlib.suppress(OSError, http.client.HTTPException):  # the reason may be cut off
+                said = " ".join(error.read(400).decode("utf-8", "replace").split())
             raise EngineError(f"ClickHouse: answers {error.code}: {said or 'no reason'}") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise EngineError(f"ClickHouse: {error}; is its address right, and does it answer?") from None
