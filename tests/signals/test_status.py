@@ -218,6 +218,19 @@ def test_the_file_is_replaced_whole_and_a_second_run_changes_nothing(tmp_path: P
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".json") == ["isp.prom"]
 
 
+def test_a_file_that_cannot_be_put_there_leaves_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "isp.prom"
+    target.write_bytes(b"\xff")
+    with monkeypatch.context() as full:
+        full.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space"):
+            metrics.write(str(target), "a 1\n")
+    assert [one.name for one in tmp_path.iterdir()] == ["isp.prom"]
+    assert metrics.write(str(target), "a 1\n")
+
+
 def test_a_timer_writes_the_file(tmp_path: Path, state: str, files: dict[str, str], root: Path) -> None:
     settings, target = tmp_path / "metrics.json", tmp_path / "isp.prom"
     settings.write_text(json.dumps({"state": state, "textfile": str(target), "files": files}))

@@ -126,13 +126,18 @@ def write(path: str, text: str) -> bool:
     """The whole file or the old one, for everybody to read; whether anything but the time has changed."""
     target = Path(path)
     try:
-        before = target.read_text(encoding="utf-8")
+        before = target.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         before = ""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, prefix=".", delete=False) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, target)
+    handle, new = tempfile.mkstemp(dir=target.parent, prefix=".")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(new, 0o644)
+        os.replace(new, target)
+    except OSError:
+        os.unlink(new)  # a timer on a full disk would leave one each time
+        raise
     return _timeless(before) != _timeless(text)
 
 
