@@ -165,6 +165,7 @@ def test_own_detection_that_came_first_is_counted(listed: tuple[Path, set[str]])
         ({"rate": -1}, {}, "rate: write queries a second"),
         ({"port": 70000}, {}, "port: write a number"),
         ({"zone": 7}, {}, "zone: is not a text"),
+        ({"zone": f"{KEY}.zen.dq.spamhaus.net"}, {}, "zone: its name holds a DQS key"),
         ({"zonne": "x"}, {}, "settings: zonne is not known"),
         ({"identity": {"leases": []}}, {}, "identity: leases is not known"),
         ({}, {"key": PASSWORD}, "credentials: key is not known"),
@@ -178,6 +179,7 @@ def test_wrong_settings_are_refused_with_what_to_do(
         read_settings(settings(tmp_path, **wrong), secrets)
     assert said in str(refused.value)
     assert PASSWORD not in str(refused.value)
+    assert KEY not in str(refused.value)
 
 
 def test_files_that_are_none_are_refused_without_a_traceback(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ import fcntl
 import functools
 import json
 import os
+import re
 import sys
 import time
 import urllib.parse
@@ -231,8 +232,10 @@ def _source(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Source:
             raise Refused("rate: write queries a second, or 0 for a mirror of your own without a limit")
         if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
             raise Refused("port: write a number from 1 to 65535")
-        key = _text(secrets, "dqs_key", "")
-        return Dnsbl(_text(data, "zone", ZONE), key, _text(data, "server", "127.0.0.1"), port, rate)
+        key, zone = _text(secrets, "dqs_key", ""), _text(data, "zone", ZONE)
+        if any(re.fullmatch("[A-Za-z0-9]{26}", label) for label in zone.split(".")):
+            raise Refused("zone: its name holds a DQS key; write zen.dq.spamhaus.net, and the key as 'dqs_key'")
+        return Dnsbl(zone, key, _text(data, "server", "127.0.0.1"), port, rate)
     if kind == "sia":
         name, password = _text(secrets, "sia_username", ""), _text(secrets, "sia_password", "")
         if not name or not password:
