@@ -261,6 +261,23 @@ def test_over_the_cap_who_has_more_addresses_than_before_is_not_let_go(prefixes:
     assert [one.action.key for one in found.release] == ([] if stays else ["k1"])
 
 
+@pytest.mark.parametrize(
+    ("others", "new", "kept"),
+    [
+        ([], [], ["k2", "k1"]),  # what another has is not his, and what he has stays
+        ([case("k0", "203.0.113.7/32", subscriber="subscriber of k1")], ["k0"], ["k2"]),  # his, under another key
+        ([case("k9", "203.0.113.7/32")], [], ["k2", "k1"]),  # whose it is is not certain
+    ],
+)
+def test_who_has_an_address_that_another_is_held_by_is_not_let_go(
+    others: list[Case], new: list[str], kept: list[str]
+) -> None:
+    active = [action(), action("k2", "203.0.113.8/32")]
+    found = decide([*others, case("k1", "203.0.113.7/32", "203.0.113.8/32")], active, LIMITS, NOW)
+    assert [one.key for one in found.add] == new
+    assert [one.key for one in found.keep] == kept
+
+
 def test_the_second_decision_changes_nothing() -> None:
     first = decide([case()], [], LIMITS, NOW)
     again = decide([case()], first.add, LIMITS, NOW + MINUTE, last=NOW)

@@ -17,7 +17,7 @@ import bisect
 import ipaddress
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from ipaddress import IPv4Network, IPv6Network
@@ -327,10 +327,17 @@ def decide(
     clashes = _clashes(keep, [action for _, action in wanted])
     refused += [Refusal(case, clashes[action.key]) for case, action in wanted if action.key in clashes]
     add = [action for _, action in wanted if action.key not in clashes]
-    over = f"{len(add)} more beside {len(keep)} in force are more than the cap of {limits.cap}"
-    frozen = bool(add) and len(keep) + len(add) > limits.cap
-    if frozen:  # nothing takes the place of one whose addresses still are the subscriber's, so it stays
-        keep += [action for action in moved if set(action.prefixes) <= addresses[action.key]]
+
+    def unreplaced(new: Sequence[Action]) -> list[Action]:
+        """Those of the moved ones that nothing new takes the place of, and that have no address that is not his now."""
+        taken = {action.key for action in new}
+        held = [one for one in moved if one.key not in taken and set(one.prefixes) <= addresses[one.key]]
+        return [one for one in held if not _clashes([one], new)]
+
+    stay = unreplaced(add)
+    over = f"{len(add)} more beside {len(keep) + len(stay)} in force are more than the cap of {limits.cap}"
+    frozen = bool(add) and len(keep) + len(stay) + len(add) > limits.cap
+    keep += unreplaced(()) if frozen else stay
     release += [Release(action, "the subscriber has other addresses now") for action in moved if action not in keep]
     if frozen:
         said = f" for {limits.subscribers} subscribers; nothing was added: look whether the evidence is right"
