@@ -60,6 +60,8 @@ class FilterModule:
 
 def read(policy: Mapping[str, Any], inbound: bool = False) -> dict[str, Any]:
     """The guards as plain data. Raises AnsibleFilterError where the policy makes no sense."""
+    if not isinstance(inbound, bool):  # 'false' of an inventory in INI is a text, and true
+        raise AnsibleFilterError(f"inbound is {inbound!r:.20}; write true or false")
     try:
         cap = guards_of(policy).cap
         never = shield({one["prefix"]: one["reason"] for one in policy["never"]})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from ansible.module_utils.testing import patch_module_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -623,6 +624,8 @@ def test_the_routers_are_told_ranges_that_they_understand() -> None:
     assert guards["ipv6"]["allowed"] == []
     assert guards["ipv6"]["never"] == [{"prefix": "2001:db8:100:25::/64", "length": 64, "low": 64, "high": 128}]
     assert [one["prefix"] for one in blackhole_guards(policy, inbound=True)["ipv6"]["allowed"]] == ["::/0"]
+    with pytest.raises(AnsibleFilterError, match="write true or false"):
+        blackhole_guards(policy, inbound="false")  # type: ignore[arg-type]
 
 
 def believed(guards: dict[str, Any], prefix: str) -> bool:

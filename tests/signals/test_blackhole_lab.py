@@ -133,6 +133,7 @@ FLOOD = tuple(f"route 198.51.100.{host}/32 next-hop 192.0.2.1 {RIGHT}" for host 
 
 def rendered(role: str, name: str, variables: dict[str, Any]) -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    environment.filters["bool"] = bool  # nothing here is a text
     environment.filters["hash"] = lambda text, _: text
     environment.filters["to_nice_json"] = lambda data: json.dumps(data, indent=4)
     environment.filters["flatten"] = lambda data: list(itertools.chain.from_iterable(data))
