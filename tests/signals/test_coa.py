@@ -322,6 +322,25 @@ def test_no_text_has_the_secret() -> None:
         assert SECRET not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"disconnect": "false"}, "neither true nor false"),
+        ({"port": 70_000}, "192.0.2.1: write a port"),
+        ({"waits": []}, "192.0.2.1: write a port"),
+        ({"waits": [-1]}, "192.0.2.1: write a port"),
+        ({"waits": [float("inf")]}, "192.0.2.1: write a port"),
+    ],
+)
+def test_settings_that_would_stop_the_service_or_throw_out_are_refused(change: dict[str, object], said: str) -> None:
+    data = {name: name for name in ("state", "audit", "sessions", "quarantine", "normal")}
+    access = {"address": "192.0.2.1", "secret": SECRET} | change
+    never = [{"prefix": "192.0.2.0/24", "reason": "own servers"}]
+    sound: dict[str, object] = data | {"never": never, "most": 4, "disconnect": False, "servers": [access]}
+    with pytest.raises(ValueError, match=said):
+        coa_service.read_settings(json.dumps(sound | {"disconnect": change.get("disconnect", False)}))
+
+
 def test_what_was_asked_before_a_crash_is_undone_all_the_same(tmp_path: Path) -> None:
     held = tmp_path / "sessions.json"
     seen: list[str] = []

@@ -45,6 +45,7 @@ from .records import Case
 # ENDED: the session itself, by a Disconnect-Request. RELEASED: it has the normal filter, or is no more.
 NOT_ASKED, ENDED, RELEASED = "not asked", "ended", "released"
 STATES = (NOT_ASKED, ACKNOWLEDGED, REFUSED, SILENT, ENDED, RELEASED)
+LONGEST = 60  # seconds for an answer
 AT_ONCE = 16  # sessions that are asked side by side, since each may take its time to be silent
 
 
@@ -284,11 +285,16 @@ def read_settings(text: str) -> tuple[Ledger, Settings]:
             if not isinstance(one["secret"], str) or not one["secret"]:
                 raise ValueError(f"no secret for {address}")
             waits = tuple(float(wait) for wait in one.get("waits", WAITS))
-            servers[address] = Server(address, one["secret"], int(one.get("port", PORT)), waits)
+            port = int(one.get("port", PORT))
+            if not 0 < port < 65536 or not waits or not all(0 < wait <= LONGEST for wait in waits):
+                raise ValueError(f"{address}: write a port from 1 to 65535, and waits of up to {LONGEST} seconds")
+            servers[address] = Server(address, one["secret"], port, waits)
         names = (str(data["quarantine"]), str(data["normal"]))
         if names[0] == names[1]:
             raise ValueError(f"the filter of quarantine is the normal one, {names[0]}")
-        settings = Settings(str(data["sessions"]), *names, bool(data["disconnect"]), servers)
+        if not isinstance(data["disconnect"], bool):
+            raise ValueError("'disconnect' is neither true nor false")
+        settings = Settings(str(data["sessions"]), *names, data["disconnect"], servers)
         return Ledger(str(data["state"]), str(data["audit"]), int(data["most"]), read_never(data["never"])), settings
     except (KeyError, TypeError) as error:
         raise ValueError(f"not as the role writes it ({type(error).__name__}: {error!s:.40})") from None
