@@ -51,7 +51,7 @@ options:
     type: dict
     default: {}
   channels:
-    description: How to tell.
+    description: How to tell; each channel once.
     type: list
     elements: dict
     default: []
@@ -324,6 +324,9 @@ def tell(options: dict[str, Any], now: int, dry_run: bool) -> list[abuse_send.Ou
     """Send the notices. Raises ValueError or AbuseError for options that make no sense, before anything is sent."""
     if not options["channels"]:
         raise ValueError("there are cases and no channels; say how to tell")
+    names = [one["channel"] for one in options["channels"]]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"channels: {twice[0]} stands twice, and each case is told once by each; keep one of them")
     abuse.mail_domain(options["contact"])
     if not options["organization"] or not options["link"].startswith("https://"):
         raise ValueError("'organization' is empty, or 'link' is no https:// address")

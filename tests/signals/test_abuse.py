@@ -522,6 +522,7 @@ def test_the_module_hands_over_what_it_is_given(tmp_path: Path) -> None:
     ("change", "reason"),
     [
         ({"channels": []}, "no channels"),
+        ({"channels": [{"channel": "xarf"}, {"channel": "xarf"}]}, "xarf stands twice"),
         ({"contact": "abuse"}, "no mail address"),
         ({"link": "http://help.example.net"}, "no https"),
         ({"organization": ""}, "'organization' is empty"),
