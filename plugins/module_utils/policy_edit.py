@@ -55,6 +55,8 @@ def edited(text: str, prefix: str, fields: Mapping[str, Any] | None, today: date
         ipaddress.ip_network(prefix)
     except ValueError as error:
         raise EditError(0, f"prefix: {error}", "write a network and a prefix length, as 198.51.100.7/32") from error
+    if fields and "until" in fields and not _is_date(str(fields["until"])):
+        raise EditError(0, f"until: {str(fields['until'])!r} is not a date", "write year-month-day, as 2027-01-31")
     result = drop(text, prefix) if fields is None else put(text, prefix, fields)
     if result == text:
         return text
@@ -126,17 +128,33 @@ def _problems(text: str, today: datetime.date) -> list[tuple[int, Problem]]:
     return found
 
 
+def _is_date(text: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
 class _Loader(yaml.SafeLoader):
     """Values as Ansible reads them (YAML 1.1); what has a tag of its own (!vault, !unsafe) stays text."""
 
 
+def _timestamp(loader: _Loader, node: yaml.ScalarNode) -> object:
+    try:
+        return loader.construct_yaml_timestamp(node)
+    except ValueError:
+        return loader.construct_scalar(node)  # the 31st of February: whoever reads the policy says where
+
+
 _Loader.add_multi_constructor("!", lambda loader, _tag, node: loader.construct_scalar(node))
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _timestamp)
 
 
 def _load(text: str) -> dict[str, Any]:
     try:
         data = yaml.load(text, _Loader)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
+        # PyYAML lets through what Python says of a value that is not what its tag promises: `!!int a`, `!!bool z`.
         raise EditError(0, f"is no YAML: {' '.join(str(error).split())}", "mend the YAML") from error
     return data if isinstance(data, dict) else {}
 
@@ -172,21 +190,32 @@ def _place(text: str) -> _Place:
         root = compose(text)
     except FileProblemError as error:
         raise EditError(error.line, error.reason, "mend the YAML") from error
-    pairs = root.value if isinstance(root, MappingNode) else []
-    key, policy = next((pair for pair in pairs if pair[0].value == VARIABLE), (None, None))
-    if key is None:
+    pair = _only(root, VARIABLE)
+    if pair is None:
         raise EditError(0, f"{VARIABLE} is not in the file", "name the file that sets it")
+    key, policy = pair
     line = key.start_mark.line + 1
     if not isinstance(policy, MappingNode) or policy.flow_style or _is_alias(key, policy):
         raise EditError(line, f"{VARIABLE} is not written out as lines of keys", "write it so in this file")
-    for key, value in policy.value:
-        if key.value == LIST:
-            empty = isinstance(value, ScalarNode) and value.value in ("", "null", "~") and not value.style
-            if _is_alias(key, value) or not (empty or isinstance(value, SequenceNode)):
-                mend = "write the list itself in this file"
-                raise EditError(key.start_mark.line + 1, f"{VARIABLE}.{LIST} is a template, an alias or no list", mend)
-            return _Place(policy, key, value)
-    return _Place(policy, None, None)
+    pair = _only(policy, LIST)
+    if pair is None:
+        return _Place(policy, None, None)
+    key, value = pair
+    empty = isinstance(value, ScalarNode) and value.value in ("", "null", "~") and not value.style
+    if _is_alias(key, value) or not (empty or isinstance(value, SequenceNode)):
+        mend = "write the list itself in this file"
+        raise EditError(key.start_mark.line + 1, f"{VARIABLE}.{LIST} is a template, an alias or no list", mend)
+    return _Place(policy, key, value)
+
+
+def _only(mapping: Node | None, name: str) -> tuple[Node, Node] | None:
+    """The key of that name and its value. Of a key that is there twice Ansible takes the last one: none is edited."""
+    pairs: list[tuple[Node, Node]] = mapping.value if isinstance(mapping, MappingNode) else []
+    found = [pair for pair in pairs if pair[0].value == name]
+    if len(found) > 1:
+        first, second = (key.start_mark.line + 1 for key, _ in found[:2])
+        raise EditError(second, f"the key '{name}' is there already, in line {first}", "keep one of the two")
+    return found[0] if found else None
 
 
 def _is_alias(key: Node, value: Node) -> bool:
@@ -201,14 +230,15 @@ def _added(text: str, place: _Place, fields: Mapping[str, Any]) -> str:
         at = items.value[-1].end_mark.index
         return f"{text[:at]}, {_flow(fields)}{text[at:]}"
     if isinstance(items, SequenceNode) and items.value:
-        column, after, head = items.start_mark.column, _end(text, items), ""
+        column, after, head = _dashes(text, items), _end(text, items), ""
         flow = bool(getattr(items.value[-1], "flow_style", True))
     elif place.key is not None and items is not None:
         if isinstance(items, SequenceNode) or items.value:  # [], null or ~: cut it
             text = text[: items.start_mark.index].rstrip(" ") + text[items.end_mark.index :]
         column, after, head, flow = place.key.start_mark.column + 2, _colon(text, place.key), "", False
     else:
-        column, after, flow = place.policy.start_mark.column + 2, _end(text, place.policy), False
+        # Of its first key, since an anchor stands where the mapping begins.
+        column, after, flow = place.policy.value[0][0].start_mark.column + 2, _end(text, place.policy), False
         head = " " * (column - 2) + f"{LIST}:{newline}"
     at = _line_end(text, after)
     if not text[:at].endswith("\n"):
@@ -285,9 +315,17 @@ def _line_end(text: str, position: int) -> int:
     return len(text) if found < 0 else found + 1
 
 
+def _dashes(text: str, items: SequenceNode) -> int:
+    """The column of the dashes of a list. An anchor or a tag stands where the list begins."""
+    if text[items.start_mark.index] != "-":
+        line = items.start_mark.line + 1
+        raise EditError(line, f"{VARIABLE}.{LIST} has an anchor or a tag", "take it away, or edit by hand")
+    return int(items.start_mark.column)
+
+
 def _block_span(text: str, items: SequenceNode, number: int) -> tuple[int, int]:
     """All lines of an item, from its dash on."""
-    column = items.start_mark.column
+    column = _dashes(text, items)
     start = text.rfind("\n", 0, items.value[number].start_mark.index) + 1
     while text[start + column : start + column + 1] != "-" or text[start : start + column].strip():
         start = text.rfind("\n", 0, start - 1) + 1

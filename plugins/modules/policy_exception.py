@@ -137,7 +137,10 @@ def main() -> None:
     except policy_edit.EditError as error:
         module.fail_json(msg=f"nothing was written:\n{error.told(path)}")
     if after != before and not module.check_mode:
-        replace(module, path, after)
+        try:
+            replace(module, path, after)
+        except OSError as error:
+            module.fail_json(msg=f"{path}: cannot be written: {error.strerror}; nothing was changed")
     module.exit_json(
         changed=after != before,
         path=path,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import errno
 import json
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.testing import patch_module_args
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.isp.hardening.plugins.module_utils.policy_edit import EditError, edited, find
+from ansible_collections.isp.hardening.plugins.modules import policy_exception
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TODAY = datetime.date(2026, 11, 23)
@@ -199,6 +202,16 @@ def test_windows_line_breaks_stay() -> None:
         (text("block"), "198.51.100.7/32", {"controls": ["P99"]}, "isp_policy.exceptions[0].controls[0]: unknown"),
         (text("block"), "198.51.100.7/32", {"until": "2026-11-22"}, "p.yml: until: 2026-11-22 is in the past"),
         (text("block"), "198.51.100.7/32", {"until": "soon"}, "'soon' is not a date"),
+        (text("block"), "198.51.100.7/32", {"until": "2027-02-31"}, "p.yml: until: '2027-02-31' is not a date"),
+        (text("block"), "198.51.100.9/32", NEW | {"until": "20270131"}, "until: '20270131' is not a date"),
+        (text("block"), "198.51.100.7/32", {"until": "{{ x }}"}, "until: '{{ x }}' is not a date"),
+        (text("flow").replace("01-31", "02-31"), "198.51.100.9/32", NEW, "'2027-02-31' is not a date"),
+        ("a: !!int b\n" + text("flow"), "198.51.100.7/32", NEW, "is no YAML"),
+        ("a: !!bool b\n" + text("flow"), "198.51.100.7/32", NEW, "is no YAML"),
+        (text("block").replace("exceptions:", "exceptions: &all"), "198.51.100.7/32", None, "p.yml:7: isp_policy.exc"),
+        (text("block").replace("exceptions:", "exceptions: !!seq"), "198.51.100.9/32", NEW, "an anchor or a tag"),
+        (text("block") + "isp_policy:\n  pools: {}\n", "198.51.100.7/32", NEW, "there already, in line 3"),
+        (text("brackets") + "  exceptions: []\n", "198.51.100.7/32", NEW, "p.yml:9: the key 'exceptions' is there"),
         (text("block"), "198.51.100.7/32", {"reason": "two\nlines"}, "holds a line break"),
         ("a: 1\n", "198.51.100.7/32", NEW, "isp_policy is not in the file"),
         ("", "198.51.100.7/32", NEW, "isp_policy is not in the file"),
@@ -210,7 +223,7 @@ def test_windows_line_breaks_stay() -> None:
         ("a: &x []\nisp_policy:\n  exceptions: *x\n", "198.51.100.7/32", NEW, "p.yml:3: isp_policy.exceptions is"),
     ],
 )  # fmt: skip
-def test_refusals_say_where_and_why(policy: str, prefix: str, fields: dict[str, Any], told: str) -> None:
+def test_refusals_say_where_and_why(policy: str, prefix: str, fields: dict[str, Any] | None, told: str) -> None:
     with pytest.raises(EditError) as refusal:
         edited(policy, prefix, fields, TODAY)
     assert told in refusal.value.told("p.yml")
@@ -221,6 +234,17 @@ def test_an_anchor_that_others_use_is_not_lost() -> None:
     policy = policy.replace("until: 2027-01-31}  # two", "until: *day}  # two")
     with pytest.raises(EditError, match=r"cannot be edited safely|no YAML"):
         edited(policy, "198.51.100.7/32", {"until": "2027-03-31"}, TODAY)
+
+
+def test_an_exception_joins_a_policy_that_has_an_anchor() -> None:
+    policy = text("absent").replace("isp_policy:", "isp_policy: &all")
+    assert exceptions(edited(policy, "198.51.100.9/32", NEW, TODAY))[0]["prefix"] == "198.51.100.9/32"
+
+
+def test_a_date_that_there_is_not_can_be_mended() -> None:
+    policy = text("block").replace("2027-01-31 ", "2027-02-31 ")
+    after = edited(policy, "198.51.100.7/32", {"until": "2027-02-28"}, TODAY)
+    assert changed_lines(policy, after)[1] == ["      until: 2027-02-28   # asked again in January"]
 
 
 def test_templates_in_the_policy_are_not_judged() -> None:
@@ -311,3 +335,21 @@ def test_the_module(tmp_path: Path, check: bool) -> None:
     assert policy.read_text() == (text("block") if check else wanted)
     assert policy.stat().st_mode & 0o777 == 0o640
     assert sorted(path.name for path in tmp_path.iterdir()) == ["play.yml", "policy.yml", "results.json"]
+
+
+def test_a_folder_that_cannot_be_written_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = tmp_path / "policy.yml"
+    policy.write_text(text("block"))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(policy_exception.tempfile, "NamedTemporaryFile", full)
+    arguments = {"path": str(policy), "prefix": "198.51.100.7/32", "state": "absent"}
+    with patch_module_args(arguments), pytest.raises(SystemExit):
+        policy_exception.main()
+    told = json.loads(capsys.readouterr().out)["msg"]
+    assert told == f"{policy}: cannot be written: No space left on device; nothing was changed"
+    assert policy.read_text() == text("block")
