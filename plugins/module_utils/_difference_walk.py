@@ -293,7 +293,7 @@ class Walk:
     def _decided(self, lines: Lines, told: Mapping[int, bool]) -> int:
         for one in lines:
             if isinstance(one, tuple):
-                if told[one[0]]:
+                if one[0] == PERMIT or told[one[0]]:
                     return self._decided(self._lists[one[1]], told)
             elif one <= DENY:
                 return one

@@ -88,6 +88,18 @@ def test_a_packet_is_in_a_box_if_and_only_if_it_is_treated_differently(
         agrees(before, after, difference(before, after, 4, limit=10_000), random.Random(seed))
 
 
+def test_lines_without_a_condition_lead_on_from_filter_to_filter() -> None:
+    every = Entry(PERMIT, ({},), 1, "permit any")
+    lists = {"doubt": replace(every, doubt="not understood"), "permit": every, "deny": replace(every, action=DENY)}
+    configuration = Configuration({(4, name): Filter(name, 4, (entry,), DENY, 1) for name, entry in lists.items()})
+    before = Side(configuration, ("doubt", "permit", "permit"), "a")
+    for filters in ((), ("deny",), ("doubt", "permit", "deny")):
+        after = Side(configuration, filters, "a")
+        found = difference(before, after, 4, unchanged=True)
+        assert [box.change for box in found.boxes] == ["unknown"]
+        agrees(before, after, found, random.Random(1))
+
+
 @settings(max_examples=60, deadline=None)
 @given(configurations(), st.lists(header_sets(), min_size=1, max_size=2), st.integers(), st.booleans())
 def test_one_line_more(configuration: Configuration, some: list[packets.Match], seed: int, permit: bool) -> None:
