@@ -104,17 +104,25 @@ def _in_front(lines: Sequence[int]) -> str:
 
 
 def _only_for(entry: Entry, policy: Policy, family: int) -> str:
-    """The prefix of an expired exception that the entry permits packets of, and of nothing else."""
+    """The prefix of an expired exception that the entry permits packets of, and of nothing else.
+
+    "" as well where an exception that is in force has some of these addresses: it may need the line, too.
+    """
     if entry.action != PERMIT or not entry.matches:
         return ""
+    in_force = [prefix(one.prefix, family) for one in policy.exceptions if one.family == family]
     for exception in policy.expired:
         if exception.family == family:
             own = prefix(exception.prefix, family)
-            if all(any(_within(match.get(end), own) for end in ("source", "destination")) for match in entry.matches):
+            ends = [
+                [match[end] for end in ("source", "destination") if end in match and _within(match[end], own)]
+                for match in entry.matches
+            ]
+            if all(ends) and not any(intersection(one, kept) for found in ends for one in found for kept in in_force):
                 return exception.prefix
     return ""
 
 
-def _within(values: Alternatives | None, own: Alternatives) -> bool:
+def _within(values: Alternatives, own: Alternatives) -> bool:
     """Are all the values in the prefix?"""
-    return values is not None and all(intersection((one,), own) == (one,) for one in values)
+    return all(intersection((one,), own) == (one,) for one in values)

@@ -64,6 +64,20 @@ def test_each_kind_of_line_and_no_other() -> None:
     }
 
 
+def test_a_line_that_an_exception_in_force_needs_too_is_kept() -> None:
+    tree = yaml.safe_load(POLICY.read_text())["isp_policy"]
+    ended = {"prefix": "198.51.100.140/30", "owner": "A", "reason": "own MX", "until": "2026-06-30"}
+    still = {"prefix": "198.51.100.140/32", "owner": "A", "reason": "own MX", "until": "2026-12-31"}
+    found = {}
+    for exceptions in ([ended], [ended, still]):
+        chosen, problems = read_policy(tree | {"exceptions": exceptions}, datetime.date(2026, 11, 23))
+        assert chosen, problems
+        configuration = platforms.load("cisco_ios").parse(IOS, ["Virtual-Template1"])
+        notes = hygiene(configuration, chosen, [Attachment("Virtual-Template1", ("fibre",))])
+        found[len(exceptions)] = [note.control for note in notes]
+    assert found == {1: ["H1", "H2", "H3"], 2: ["H1", "H2"]}
+
+
 def test_a_line_in_doubt_hides_nothing_and_is_not_called_needless() -> None:
     found = told(IOS.replace(" 10 deny tcp any any range 135 139", " 10 deny tcp any any range 135 139 frobnicate"))
     assert "H1" not in found
