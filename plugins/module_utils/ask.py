@@ -110,8 +110,13 @@ def stages(configuration: Configuration, question: Mapping[str, Any], family: in
         return (str(name),)
     if not attachment or direction not in ("up", "down"):
         raise ValueError("name a filter, or an attachment with direction up or down")
-    if configuration.interfaces and attachment not in configuration.interfaces:
-        raise ValueError(f"there is no attachment '{attachment}'")
+    # Of a place that the text does not have, "no filter, so everything passes" would be a guess.
+    known = {*configuration.interfaces, *(one.attachment for one in configuration.bindings)}
+    if attachment not in known:
+        raise ValueError(
+            f"there is no attachment '{attachment}' in the configuration;"
+            f" there are: {', '.join(sorted(known)[:20]) or 'none'}"
+        )
     binding = bound(configuration, str(attachment), str(direction), family)
     return binding.filters if binding else ()
 
