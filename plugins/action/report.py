@@ -35,6 +35,7 @@ _SPEC = argument_spec(DOCUMENTATION)
 # has passed before, a port is closed to the asker) changes nothing. Of a DNSBL or a scanner only answers tell.
 _BY_CONFIGURATION = frozenset({"M2", "M8", "M9", "M13"})
 _SIGNALS = ("signals", "edges", "blackhole_routers")  # the groups of their hosts
+_APPLIED = frozenset({"configured", "changed", "unchanged", "rolled_back", "rejected"})  # no audit ends so
 _FORMS = {
     "html": ("report.html", html.document),
     "json": ("report.json", json.document),
@@ -72,10 +73,11 @@ class ActionModule(ActionBase):
         report = read(
             {
                 "version": _version(),
-                "mode": "check" if "audited" in states and "configured" not in states else "apply",
+                "mode": "check" if "audited" in states and not states & _APPLIED else "apply",
                 "started": min((host["started"] for host in hosts if host["started"]), default=""),
                 "finished": now.isoformat(timespec="seconds"),
-                "policy": _policy(arguments["policy"], now.date()),
+                # The day as edge_filter takes it: by the controller's clock, in its own zone.
+                "policy": _policy(arguments["policy"], datetime.date.today()),
                 "hosts": hosts + domains,
                 "signals": list(_signals(variables, arguments["signals_results"])),
             }

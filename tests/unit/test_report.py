@@ -131,6 +131,17 @@ def test_a_result_that_nobody_understands_is_a_failed_host_and_an_unknown_verdic
     assert told["hosts"][1]["findings"][0]["verdict"] == "unknown"
 
 
+def test_nothing_audited_is_not_clean() -> None:
+    assert document(samples.run(samples.munich(), policy={}))["clean"]
+    assert not document(samples.run(policy={}))["clean"]
+
+
+def test_a_message_of_several_lines_is_one() -> None:
+    said = "Failed to connect to the host via ssh: Warning: added.\r\nConnection closed by 192.0.2.1"
+    host = samples.host("edge-fra1", "linux_nftables", "192.0.2.1", [], state="unreachable", message=said)
+    assert document(samples.run(host))["hosts"][0]["message"] == said.replace("\r\n", " ")
+
+
 def test_one_reason_is_one_cause_with_all_its_packets() -> None:
     berlin = read(samples.audit_run()).hosts[0]
     assert [sorted({finding.control for finding in cause}, key=natural) for cause in berlin.causes] == [

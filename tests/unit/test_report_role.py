@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import pty
@@ -228,6 +229,34 @@ def test_who_watches_the_signals_and_was_audited_has_a_verdict(play: Play, tmp_p
     told = json.loads((tmp_path / "reports" / "report.json").read_text(encoding="utf-8"))
     verdicts = {host["name"]: host["verdict"] for host in told["hosts"] if not host["name"].startswith("edge-")}
     assert verdicts == {"mx1": "violated", "mx2": "not audited", "watch2": "not audited"}
+
+
+def test_beside_a_router_that_was_changed_the_run_was_no_check(play: Play, tmp_path: Path) -> None:
+    mx1 = {"mta_audit_result": {"findings": [finding("M6", "violated", "smtpd on 25")], "changed": False}}
+    play(
+        samples.run(samples.munich() | {"state": "changed"}),
+        mail_hosts={"mx1": mx1, "watch1": {"signals_status_result": {"changed": False}}},
+        more={"signals": {"hosts": {"mx1": {}, "watch1": {}}}},
+    )
+    told = json.loads((tmp_path / "reports" / "report.json").read_text(encoding="utf-8"))
+    found = {host["name"]: host["verdict"] for host in told["hosts"]}
+    assert found == {"mx1": "violated", "edge-muc1": "compliant", "edge-new1": "not audited"}
+    assert told["mode"] == "apply"
+
+
+def test_an_exception_ends_with_the_controllers_own_day(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for the filters: read by UTC, the report would say in force what the push took away hours ago."""
+    now = datetime.datetime.now(datetime.UTC)
+    name, hours = ("Etc/GMT-14", 14) if now.hour >= 10 else ("Etc/GMT+12", -12)  # where it is another day
+    here = (now + datetime.timedelta(hours=hours)).date()
+    monkeypatch.setenv("TZ", name)
+    until = min(here, now.date())
+    exception = {"prefix": "198.51.100.7/32", "owner": "A", "reason": "B", "until": until.isoformat()}
+    play(samples.run(samples.munich()), isp_policy=POLICY | {"exceptions": [exception]})
+    told = json.loads((tmp_path / "reports" / "report.json").read_text(encoding="utf-8"))
+    assert told["policy"]["exceptions"][0]["status"] == ("expired" if until < here else "ends soon")
 
 
 def test_what_may_be_wrong_is_the_operators_choice(play: Play) -> None:

@@ -207,8 +207,9 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """Everything was audited, everything is compliant, and no exception has expired."""
-        return self.host_totals[COMPLIANT] == len(self.hosts) and not self.exceptions_that(EXPIRED)
+        """There are hosts, all of them were audited and are compliant, and no exception has expired."""
+        compliant = self.host_totals[COMPLIANT]
+        return compliant == len(self.hosts) > 0 and not self.exceptions_that(EXPIRED)
 
 
 def policy_summary(policy: Policy, today: datetime.date) -> dict[str, Any]:
@@ -298,7 +299,7 @@ def _host(raw: Mapping[str, Any]) -> Host:
         platform=text_of(raw.get("platform")),
         address=text_of(raw.get("address")),
         state=state,
-        message=text_of(raw.get("message")),
+        message=text_of(" ".join(str(raw.get("message") or "").split())),  # ssh tells several lines
         verdict=host_verdict(state, {finding.verdict for finding in findings}),
         findings=findings,
         kept=texts_of(raw.get("kept")),
