@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import bisect
 import fnmatch
 import ipaddress
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from .filters import DENY, Binding, Configuration, Entry, Interface
@@ -23,6 +24,7 @@ from .sessions import in_sessions, supplied
 _LIST_DIRECTION = {"up": "in", "down": "out"}
 _OPPOSITE = {DENY: "permit", "permit": DENY}
 _SHOWN = 4  # prefixes of an interface that a finding lists
+_Range = tuple[int, int, str]  # first and last address, name of the pool
 
 
 def audit(
@@ -196,13 +198,14 @@ def uncovered(
     configuration: Configuration, policy: Policy, named: Sequence[str]
 ) -> Iterator[tuple[Interface, tuple[str, ...]]]:
     """The interfaces that carry addresses of pools, and are none of `named`; with those pools."""
+    space = _space(policy)
     for interface in configuration.interfaces.values():
         # A loopback lends its address to unnumbered interfaces; subscribers hang there, not on the loopback.
         if interface.shutdown or re.match(r"lo(opback)?\d*(\.\d+)?$", interface.name, re.IGNORECASE):
             continue
         if any(fnmatch.fnmatchcase(interface.name, name) for name in named):
             continue
-        carried = {pool.name for pool in policy.pools.values() if _carries(interface.prefixes, pool.ipv4 + pool.ipv6)}
+        carried = {name for prefix in interface.prefixes for name in _pools_of(prefix, space)}
         if carried:
             yield interface, tuple(sorted(carried))
 
@@ -213,25 +216,38 @@ def _shortened(prefixes: Sequence[str]) -> str:
     return ", ".join(prefixes[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _carries(prefixes: Sequence[str], pool: Sequence[str]) -> bool:
-    networks = [ipaddress.ip_interface(prefix).network for prefix in prefixes]
-    return any(
-        network.overlaps(ipaddress.ip_network(prefix)) for network in networks if network.prefixlen for prefix in pool
-    )
+def _space(policy: Policy) -> dict[int, list[_Range]]:
+    """The prefixes of all pools by family, in order; no two of them overlap."""
+    space: dict[int, list[_Range]] = {4: [], 6: []}
+    for pool in policy.pools.values():
+        for network in map(ipaddress.ip_network, pool.ipv4 + pool.ipv6):
+            first, last = int(network.network_address), int(network.broadcast_address)
+            space[network.version].append((first, last, pool.name))
+    return {family: sorted(ranges) for family, ranges in space.items()}
+
+
+def _pools_of(prefix: str, space: Mapping[int, Sequence[_Range]]) -> Iterator[str]:
+    """The pools that have addresses in common with the prefix; a default route has none."""
+    network = ipaddress.ip_interface(prefix).network
+    if not network.prefixlen:
+        return
+    first, last = int(network.network_address), int(network.broadcast_address)
+    ranges = space[network.version]
+    before = bisect.bisect_left(ranges, (first,)) - 1  # may reach into it
+    for low, high, name in ranges[max(before, 0) :]:
+        if low > last:
+            break
+        if high >= first:
+            yield name
 
 
 def _exceptions(policy: Policy, attachments: Sequence[Attachment], host: str) -> Iterator[Finding]:
     """C3: an expired exception counts as absent, and is said."""
     pools = {name for attachment in attachments for name in attachment.pools}
     for exception in policy.expired:
-        own = [
-            policy.pools[name]
-            for name in pools
-            if _carries([exception.prefix], policy.pools[name].prefixes(exception.family))
-        ]
-        for pool in own:
+        if exception.pool in pools:
             yield Finding(
-                "C3", host, "", pool.name, "", exception.family, VIOLATED, "every exception is in force",
+                "C3", host, "", exception.pool, "", exception.family, VIOLATED, "every exception is in force",
                 reason=f"the exception of {exception.prefix} ({exception.owner}) ended on {exception.until}",
                 mend="extend it or remove it with isp.hardening.policy_exception; until then it counts as absent",
             )  # fmt: skip

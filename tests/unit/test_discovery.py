@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import yaml
 from ansible_collections.isp.hardening.plugins.action import attachments
 from ansible_collections.isp.hardening.plugins.module_utils import platforms
 from ansible_collections.isp.hardening.plugins.module_utils.discovery import Proposal, merged, proposals
-from ansible_collections.isp.hardening.plugins.module_utils.filters import Interface
+from ansible_collections.isp.hardening.plugins.module_utils.filters import Configuration, Interface
 from ansible_collections.isp.hardening.plugins.module_utils.policy import Policy, read_attachments, read_policy
 from lab.__main__ import CONFIGS, INVENTORY
 from lab.routers import kind
@@ -58,6 +59,26 @@ def test_the_labs_routers(host: str, network_os: str, named: list[str], found: d
     configuration = platforms.load(network_os).parse((CONFIGS / f"{host}.cfg").read_text(), named)
     shown = {one.interface.name: list(one.pools) for one in proposals(configuration, policy(), attachments)}
     assert shown == found
+
+
+def test_many_interfaces_and_many_prefixes_take_no_time() -> None:
+    """An interface may carry a part of a pool, several pools, or addresses between two of them."""
+    blocks = [[f"100.{64 + pool}.{2 * third}.0/24" for third in range(100)] for pool in range(20)]
+    pools = {f"p{number}": {"kind": "dynamic", "ipv4": block} for number, block in enumerate(blocks)}
+    chosen, problems = read_policy({"pools": pools}, datetime.date(2026, 11, 23))
+    assert chosen, problems
+    prefixes = {
+        "part": "100.64.2.129/26",
+        "last": "100.83.198.1/24",
+        "both": "100.64.0.1/15",
+        "between": "100.64.3.1/24",
+    }
+    interfaces = {name: Interface(name, 1, (text,)) for name, text in prefixes.items()}
+    interfaces |= {f"e{number}": Interface(f"e{number}", 1, (f"10.0.{number % 256}.1/24",)) for number in range(2000)}
+    begin = time.process_time()
+    found = proposals(Configuration({}, interfaces=interfaces), chosen, [])
+    assert time.process_time() - begin < 2
+    assert {one.interface.name: one.pools for one in found} == {"part": ("p0",), "last": ("p19",), "both": ("p0", "p1")}
 
 
 @pytest.mark.parametrize(
