@@ -22,6 +22,7 @@ _SHOWN = 4  # prefixes of an interface
 # Places that are made for sessions, whose addresses no line of the configuration gives.
 _TEMPLATE = re.compile(r"template|profile|user-group", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z][\w./-]*")
+_OTHER = re.compile(r"y|n|yes|no|on|off|true|false|null", re.IGNORECASE)  # to YAML no text
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,11 @@ def _lines(found: Sequence[Proposal], column: int) -> str:
 
 
 def _entry(one: Proposal) -> str:
-    name = one.interface.name
-    return f"{{name: {name if _PLAIN.fullmatch(name) else json.dumps(name)}, pools: [{', '.join(one.pools)}]}}"
+    name, *pools = (
+        word if _PLAIN.fullmatch(word) and not _OTHER.fullmatch(word) else json.dumps(word)
+        for word in (one.interface.name, *one.pools)
+    )
+    return f"{{name: {name}, pools: [{', '.join(pools)}]}}"
 
 
 def _checked(before: str, after: str, found: Sequence[Proposal]) -> str:
