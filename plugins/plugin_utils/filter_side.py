@@ -62,6 +62,7 @@ def _rendered(platform: ModuleType, policy: dict[str, Any], attachments: list[di
         raise ValueError("; ".join(f"{path_text(one.path)} {one.reason}: {one.mend}" for one in problems))
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = _TEMPLATES / f"{platform.__name__.rpartition('.')[2]}.j2"
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
-        platform.fields(compile_change(known, places))
-    )
+    change = compile_change(known, places, getattr(platform, "PER_ATTACHMENT", False))
+    text = environment.from_string(template.read_text(encoding="utf-8")).render(platform.fields(change))
+    # Where ours takes the place of what is there, the commands say so, and are no configuration by themselves.
+    return list(platform.apply("", platform.lines(text)))[-1] if platform.WHOLE else text

@@ -8,14 +8,16 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
+from ansible.plugins.action import ActionBase
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.isp.hardening.plugins.module_utils import _difference_walk, packets, platforms
-from ansible_collections.isp.hardening.plugins.module_utils.audit import bound
+from ansible_collections.isp.hardening.plugins.module_utils.audit import audit, bound
 from ansible_collections.isp.hardening.plugins.module_utils.difference import (
     Difference,
     Side,
@@ -32,8 +34,9 @@ from ansible_collections.isp.hardening.plugins.module_utils.filters import (
     evaluate,
     matches,
 )
-from ansible_collections.isp.hardening.plugins.module_utils.policy import Attachment, read_policy
+from ansible_collections.isp.hardening.plugins.module_utils.policy import Attachment, read_attachments, read_policy
 from ansible_collections.isp.hardening.plugins.module_utils.rules import compile_change
+from ansible_collections.isp.hardening.plugins.plugin_utils.filter_side import side_text
 from tests.conftest import Run
 from tests.unit.cisco_like import renderer
 from tests.unit.test_cases import ROOT, TODAY
@@ -281,6 +284,34 @@ def test_what_the_role_writes_for_two_vendors_differs_nowhere_that_is_documented
         for box in difference(found[0], found[1], family).boxes:
             assert box.change == "unknown"
             assert "not documented" in box.reason
+
+
+PLACES = {
+    "arista_eos": ("Ethernet1", "Ethernet2"), "cisco_ios": ("Virtual-Template1", "Virtual-Template2"),
+    "cisco_iosxr": ("Bundle-Ether1.100", "Bundle-Ether1.200"), "cisco_nxos": ("Ethernet1/1", "Ethernet1/2"),
+    "huawei_vrp": ("GigabitEthernet0/0/1.100", "GigabitEthernet0/0/1.200"),
+    "juniper_junos": ("ge-0/0/1.100", "ge-0/0/1.200"), "linux_nftables": ("ppp*", "eth2"),
+    "mikrotik_routeros": ("ether2", "ether3"), "nokia_sros": ("sla-profile RES", "sla-profile GOLD"),
+    "vyos": ("eth2", "eth3"),
+}  # fmt: skip
+
+
+def test_every_platform_has_two_places_here() -> None:
+    assert sorted(PLACES) == platforms.names()
+
+
+@pytest.mark.parametrize("name", sorted(PLACES))
+def test_what_a_policy_would_have_written_is_read_and_keeps_it(name: str) -> None:
+    tree = yaml.safe_load((ROOT / "policy.yml").read_text())["isp_policy"]
+    attachments = [{"name": place, "pools": ["residential"]} for place in PLACES[name]]
+    side = {"policy": tree, "attachments": attachments, "platform": name}
+    text, platform = side_text(cast(ActionBase, None), side, {}, {})
+    policy, _ = read_policy(tree, TODAY)
+    assert policy
+    places, _ = read_attachments(attachments, policy)
+    configuration = platform.parse(text, PLACES[name])
+    found = audit(configuration, policy, places, "r1", platform.LINK_LOCAL)
+    assert {one.verdict for one in found if one.control.startswith("P")} == {"compliant"}
 
 
 def test_the_module_compares_files_and_what_the_role_would_write(run: Run, tmp_path: Path) -> None:
