@@ -367,11 +367,11 @@ def sides(
     before: tuple[str, ModuleType], after: tuple[str, ModuleType], questions: Sequence[Mapping[str, Any]], family: int
 ) -> tuple[Side, Side, bool]:
     """The two texts, each with its platform, at the filter or attachment that each question names; are they alike
-    beside the filters' lines? Raises ValueError where there is no such filter or attachment."""
+    beside the filters' lines? Raises ValueError where a text is none of its platform's, or has no such place."""
     found = []
     for which, (text, platform), question in zip(("before", "after"), (before, after), questions, strict=True):
-        configuration = platform.parse(text, [question["attachment"]] if question.get("attachment") else [])
         try:
+            configuration = platform.parse(text, [question["attachment"]] if question.get("attachment") else [])
             found.append(Side(configuration, stages(configuration, question, family), platform.__name__))
         except ValueError as error:
             raise ValueError(f"{which}: {error}") from error

@@ -22,6 +22,7 @@ from ansible_collections.isp.hardening.plugins.module_utils.difference import (
     Difference,
     Side,
     difference,
+    sides,
     unchanged_beside,
 )
 from ansible_collections.isp.hardening.plugins.module_utils.filters import (
@@ -312,6 +313,13 @@ def test_what_a_policy_would_have_written_is_read_and_keeps_it(name: str) -> Non
     configuration = platform.parse(text, PLACES[name])
     found = audit(configuration, policy, places, "r1", platform.LINK_LOCAL)
     assert {one.verdict for one in found if one.control.startswith("P")} == {"compliant"}
+
+
+def test_a_text_of_another_platform_says_which_side_it_is() -> None:
+    question = {"filter": "UP", "attachment": None, "direction": None}
+    ios, junos = platforms.load("cisco_ios"), platforms.load("juniper_junos")
+    with pytest.raises(ValueError, match=r"^after: this does not look like a Junos configuration"):
+        sides((LIST, ios), ("", junos), [question, question], 4)
 
 
 def test_the_module_compares_files_and_what_the_role_would_write(run: Run, tmp_path: Path) -> None:
