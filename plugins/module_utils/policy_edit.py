@@ -291,7 +291,10 @@ def _quoted(value: object, style: str) -> str:
 
 def _colon(text: str, key: Node) -> int:
     """Behind the colon of a key."""
-    return text.index(":", key.end_mark.index) + 1
+    found = text.find(":", key.end_mark.index)
+    if found < 0:  # '? key', without a value
+        raise EditError(key.start_mark.line + 1, f"the key '{key.value}' has no colon", "write it as 'key: value'")
+    return found + 1
 
 
 def _end_of_value(text: str, key: Node, value: Node) -> int:

@@ -210,6 +210,7 @@ def test_windows_line_breaks_stay() -> None:
         ("a: !!bool b\n" + text("flow"), "198.51.100.7/32", NEW, "is no YAML"),
         (text("block").replace("exceptions:", "exceptions: &all"), "198.51.100.7/32", None, "p.yml:7: isp_policy.exc"),
         (text("block").replace("exceptions:", "exceptions: !!seq"), "198.51.100.9/32", NEW, "an anchor or a tag"),
+        ("isp_policy:\n  ? exceptions\n", "198.51.100.7/32", NEW, "p.yml:2: the key 'exceptions' has no colon"),
         (text("block") + "isp_policy:\n  pools: {}\n", "198.51.100.7/32", NEW, "there already, in line 3"),
         (text("brackets") + "  exceptions: []\n", "198.51.100.7/32", NEW, "p.yml:9: the key 'exceptions' is there"),
         (text("block"), "198.51.100.7/32", {"reason": "two\nlines"}, "holds a line break"),
