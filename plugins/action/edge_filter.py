@@ -66,6 +66,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         result["host"] = variables["inventory_hostname"]
+        result["mode"] = "check" if self._task.check_mode else "apply"
         started = time.monotonic()
         result["started"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         try:

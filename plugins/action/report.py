@@ -35,7 +35,7 @@ _SPEC = argument_spec(DOCUMENTATION)
 # has passed before, a port is closed to the asker) changes nothing. Of a DNSBL or a scanner only answers tell.
 _BY_CONFIGURATION = frozenset({"M2", "M8", "M9", "M13"})
 _SIGNALS = ("signals", "edges", "blackhole_routers")  # the groups of their hosts
-_APPLIED = frozenset({"configured", "changed", "unchanged", "rolled_back", "rejected"})  # no audit ends so
+_APPLIED = frozenset({"apply", "configured", "changed", "unchanged"})  # modes and states: no audit ends so
 _FORMS = {
     "html": ("report.html", html.document),
     "json": ("report.json", json.document),
@@ -68,12 +68,12 @@ class ActionModule(ActionBase):
         }
         hosts = [_host(name, own, arguments) for name, own in known.items()]
         domains = _domains([own.get(arguments["dns_result"]) for own in known.values()], names)
-        states = {host["state"] for host in hosts}
+        ends = {end for host in hosts for end in (host["mode"], host["state"])}
         now = datetime.datetime.now(datetime.UTC)
         report = read(
             {
                 "version": _version(),
-                "mode": "check" if "audited" in states and not states & _APPLIED else "apply",
+                "mode": "check" if ends & {"check", "audited"} and not ends & _APPLIED else "apply",
                 "started": min((host["started"] for host in hosts if host["started"]), default=""),
                 "finished": now.isoformat(timespec="seconds"),
                 # The day as edge_filter takes it: by the controller's clock, in its own zone.
@@ -108,6 +108,7 @@ def _host(name: str, variables: Mapping[str, Any], arguments: Mapping[str, Any])
         "host": name,
         "platform": found.get("platform") or variables.get("ansible_network_os"),
         "address": variables.get("ansible_host"),
+        "mode": found.get("mode"),
         "state": found.get("state"),
         "message": str(found.get("msg") or "").removeprefix(f"{name}: "),
         "diff": "\n".join(str(one.get("prepared") or "") for one in diffs if isinstance(one, Mapping)),

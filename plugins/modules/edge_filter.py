@@ -132,6 +132,10 @@ state:
     or failed.
   type: str
   returned: always
+mode:
+  description: Whether it was a check, in which nothing is changed, or apply.
+  type: str
+  returned: always
 findings:
   description: One entry for everything that must hold; docs/report.md has the fields.
   type: list

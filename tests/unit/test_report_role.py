@@ -26,7 +26,8 @@ class ActionModule(ActionBase):
     _requires_connection = False
 
     def run(self, tmp=None, task_vars=None):
-        return super().run(tmp, task_vars) | dict(task_vars["prepared"])
+        mode = {"mode": task_vars["mode"]} if "mode" in task_vars else {}
+        return super().run(tmp, task_vars) | dict(task_vars["prepared"]) | mode
 """
 PLAYBOOK = """
 - name: Audit
@@ -242,6 +243,12 @@ def test_beside_a_router_that_was_changed_the_run_was_no_check(play: Play, tmp_p
     found = {host["name"]: host["verdict"] for host in told["hosts"]}
     assert found == {"mx1": "violated", "edge-muc1": "compliant", "edge-new1": "not audited"}
     assert told["mode"] == "apply"
+
+
+@pytest.mark.parametrize("mode", ["check", "apply"])
+def test_a_run_in_which_no_router_answered_says_what_it_was(play: Play, tmp_path: Path, mode: str) -> None:
+    play(samples.run(samples.frankfurt()), mode=mode)
+    assert json.loads((tmp_path / "reports" / "report.json").read_text(encoding="utf-8"))["mode"] == mode
 
 
 def test_an_exception_ends_with_the_controllers_own_day(
