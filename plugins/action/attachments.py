@@ -48,7 +48,7 @@ class ActionModule(ActionBase):
             found = proposals(platform.parse(text, [one.name for one in known[0]]), policy, known[0])
             path = Path(os.path.realpath(arguments["path"]))
             try:
-                before = path.read_text(encoding="utf-8") if path.exists() else ""
+                before = path.read_bytes().decode("utf-8") if path.exists() else ""  # its line breaks as they are
                 after = merged(before, found, bool(known[0]))
                 if after != before and not self._task.check_mode:
                     _replace(path, after)

@@ -54,6 +54,8 @@ def merged(text: str, found: Sequence[Proposal], elsewhere: bool) -> str:
     found = [one for one in found if one.pools or f"# - {_entry(one)}" not in text]
     if not found:
         return text
+    if "\r\n" in text:
+        return merged(text.replace("\r\n", "\n"), found, elsewhere).replace("\n", "\r\n")
     key, items = _place(text)
     if key is None:
         if elsewhere:

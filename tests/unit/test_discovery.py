@@ -81,6 +81,11 @@ def test_many_interfaces_and_many_prefixes_take_no_time() -> None:
     assert {one.interface.name: one.pools for one in found} == {"part": ("p0",), "last": ("p19",), "both": ("p0", "p1")}
 
 
+def test_windows_line_breaks_stay() -> None:
+    after = merged(f"{OWN}other: 1\n".replace("\n", "\r\n"), [PLACE], elsewhere=False)
+    assert after == f"{OWN}{ADDED}other: 1\n".replace("\n", "\r\n")
+
+
 def test_names_that_yaml_takes_for_something_else_are_in_quotes() -> None:
     place = Proposal(Interface("on", 1, ("198.51.100.1/25",)), ("100", "no", "1.5", "homes"))
     found = yaml.safe_load(merged("", [place], elsewhere=False))["isp_attachments"]
