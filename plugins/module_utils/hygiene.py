@@ -110,7 +110,6 @@ def _only_for(entry: Entry, policy: Policy, family: int) -> str:
     """
     if entry.action != PERMIT or not entry.matches:
         return ""
-    in_force = [prefix(one.prefix, family) for one in policy.exceptions if one.family == family]
     for exception in policy.expired:
         if exception.family == family:
             own = prefix(exception.prefix, family)
@@ -118,9 +117,15 @@ def _only_for(entry: Entry, policy: Policy, family: int) -> str:
                 [match[end] for end in ("source", "destination") if end in match and _within(match[end], own)]
                 for match in entry.matches
             ]
-            if all(ends) and not any(intersection(one, kept) for found in ends for one in found for kept in in_force):
+            if all(ends) and not _in_force([one for found in ends for one in found], policy, family):
                 return exception.prefix
     return ""
+
+
+def _in_force(values: Sequence[Alternatives], policy: Policy, family: int) -> bool:
+    """Are any of the values in an exception that is in force?"""
+    kept = [prefix(one.prefix, family) for one in policy.exceptions if one.family == family]
+    return any(intersection(one, own) for one in values for own in kept)
 
 
 def _within(values: Alternatives, own: Alternatives) -> bool:
