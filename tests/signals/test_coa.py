@@ -587,15 +587,17 @@ def test_a_session_of_two_cases_has_the_filter_until_both_are_over(
     never = (Protected("192.0.2.0/24", "own servers"),)
     books = Ledger(str(tmp_path / "state"), str(tmp_path / "audit"), 4, never)
     bounds = Limits("quarantine", 4000, never, ttl=2 * HOUR, dry_run=False)
-    cases = [
-        Case("c1", "alice", ("203.0.113.7/32",), ("D2",), 0),
-        Case("c2", "alice", ("2001:db8:1::/64",), ("D2",), 0),
-    ]
-    for number in (1, 2):
-        known = {case.key: [ALICE] for case in cases[:number]}
-        books.apply(dataclasses.replace(radius, targets=known), cases[:number], bounds, now=NOW + number * HOUR)
-    books.reconcile(radius, now=NOW + 3 * HOUR)
-    assert asked == ["walled", "walled"]
-    books.reconcile(radius, now=NOW + 4 * HOUR)
-    assert asked[2:] == ["open"]
+    prefixes = {"c1": "203.0.113.7/32", "c2": "2001:db8:1::/64", "c3": "203.0.113.8/32"}
+    # c1 is over at 3, and c2 at 4; both are in force anew from 5 to 7, when c3 comes.
+    for hour, keys in ((1, ["c1"]), (2, ["c1", "c2"]), (3, []), (4, []), (5, ["c1", "c2"]), (7, ["c3"])):
+        cases = [Case(key, "alice", (prefixes[key],), ("D2",), 0) for key in keys]
+        known = dataclasses.replace(radius, targets={key: [ALICE] for key in keys})
+        books.apply(known, cases, bounds, now=NOW + hour * HOUR)
+        if hour == 3:
+            assert asked == ["walled", "walled"]
+        if hour == 4:
+            assert asked[2:] == ["open"]
+    assert asked[3:] == ["walled", "walled"], "the session goes to the third case as it is"
+    books.reconcile(radius, now=NOW + 9 * HOUR)
+    assert asked[5:] == ["open"]
     assert json.loads((tmp_path / "sessions").read_text()) == {"held": []}

@@ -98,7 +98,7 @@ class Radius:
 
     def let_go(self, ended: Sequence[Action], kept: Sequence[Action], now: int, ledger: Ledger) -> None:
         keys = {action.key for action in kept}
-        held = self._kept(keys)
+        held = self._kept(self._read(), keys)
         over = [one for one in held if one.key not in keys and _to_undo(one)]
         self._ask(held, dict.fromkeys(over, self.settings.normal), keys, now, ledger)
 
@@ -130,7 +130,7 @@ class Radius:
 
     def _held(self, keys: Collection[str]) -> list[Held]:
         """The sessions of the file, and those of cases in force that are new."""
-        held = self._kept(keys)
+        held = self._read()
         # A session whose case is over goes to the new one as it is: two answers would race for it.
         over = {one.target: one for one in held if one.key not in keys and _to_undo(one)}
         # Who was thrown out has the filter by his next login, and must not be thrown out again and again.
@@ -145,11 +145,10 @@ class Radius:
                 else:
                     given = (ACKNOWLEDGED, "the RADIUS server gives the filter at login") if key in again else ()
                     held.append(Held(key, target, *given))
-        return held
+        return self._kept(held, keys)
 
-    def _kept(self, keys: Collection[str]) -> list[Held]:
-        """The sessions of the file; of two cases that have the same one, the one in force keeps its filter."""
-        held = self._read()
+    def _kept(self, held: Sequence[Held], keys: Collection[str]) -> list[Held]:
+        """Of cases that have the same session, the one in force keeps its filter, and the others have it no more."""
         over = {one.target: one for one in held if _to_undo(one) and not self._due(one, keys)}
         both = {one.target for one in held if self._due(one, keys) and one.target in over}
         found = []
