@@ -59,12 +59,11 @@ class ActionModule(ActionBase):
         known = {name: variables["hostvars"].raw_get(name) for name in names}
         # Who only watched and acted has no verdict of his own: how the signals stand is a part by itself.
         watching = {host for group in _SIGNALS for host in variables["groups"].get(group, ())}
-        audits = {arguments["result"], *arguments["mail_results"], arguments["dns_result"]}
-        signals = set(arguments["signals_results"])
+        audits = (arguments["result"], *arguments["mail_results"], arguments["dns_result"])
         known = {
             name: own
             for name, own in known.items()
-            if name not in watching or signals.isdisjoint(own) or not audits.isdisjoint(own)
+            if name not in watching or _left(own, audits) or not _left(own, arguments["signals_results"])
         }
         hosts = [_host(name, own, arguments) for name, own in known.items()]
         domains = _domains([own.get(arguments["dns_result"]) for own in known.values()], names)
@@ -91,6 +90,12 @@ class ActionModule(ActionBase):
         alarmed = bool(report.signals and report.signals.alarms)
         bad = alarmed or any(report.host_totals[one] for one in arguments["fail_on"])
         return result | ({"failed": True} if bad else {})
+
+
+def _left(own: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Whether a task that was not skipped has left a result under one of the names."""
+    found = (own.get(name) for name in names)
+    return any(isinstance(one, Mapping) and not one.get("skipped") for one in found)
 
 
 def _host(name: str, variables: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
