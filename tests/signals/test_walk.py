@@ -102,7 +102,7 @@ def drawn(seed: int) -> list[Contact]:
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["D1", "D2", "D3", "D5"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @example(5, "D1")
 @example(5, "D3")
 def test_the_walk_is_the_running_sum_less_its_minimum(seed: int, name: str) -> None:
@@ -123,7 +123,7 @@ def test_the_walk_is_the_running_sum_less_its_minimum(seed: int, name: str) -> N
 
 
 @given(st.integers(0, 2**32), st.integers(0, 100))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_window_that_begins_later_never_alarms_sooner(seed: int, begin: int) -> None:
     first = drawn(seed)
     for name in ("D1", "D2", "D3", "D5"):

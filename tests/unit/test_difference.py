@@ -82,7 +82,7 @@ def agrees(before: Side, after: Side, found: Difference, chance: random.Random) 
             assert [box.change for box in held] == ["unknown"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(configurations(), configurations(), st.integers())
 def test_a_packet_is_in_a_box_if_and_only_if_it_is_treated_differently(
     one: Configuration, other: Configuration, seed: int
@@ -104,7 +104,7 @@ def test_lines_without_a_condition_lead_on_from_filter_to_filter() -> None:
         agrees(before, after, found, random.Random(1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(configurations(), st.lists(header_sets(), min_size=1, max_size=2), st.integers(), st.booleans())
 def test_one_line_more(configuration: Configuration, some: list[packets.Match], seed: int, permit: bool) -> None:
     chance = random.Random(seed)
@@ -117,7 +117,7 @@ def test_one_line_more(configuration: Configuration, some: list[packets.Match], 
     agrees(before, after, difference(before, after, 4, limit=10_000), chance)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(configurations())
 def test_what_is_the_same_makes_no_box_whatever_is_in_doubt(configuration: Configuration) -> None:
     for stages in (("first",), ("first", "second")):
@@ -125,7 +125,7 @@ def test_what_is_the_same_makes_no_box_whatever_is_in_doubt(configuration: Confi
         assert not difference(side, side, 4, unchanged=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(entries(()).filter(lambda lines: not any(line.doubt or line.action == UNKNOWN for line in lines)))
 def test_a_rewrite_makes_no_box(lines: tuple[Entry, ...]) -> None:
     """Entries cut into their matches, doubled behind themselves, and renumbered."""

@@ -203,7 +203,7 @@ def says(rule: Rule, family: int, packet: dict[str, int]) -> bool:
     return among(packet["source_port"], rule.source_ports) and among(packet["destination_port"], rule.destination_ports)
 
 
-@settings(max_examples=120)
+@settings(max_examples=200)
 @given(data=st.data(), rule_set=RULE_SETS)
 def test_what_is_rendered_means_the_rules(data: st.DataObject, rule_set: RuleSet) -> None:
     change = Change((rule_set,), (Bind(UNIT, "up", rule_set.family, rule_set.name),))
@@ -333,7 +333,7 @@ def meaning(configuration: Configuration) -> dict[Any, Any]:
     }
 
 
-@settings(max_examples=120)
+@settings(max_examples=200)
 @given(filters=FILTERS, indent=st.sampled_from(["    ", "\t", " "]))
 def test_both_forms_mean_the_same(filters: dict[str, Any], indent: str) -> None:
     lists = "policy-options { prefix-list TRUSTED { 192.0.2.0/24; } }\n"
@@ -375,7 +375,7 @@ def test_a_whole_configuration_is_complete() -> None:
     assert juniper_junos.incomplete(commands) == ""
 
 
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_text_that_was_cut_off_says_so(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(ROUTER) - 1))
@@ -406,7 +406,7 @@ def test_what_is_no_whole_configuration_is_told(text: str, told: str) -> None:
     assert told in juniper_junos.incomplete(text)
 
 
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_no_text_is_too_broken(data: st.DataObject) -> None:
     """Pieces of configurations, cut, doubled, and mixed with signs: a configuration or NotThisPlatform, no more."""

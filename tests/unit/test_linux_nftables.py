@@ -154,7 +154,7 @@ def means(rule: Rule, family: int, packet: Mapping[str, int]) -> bool:
     )
 
 
-@settings(max_examples=100)
+@settings(max_examples=150)
 @given(data=st.data(), family=st.sampled_from((4, 6)), direction=st.sampled_from(("up", "down")))
 def test_what_is_rendered_means_the_rules(data: st.DataObject, family: int, direction: str) -> None:
     rules = [
@@ -293,7 +293,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=300)
 @given(st.lists(WORDS, max_size=60))
 def test_no_text_ends_in_an_error(words: list[str]) -> None:
     text = "table inet t {\nchain c {\ntype filter hook forward priority 0\n" + " ".join(words)

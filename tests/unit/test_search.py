@@ -86,7 +86,7 @@ def packet_in(match: packets.Match, near: packets.Match, chance: random.Random) 
     return packet
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(configurations(), header_sets(), st.lists(header_sets(), max_size=2), st.integers())
 def test_search_agrees_with_the_naive_evaluator(
     configuration: Configuration, scope: packets.Match, exempt: list[packets.Match], seed: int
@@ -156,7 +156,7 @@ def test_a_list_too_hard_to_decide_is_unknown_within_the_limit() -> None:
     assert search.spent <= QUESTION_LIMIT + 1091
 
 
-@settings(max_examples=120)
+@settings(max_examples=200)
 @given(configurations(), header_sets(), st.integers())
 def test_the_naive_evaluator_looks_at_every_entry(configuration: Configuration, near: packets.Match, seed: int) -> None:
     """One comparison of numbers passes most entries by: those that the definition of a match passes by too."""
