@@ -11,7 +11,7 @@ from functools import lru_cache
 from .. import packets
 from ..packets import LATER_FRAGMENT, Alternatives, Match, complement, conjunction, exactly, span, union
 from ._nftables_parts import Selector, Test, Value
-from ._nftables_rules import EXTENSION_KEYS, EXTENSION_NUMBERS, STATE_BITS
+from ._nftables_selectors import EXTENSION_KEYS, EXTENSION_NUMBERS, STATE_BITS
 
 Matches = tuple[Match, ...]
 ALL: Matches = ({},)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from .. import packets
 from ..filters import DENY, JUMP, PERMIT, RETURN, UNKNOWN
 from ._nftables_parts import Flow, Narrow, Part, Rewrite, Selector, Test, Value, Verdict
-from ._nftables_rules import EXTENSION_KEYS, STATE_BITS
+from ._nftables_selectors import EXTENSION_KEYS, STATE_BITS
 from ._nftables_text import Rule
 from ._routeros_text import VERBS, Export, Statement
 

@@ -13,7 +13,8 @@ from functools import lru_cache
 from .. import packets
 from ..filters import DENY, JUMP, PERMIT, RETURN, UNKNOWN
 from ._nftables_parts import Flow, Narrow, Part, Rewrite, Selector, Test, Verdict
-from ._nftables_rules import Reader, address_value
+from ._nftables_rules import Reader
+from ._nftables_selectors import address_value
 from ._nftables_text import Chain, Rule, Table, tokens
 from ._vyos_tree import Node
 

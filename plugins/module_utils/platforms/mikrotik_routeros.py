@@ -53,13 +53,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..filters import PERMIT, Configuration, Doubt, Filter, Interface, NotThisPlatform
+from ._nftables_chains import Builder
 from ._nftables_parts import Narrow, Selector, Test, Verdict
 from ._nftables_text import Chain, Rule, Ruleset, Table
 from ._routeros_change import PUSH, apply, fields, lines, remove, restore
 from ._routeros_places import LIST, PROFILE, Places
 from ._routeros_rules import Compiler, lists
 from ._routeros_text import END, Export, Statement, read
-from .linux_nftables import Builder
 
 __all__ = [
     "ALIASES",

@@ -61,11 +61,11 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ..filters import Binding, Configuration, Filter, Interface, NotThisPlatform
+from ._nftables_chains import Builder
 from ._nftables_conditions import names
 from ._vyos_chains import Text, interfaces
 from ._vyos_change import PUSH, apply, fields, lines, remove, restore
 from ._vyos_tree import Node, Reading
-from .linux_nftables import Builder
 
 __all__ = [
     "ALIASES",
