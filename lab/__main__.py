@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     for name, text in (
         ("up", "start the routers, and wait until they answer"),
         ("down", "end them"),
-        ("judge", "what a router does to a packet, by its own configuration"),
+        ("judge", "what a router does to packets: lines of JSON come in, as ask() tells, and verdicts go out"),
         ("run", "what `up` starts"),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -61,11 +61,6 @@ def main(arguments: Sequence[str]) -> int:
             command.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these routers")
         if name == "judge":
             command.add_argument("router")
-            command.add_argument("attachment")
-            command.add_argument("direction", choices=("up", "down"))
-            command.add_argument(
-                "packet", help="JSON: family, source, destination, protocol, ... as lab/judge.py tells"
-            )
     options = parser.parse_args(arguments)
     try:
         if options.command == "up":
@@ -73,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
         elif options.command == "down":
             down(options.state)
         elif options.command == "judge":
-            print(ask(options.state, options.router, options.attachment, options.direction, options.packet))
+            print("\n".join(ask(options.state, options.router, sys.stdin.read().splitlines())))
         else:
             asyncio.run(run(options.state, chosen(options.only)))
     except Problem as problem:
@@ -214,37 +209,45 @@ class _Answers:
             await writer.drain()
         writer.close()
 
-    def _one(self, question: Mapping[str, object]) -> dict[str, str]:
-        name = str(question["router"])
+    def _one(self, question: object) -> dict[str, str]:
+        if not isinstance(question, dict) or not isinstance(question.get("packet"), dict):
+            return {"problem": "a question is a JSON object with attachment, direction and packet, itself an object"}
+        name, packet = str(question["router"]), question["packet"]
         if name not in self._devices:
             return {"problem": f"there is no router '{name}' up, only {', '.join(self._devices)}"}
-        packet = question["packet"]
-        if not isinstance(packet, dict):
-            return {"problem": "the packet is no JSON object"}
         try:
-            verdict = judge.judge(self._devices[name], str(question["attachment"]), str(question["direction"]), packet)
+            verdict = judge.judge(
+                self._devices[name], str(question.get("attachment")), str(question.get("direction")), packet
+            )
         except (ValueError, KeyError) as error:
             return {"problem": str(error.args[0])}
         return {"verdict": verdict}
 
 
-def ask(state: Path, router: str, attachment: str, direction: str, packet: str) -> str:
-    """permit or deny, from the routers that run."""
+def ask(state: Path, router: str, questions: Sequence[str]) -> list[str]:
+    """permit or deny for each question, from the routers that run, by their own configuration.
+
+    A question is JSON: attachment, direction (up or down), and packet, with the fields that lab/judge.py names.
+    """
     try:
-        values = json.loads(packet)
-    except ValueError as error:
-        raise Problem(f"the packet is no JSON: {error}") from error
-    question = {"router": router, "attachment": attachment, "direction": direction, "packet": values}
+        asked = [json.dumps({**json.loads(question), "router": router}) for question in questions]
+    except (ValueError, TypeError) as error:
+        raise Problem(f"a question is no JSON object: {error}") from error
     try:
         port = int((state / "judge").read_text())
         with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall((json.dumps(question) + "\n").encode())
-            answer = json.loads(connection.makefile().readline())
+            answers = connection.makefile("rw")
+            verdicts = []
+            for line in asked:
+                answers.write(line + "\n")
+                answers.flush()
+                verdicts.append(json.loads(answers.readline()))
     except (OSError, ValueError) as error:
         raise Problem(f"no routers run in {state} ({error}): python -m lab up --state {state}") from error
-    if "problem" in answer:
-        raise Problem(answer["problem"])
-    return str(answer["verdict"])
+    for number, verdict in enumerate(verdicts, 1):
+        if "problem" in verdict:
+            raise Problem(f"question {number}: {verdict['problem']}")
+    return [verdict["verdict"] for verdict in verdicts]
 
 
 if __name__ == "__main__":

@@ -246,7 +246,8 @@ def judged(report: Document) -> str:
         address = ADDRESS[finding["family"]]
         packet = finding["fields"] | {"family": finding["family"]}
         packet |= {name: str(address(packet[name])) for name in ("source", "destination")}
-        answer = ask(STATE, host, finding["attachment"], finding["direction"], json.dumps(packet))
+        question = {"attachment": finding["attachment"], "direction": finding["direction"], "packet": packet}
+        (answer,) = ask(STATE, host, [json.dumps(question)])
         if answer != fate:
             raise Unexpected(f"{host}, {finding['control']}: the lab says {answer} to {finding['packet']}: {finding}")
         packets += 1

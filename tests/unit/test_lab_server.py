@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -260,9 +261,9 @@ def test_a_packet_needs_its_addresses() -> None:
         judge.packet({"family": 4, "source": "198.51.100.7", "protocol": 6})
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "lab", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "lab", *arguments], cwd=ROOT, capture_output=True, text=True, input=stdin, timeout=120
     )
 
 
@@ -287,14 +288,19 @@ def test_up_judge_down(tmp_path: Path) -> None:
             "protocol": 6,
             "destination_port": 25,
         }
-        question = ("judge", *state, "edge1", "Ethernet3.200", "up")
-        assert command(*question, json.dumps(packet | {"source": "198.51.100.150"})).stdout == "deny\n"
-        assert command(*question, json.dumps(packet | {"source": "198.51.100.138"})).stdout == "permit\n"
-        wrong = command("judge", *state, "edge1", "Ethernet9", "up", json.dumps(packet))
-        assert (wrong.returncode, wrong.stderr) == (1, "lab: edge1 has no interface Ethernet9\n")
+        question = {"attachment": "Ethernet3.200", "direction": "up", "packet": packet}
+        good, bad = (question | {"packet": packet | {"source": f"198.51.100.{end}"}} for end in (138, 150))
+        judge = ("judge", *state, "edge1")
+        assert command(*judge, stdin=f"{json.dumps(bad)}\n{json.dumps(good)}\n").stdout == "deny\npermit\n"
+        wrong = command(*judge, stdin=f"{json.dumps(good)}\n{json.dumps(question | {'attachment': 'Ethernet9'})}\n")
+        assert (wrong.returncode, wrong.stderr) == (1, "lab: question 2: edge1 has no interface Ethernet9\n")
+        for strange in ('"a text"', "{}", '{"packet": 25}', "{"):
+            wrong = command(*judge, stdin=strange)
+            assert wrong.returncode == 1, strange
+            assert re.fullmatch("lab: .*JSON object.*\n", wrong.stderr), wrong.stderr
     finally:
         assert command("down", *state).returncode == 0
-    assert "no routers run" in command(*question, json.dumps(packet)).stderr
+    assert "no routers run" in command(*judge, stdin=json.dumps(good)).stderr
     assert command("down", *state).returncode == 0
 
 
