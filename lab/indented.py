@@ -47,6 +47,8 @@ def parse(text: str) -> Block:
         stack[-1][1].children.append(block)
         stack.append((depth, block))
         # A banner goes on until its delimiter comes again, whatever its lines look like.
+        if not line.startswith("banner "):
+            continue
         if banner := re.match(r"banner \S+ (\^C|\S)", line):
             delimiter = banner[1] if banner[1] not in line[banner.end() :] else ""
         elif re.match(r"banner \S+$", line):

@@ -8,6 +8,7 @@ stands in the sections that the lab does not edit is kept and printed as it is.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -99,6 +100,7 @@ def lines(element: Element, indent: int = 0) -> Iterator[str]:
         yield f"{space}}}"
 
 
+@functools.lru_cache(maxsize=4096)
 def _rank(label: str) -> tuple[int, int]:
     """Entries by their numbers, behind all that is no entry; the rest as it came (sorting is stable)."""
     number = re.fullmatch(r"entry (\d+)", label)

@@ -53,7 +53,8 @@ OPAQUE = Kind(opaque=True)
 
 
 def words(pattern: str) -> Check:
-    return lambda text: re.fullmatch(pattern, text) is not None
+    fits = re.compile(pattern).fullmatch
+    return lambda text: fits(text) is not None
 
 
 def number(low: int, high: int) -> Check:

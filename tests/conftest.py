@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 import subprocess
@@ -22,6 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 hypothesis.settings.register_profile("person", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "person")
+
+# A configuration is tens of thousands of objects, with hardly a cycle among them: the collector looks less often.
+gc.set_threshold(100_000, 50, 100)
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 _LONG = ("test_demo.py", "test_molecule.py")

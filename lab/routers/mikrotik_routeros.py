@@ -8,6 +8,7 @@ Source of what it takes and prints: MikroTik's documentation, "Command Line Inte
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -99,22 +100,24 @@ def _row(item: Item, settings: bool) -> str:
     return " ".join(["add", *words])
 
 
+@functools.lru_cache(maxsize=65536)
 def _quoted(value: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_.,:/!*<>@+-]+", value):
         return value
     return '"' + re.sub(r'(["\\$?])', r"\\\1", value) + '"'
 
 
-def _wrapped(row: str) -> Iterator[str]:
+@functools.lru_cache(maxsize=16384)
+def _wrapped(row: str) -> tuple[str, ...]:
     """Long lines go on behind a backslash, four characters in."""
-    line = ""
+    found, line = [], ""
     for word in re.findall(r"(?:[^\s\"]|\"(?:[^\"\\]|\\.)*\")+", row):
         if line.strip() and len(line) + len(word) + 3 > WIDTH:
-            yield f"{line} \\"
+            found.append(f"{line} \\")
             line = "    " + word
         else:
             line = f"{line} {word}" if line else word
-    yield line
+    return (*found, line)
 
 
 def load(text: str) -> State:
@@ -135,7 +138,8 @@ def load(text: str) -> State:
 # --- the language --------------------------------------------------------------------------------------------------
 
 
-def _split(text: str, mark: str) -> list[str]:
+@functools.lru_cache(maxsize=16384)  # a push types the same lines again and again
+def _split(text: str, mark: str) -> tuple[str, ...]:
     """At every mark that stands in no quotes and no brackets."""
     parts, depth, quoted, start, at = [], 0, False, 0, 0
     while at < len(text):
@@ -154,10 +158,10 @@ def _split(text: str, mark: str) -> list[str]:
         at += 1
     if quoted or depth:
         raise Refused(f"expected closing brace (line 1 column {len(text) + 1})")
-    return [part.strip() for part in [*parts, text[start:]] if part.strip()]
+    return tuple(part.strip() for part in [*parts, text[start:]] if part.strip())
 
 
-def _words(text: str) -> list[str]:
+def _words(text: str) -> tuple[str, ...]:
     return _split(text, " ")
 
 

@@ -64,6 +64,7 @@ _VOLATILE = re.compile(
 _SESSION = re.compile(r"isp-[0-9a-f]{8}\b")  # the name of a push, as push.py makes it
 
 
+@functools.lru_cache(maxsize=256)
 def calm(text: str) -> str:
     """A configuration without blank lines and without what says when it was printed or changed."""
     return _VOLATILE.sub("", text)
