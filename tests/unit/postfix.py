@@ -129,11 +129,12 @@ def _end(file: Path) -> None:
         return
     with file.open() as held:  # locked as long as the master lives (master(8), -t)
         master = int(held.read())
-        os.kill(master, signal.SIGTERM)
-        for _ in range(200):
+        for attempt in range(200):
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if attempt == 0:
+                    os.kill(master, signal.SIGTERM)
                 time.sleep(0.05)
             else:
                 return
