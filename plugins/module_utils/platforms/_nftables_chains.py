@@ -383,6 +383,7 @@ class Builder:
             entries: list[Entry] = []
             too_much = len(made) > _BETWEEN_LIMIT or chain in self.looping
 
+            # Called in this turn of the loop alone, so the entries are those of this turn.
             def add(action: str, matches: tuple[Match, ...], line: int, target: str = "", doubt: str = "") -> None:
                 entries.append(Entry(action, matches, line, self.ruleset.text(line), target, doubt))  # noqa: B023
 
